@@ -1,0 +1,4 @@
+//! crdb-proxy: `localhost:26257` → a verified, logged-in session on a CockroachDB Cloud cluster.
+
+pub mod secret;
+pub mod settings;

@@ -1,0 +1,275 @@
+//! Checked settings: what the daemon may rely on once start or reload has read them.
+//!
+//! Owns the rules for values and how file, variables, flags and a connection string are laid over
+//! each other. Says where a secret is, never what it is. Opens no socket.
+
+use crate::secret::Secret;
+use std::{fmt, net::SocketAddr, num::NonZero, path::PathBuf, sync::Arc, time::Duration};
+
+/// Everything the daemon was told, checked.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    /// The file that was read, if one was.
+    pub file: Option<PathBuf>,
+    /// Where metrics, probes and `/status` are served.
+    pub admin: AdminAddress,
+    /// Names accepted in `Host` by `/` and `/status`, besides loopback names and IP literals.
+    pub admin_hosts: Vec<String>,
+    /// Lets other hosts read `/` and `/status`.
+    pub admin_unsafe_allow_remote: bool,
+    /// How log lines look.
+    pub log_format: LogFormat,
+    /// The least severe line that is written.
+    pub log_level: tracing::Level,
+    /// Equal failures are logged once per this span, with a count.
+    pub log_repeat: Duration,
+    /// Threads that move bytes; at least one.
+    pub threads: NonZero<usize>,
+    /// A secret file that others can read is refused instead of warned about.
+    pub strict_secrets: bool,
+    /// Limits of the whole daemon, and defaults of what a listener may set for itself.
+    pub limits: Limits,
+    /// At least one, names unique.
+    pub clusters: Vec<Arc<Cluster>>,
+    /// At least one, names and addresses unique.
+    pub listeners: Vec<Arc<Listener>>,
+}
+
+/// Numbers and deadlines; `names.md` of the documentation gives each default.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Limits {
+    /// Sessions of the whole daemon; beyond it a client reads SQLSTATE 53300.
+    pub sessions_max: NonZero<usize>,
+    /// Sockets still in startup; at this number accepting pauses.
+    pub startups_max: NonZero<usize>,
+    /// From accept to the end of startup and local password.
+    pub startup_limit: Duration,
+    /// Longest startup message, in bytes.
+    pub startup_bytes_max: NonZero<usize>,
+    /// A session's wait for an upstream, all endpoints and login, once it has a login slot.
+    pub connect_limit: Duration,
+    /// DNS, TCP and TLS of one endpoint while another one is left to try.
+    pub endpoint_limit: Duration,
+    /// Logins in flight, per cluster.
+    pub logins_max: NonZero<usize>,
+    /// Wait for a login slot; then SQLSTATE 53300.
+    pub login_queue_limit: Duration,
+    /// After one side's EOF with answers owed: the longest silence before both sides close.
+    pub close_limit: Duration,
+    /// Idle time before keepalive probes, both legs.
+    pub keepalive_idle: Duration,
+    /// Between keepalive probes.
+    pub keepalive_interval: Duration,
+    /// Unanswered keepalive probes before the socket counts as dead.
+    pub keepalive_count: NonZero<u32>,
+    /// Longest time that sent bytes may stay unacknowledged on the upstream leg (Linux).
+    pub tcp_user_timeout: Duration,
+    /// Relay buffer per direction, in bytes.
+    pub relay_buffer_bytes: NonZero<usize>,
+    /// One cancel request, upstream leg.
+    pub cancel_limit: Duration,
+    /// Cancels in flight; more are dropped and counted.
+    pub cancels_max: NonZero<usize>,
+    /// How long open sessions may take to end once the daemon stops.
+    pub drain_limit: Duration,
+    /// In a drain: silence at an idle point before 57P01.
+    pub idle_close: Duration,
+}
+
+/// Where the admin server listens.
+#[derive(Clone, Debug, PartialEq)]
+pub enum AdminAddress {
+    /// Not at all.
+    Off,
+    /// On both loopback families at this port.
+    Localhost(u16),
+    /// On exactly this address.
+    Tcp(SocketAddr),
+    /// On a Unix socket at this path.
+    Unix(PathBuf),
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One object a line.
+    Json,
+}
+
+/// The name of a cluster, endpoint or listener: `[A-Za-z0-9._-]{1,63}`, case kept.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Name(Arc<str>);
+
+impl Name {
+    /// Checks the rule for names.
+    pub fn new(text: &str) -> Option<Self> {
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+        ((1..=63).contains(&text.len()) && text.bytes().all(allowed)).then(|| Self(text.into()))
+    }
+
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A named CockroachDB cluster.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Cluster {
+    /// Unique among clusters.
+    pub name: Name,
+    /// What the server's certificate is verified against, and nothing else.
+    pub ca: CaSource,
+    /// The SQL user of every session.
+    pub user: String,
+    /// What the secret is to the server.
+    pub auth: AuthKind,
+    /// Absent only when a client certificate stands instead.
+    pub password: Option<SecretSource>,
+    /// PEM files of certificate chain and key.
+    pub client_certificate: Option<CertificateFiles>,
+    /// In order of preference; at least one, names unique.
+    pub endpoints: Vec<Arc<Endpoint>>,
+}
+
+/// Where a cluster's CA comes from.
+#[derive(Clone, Debug, PartialEq)]
+pub enum CaSource {
+    /// The machine's own roots, asked for in so many words.
+    System,
+    /// A PEM file with one or several certificates.
+    File(PathBuf),
+    /// PEM text that a connection string carried (`sslinline=true`).
+    Inline(String),
+}
+
+/// What the secret is to the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AuthKind {
+    /// A password.
+    Password,
+    /// A JWT; `--crdb:jwt_auth_enabled=true` is appended to `options`.
+    Jwt,
+}
+
+/// PEM files of a certificate chain and its unencrypted key.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CertificateFiles {
+    /// Leaf first.
+    pub cert: PathBuf,
+    /// PKCS#8, PKCS#1 or SEC1.
+    pub key: PathBuf,
+}
+
+/// Where a secret is.
+#[derive(Clone, Debug, PartialEq)]
+pub enum SecretSource {
+    /// The text of a file.
+    File(PathBuf),
+    /// An environment variable of the daemon.
+    Env(String),
+    /// A file of this name in `$CREDENTIALS_DIRECTORY` (systemd).
+    Credential(String),
+    /// The standard output of a command, run without a shell.
+    Command {
+        /// Program and arguments; at least the program.
+        argv: Vec<String>,
+        /// Longest run.
+        limit: Duration,
+        /// How long an output is used before the command runs again.
+        lifetime: Duration,
+    },
+    /// It stood in the connection string.
+    Url(Secret),
+}
+
+/// How an endpoint is reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum EndpointKind {
+    /// Over the internet, guarded by the cluster's allowlist.
+    Public,
+    /// AWS PrivateLink, Azure Private Link, GCP VPC peering.
+    Internal,
+    /// GCP Private Service Connect.
+    Psc,
+    /// An IP address, a `vpce-…` name, a bastion.
+    Custom,
+}
+
+/// One way into a cluster.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Endpoint {
+    /// Unique in its cluster.
+    pub name: Name,
+    /// As SQL shows it: `gcp-us-east1`.
+    pub region: Option<String>,
+    /// How it is reached.
+    pub kind: EndpointKind,
+    /// Name or IP address that is dialled.
+    pub host: String,
+    /// Port that is dialled.
+    pub port: u16,
+    /// Name that the certificate must carry, and SNI; the dialled host unless set apart.
+    pub tls_server_name: rustls::pki_types::ServerName<'static>,
+}
+
+/// A local socket bound to one cluster.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Listener {
+    /// Unique among listeners.
+    pub name: Name,
+    /// Where clients connect.
+    pub address: ListenAddress,
+    /// The cluster that its sessions reach; one of [`Settings::clusters`].
+    pub cluster: Name,
+    /// For a client that sends none or an empty one.
+    pub database: String,
+    /// Only these regions, in this order; empty: the endpoints' own order.
+    pub regions: Vec<String>,
+    /// Appended to the startup; a key that the client sends itself keeps the client's value.
+    pub session_parameters: Vec<(String, String)>,
+    /// Whether and when clients may or must use TLS.
+    pub tls: LocalTls,
+    /// What clients must prove to know (SCRAM-SHA-256).
+    pub local_password: Option<SecretSource>,
+    /// A non-loopback address without TLS and local password was asked for in so many words.
+    pub unsafe_allow_remote: bool,
+    /// Permission bits of a Unix socket.
+    pub mode: u32,
+    /// Sessions of this listener.
+    pub sessions_max: NonZero<usize>,
+    /// 57P05 after so long at an idle point.
+    pub session_idle_limit: Option<Duration>,
+    /// 57P01 at the first idle point after this age.
+    pub session_age_limit: Option<Duration>,
+}
+
+/// Where a listener listens.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ListenAddress {
+    /// Both loopback families on one port; one where the other is missing. Port 0: any free.
+    Localhost(u16),
+    /// Exactly this address. Port 0: any free.
+    Tcp(SocketAddr),
+    /// A Unix socket at exactly this path, named `.s.PGSQL.PORT`.
+    Unix(PathBuf),
+}
+
+/// TLS between client and daemon.
+#[derive(Clone, Debug, PartialEq)]
+pub enum LocalTls {
+    /// `SSLRequest` is answered `N`.
+    Off,
+    /// Clients may use TLS.
+    Allow(CertificateFiles),
+    /// A client in clear reads SQLSTATE 28000.
+    Require(CertificateFiles),
+}
