@@ -1,5 +1,9 @@
 //! crdb-proxy: `localhost:26257` → a verified, logged-in session on a CockroachDB Cloud cluster.
 
+pub mod metrics;
 pub mod secret;
+pub mod sessions;
 pub mod settings;
+pub mod shutdown;
+pub mod sys;
 pub mod wire;
