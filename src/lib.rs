@@ -6,4 +6,5 @@ pub mod sessions;
 pub mod settings;
 pub mod shutdown;
 pub mod sys;
+pub mod tls;
 pub mod wire;

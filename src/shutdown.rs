@@ -50,9 +50,14 @@ impl Stop {
         *self.0.borrow()
     }
 
-    /// Whether the phase has moved since [`Stop::phase_changed`] last told. Costs one atomic load.
+    /// Whether the phase has moved since it was last marked as seen. Costs one atomic load.
     pub fn has_changed(&self) -> bool {
         self.0.has_changed().unwrap_or(false)
+    }
+
+    /// Marks the phase as seen.
+    pub fn mark_seen(&mut self) {
+        self.0.mark_unchanged();
     }
 
     /// Waits for the next phase. A vanished [`Stopper`] changes nothing any more. Cancel safe.
