@@ -1,6 +1,8 @@
 //! The messages that the daemon itself sends, and the few of a server that login reads.
 
 use super::{CancelKey, StartupParameters, first_message as first};
+use crate::secret::Secret;
+use zeroize::Zeroizing;
 
 /// A typed message under construction; its length is filled in last.
 pub struct Frame(Vec<u8>);
@@ -9,6 +11,13 @@ impl Frame {
     /// Begins a message of this type.
     pub fn new(kind: u8) -> Self {
         Self(vec![kind, 0, 0, 0, 0])
+    }
+
+    /// As [`Frame::new`], with room for a body, so that no copy of it is left behind by growing.
+    pub fn with_room(kind: u8, body_bytes: usize) -> Self {
+        let mut bytes = Vec::with_capacity(body_bytes.saturating_add(5));
+        bytes.extend([kind, 0, 0, 0, 0]);
+        Self(bytes)
     }
 
     /// Appends raw bytes.
@@ -48,7 +57,7 @@ impl Frame {
 
 /// A whole message.
 pub fn frame(kind: u8, body: &[u8]) -> Vec<u8> {
-    Frame::new(kind).bytes(body).finish()
+    Frame::with_room(kind, body.len()).bytes(body).finish()
 }
 
 /// AuthenticationOk.
@@ -105,6 +114,14 @@ pub fn startup(parameters: &StartupParameters) -> Vec<u8> {
     let mut body = Vec::new();
     parameters.encode(&mut body);
     untyped(first::VERSION_3_0, &body)
+}
+
+/// PasswordMessage, which holds the secret and so is one.
+pub fn password(secret: &Secret) -> Secret {
+    let mut body = Zeroizing::new(Vec::with_capacity(secret.expose().len().saturating_add(1)));
+    body.extend_from_slice(secret.expose());
+    body.push(0);
+    Secret::new(frame(b'p', &body))
 }
 
 /// SASLInitialResponse.
