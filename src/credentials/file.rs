@@ -37,7 +37,7 @@ pub(super) fn read(path: &Path, seen: Option<Stamp>) -> Result<Option<Found>, Fa
     if !metadata.is_file() {
         return Err(Fault::NotAFile);
     }
-    if seen.is_some_and(|seen| seen.settled && seen == Stamp::of(&metadata, true)) {
+    if seen == Some(Stamp::of(&metadata, true)) {
         return Ok(None);
     }
     let file = File::open(path)?;
@@ -73,3 +73,26 @@ impl Stamp {
 
 /// Coarser than the times of any file system in use (FAT: two seconds).
 const SETTLED_AFTER: Duration = Duration::from_secs(2);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_written_a_moment_ago_is_read_once_more_and_an_old_one_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("pw");
+        std::fs::write(&path, "one").unwrap();
+        let young = read(&path, None).unwrap().unwrap().stamp;
+        assert!(read(&path, Some(young)).unwrap().is_some());
+
+        let file = File::options().append(true).open(&path).unwrap();
+        let long_ago = SystemTime::now()
+            .checked_sub(Duration::from_secs(60))
+            .unwrap();
+        file.set_modified(long_ago).unwrap();
+        let old = read(&path, None).unwrap().unwrap().stamp;
+
+        assert!(read(&path, Some(old)).unwrap().is_none());
+    }
+}
