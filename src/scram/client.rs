@@ -310,6 +310,8 @@ mod tests {
     #[test]
     fn a_nonce_that_does_not_continue_ours_is_refused() {
         assert_eq!(refuse(b"r=other,s=W22Z,i=4096"), ScramError::Nonce);
+        let longer = b"r=xOprNGfwEbeRWgbNEkqOabc,s=W22Z,i=4096";
+        assert_eq!(refuse(longer), ScramError::Nonce);
         assert_eq!(
             refuse(b"r=rOprNGfwEbeRWgbNEkqO,s=W22Z,i=4096"),
             ScramError::Nonce
