@@ -1,6 +1,8 @@
 //! crdb-proxy: `localhost:26257` → a verified, logged-in session on a CockroachDB Cloud cluster.
 
 pub mod metrics;
+pub mod credentials;
+pub mod scram;
 pub mod secret;
 pub mod sessions;
 pub mod settings;
