@@ -12,6 +12,7 @@ use super::{
     tree::{Node, Table, Value},
     url::{self, ConnectionString, RootCertificate},
 };
+use crate::secret::Secret;
 use std::ffi::{OsStr, OsString};
 
 /// What flags, variables and connection string said, from the weakest to the strongest.
@@ -265,7 +266,12 @@ fn from_url(said: &str, on_command_line: bool, reader: &mut Reader<'_>) -> Vec<G
         Ok(parsed) => parsed,
         Err(faults) => {
             reader.faults.extend(faults);
-            return Vec::new();
+            // A stand-in, so that what the string may well have said is not reported as missing too.
+            let mut stand_in = ConnectionString::of_host("unread");
+            stand_in.user = Some("unread".to_owned());
+            stand_in.password = Some(Secret::new(Vec::new()));
+            stand_in.root_certificate = Some(RootCertificate::System);
+            return givens_of_url(stand_in);
         }
     };
     if on_command_line && parsed.password.is_some() {

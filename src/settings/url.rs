@@ -65,6 +65,22 @@ pub fn parse(text: &str) -> Result<ConnectionString, Vec<Fault>> {
 }
 
 impl ConnectionString {
+    /// This host and nothing else.
+    pub fn of_host(host: &str) -> Self {
+        Self {
+            user: None,
+            password: None,
+            host: host.to_owned(),
+            port: None,
+            database: None,
+            root_certificate: None,
+            cert: None,
+            key: None,
+            session_parameters: Vec::new(),
+            without_effect: Vec::new(),
+        }
+    }
+
     /// The string with everything encoded, so that it has one reading only; carries the password.
     pub fn export(&self) -> Zeroizing<String> {
         let mut text = Zeroizing::new("postgresql://".to_owned());
@@ -167,9 +183,10 @@ fn readings(rest: &str) -> Vec<Reading<'_>> {
 fn tail(text: &str) -> Option<Tail<'_>> {
     let (host, after_host) = match text.strip_prefix('[') {
         Some(bracketed) => {
-            let (ip, after) = bracketed.split_once(']').filter(|(ip, _)| ip.len() <= IPV6_MAX)?;
+            let end = bracketed.bytes().take(IPV6_MAX + 1).position(|byte| byte == b']')?;
+            let (ip, after) = bracketed.split_at_checked(end)?;
             ip.parse::<Ipv6Addr>().ok()?;
-            (ip, after)
+            (ip, after.strip_prefix(']')?)
         }
         None => {
             let well = |byte: &u8| byte.is_ascii_alphanumeric() || b"._-".contains(byte);
@@ -241,18 +258,8 @@ fn interpret(reading: &Reading<'_>) -> Result<ConnectionString, Vec<Fault>> {
         }
         port
     });
-    let mut read = ConnectionString {
-        user,
-        password,
-        host: tail.host.to_owned(),
-        port,
-        database,
-        root_certificate: None,
-        cert: None,
-        key: None,
-        session_parameters: Vec::new(),
-        without_effect: Vec::new(),
-    };
+    let host = ConnectionString::of_host(tail.host);
+    let mut read = ConnectionString { user, password, port, database, ..host };
     parameters::read(tail.parameters, &mut read, &mut faults);
     if faults.is_empty() { Ok(read) } else { Err(faults) }
 }
