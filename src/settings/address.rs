@@ -125,10 +125,14 @@ fn unix_listener(said: &str, source: &Source, places: &Places<'_>) -> Result<Pat
     match name.strip_prefix(SOCKET_PREFIX.as_bytes()) {
         None => length_checked(path.join(format!("{SOCKET_PREFIX}{DEFAULT_PORT}"))),
         Some(port) => {
-            let port = str::from_utf8(port).ok().filter(|port| !port.starts_with(['+', '0']));
+            let port = str::from_utf8(port)
+                .ok()
+                .filter(|port| !port.starts_with(['+', '0']));
             match port.and_then(|port| port.parse::<u16>().ok()) {
                 Some(_) => Ok(path),
-                None => Err(format!("after \"{SOCKET_PREFIX}\" must come a port, since clients look for it")),
+                None => Err(format!(
+                    "after \"{SOCKET_PREFIX}\" must come a port, since clients look for it"
+                )),
             }
         }
     }
@@ -168,25 +172,54 @@ mod tests {
     use std::path::Path;
 
     fn read(text: &str) -> Result<ListenAddress, String> {
-        let node = Node { value: Value::Plain(text.to_owned()), source: Source::Flag("listen") };
-        let places =
-            Places { home: None, working_folder: Path::new("/w"), file_folder: "/f".into() };
+        let node = Node {
+            value: Value::Plain(text.to_owned()),
+            source: Source::Flag("listen"),
+        };
+        let places = Places {
+            home: None,
+            working_folder: Path::new("/w"),
+            file_folder: "/f".into(),
+        };
         listen_address(&node, &places)
     }
 
     #[test]
     fn a_listener_takes_localhost_ips_and_unix_folders() {
         assert_eq!(read("localhost:26257"), Ok(ListenAddress::Localhost(26257)));
-        assert_eq!(read("127.0.0.1:0"), Ok(ListenAddress::Tcp("127.0.0.1:0".parse().unwrap())));
-        assert_eq!(read("[::1]:5"), Ok(ListenAddress::Tcp("[::1]:5".parse().unwrap())));
-        assert_eq!(read("unix:/run/x"), Ok(ListenAddress::Unix("/run/x/.s.PGSQL.26257".into())));
-        assert_eq!(read("unix:s/.s.PGSQL.5432"), Ok(ListenAddress::Unix("/w/s/.s.PGSQL.5432".into())));
+        assert_eq!(
+            read("127.0.0.1:0"),
+            Ok(ListenAddress::Tcp("127.0.0.1:0".parse().unwrap()))
+        );
+        assert_eq!(
+            read("[::1]:5"),
+            Ok(ListenAddress::Tcp("[::1]:5".parse().unwrap()))
+        );
+        assert_eq!(
+            read("unix:/run/x"),
+            Ok(ListenAddress::Unix("/run/x/.s.PGSQL.26257".into()))
+        );
+        assert_eq!(
+            read("unix:s/.s.PGSQL.5432"),
+            Ok(ListenAddress::Unix("/w/s/.s.PGSQL.5432".into()))
+        );
     }
 
     #[test]
     fn anything_else_is_no_address() {
-        let bad = ["", "26257", ":26257", "localhost", "localhost:", "localhost:+5", "db:26257"];
-        for text in bad.into_iter().chain(["localhost:99999", "::1:5", "unix:", "unix:@x"]) {
+        let bad = [
+            "",
+            "26257",
+            ":26257",
+            "localhost",
+            "localhost:",
+            "localhost:+5",
+            "db:26257",
+        ];
+        for text in bad
+            .into_iter()
+            .chain(["localhost:99999", "::1:5", "unix:", "unix:@x"])
+        {
             assert!(read(text).is_err(), "{text} was taken");
         }
         assert!(read("unix:/x/.s.PGSQL.abc").unwrap_err().contains("port"));
@@ -194,7 +227,8 @@ mod tests {
 
     #[test]
     fn a_unix_path_is_at_most_107_bytes() {
-        let folder = |bytes: usize| format!("unix:/{}", "x".repeat(bytes - 1 - "/.s.PGSQL.26257".len()));
+        let folder =
+            |bytes: usize| format!("unix:/{}", "x".repeat(bytes - 1 - "/.s.PGSQL.26257".len()));
 
         assert!(read(&folder(107)).is_ok());
         assert!(read(&folder(108)).unwrap_err().contains("107"));

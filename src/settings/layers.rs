@@ -49,12 +49,18 @@ enum Target {
 impl Layers {
     /// Collects what was given; broken connection strings and unreadable variables become faults.
     pub(super) fn gather(inputs: &Inputs, reader: &mut Reader<'_>) -> Self {
-        let mut layers = Self { givens: Vec::new(), unknown_variables: Vec::new() };
+        let mut layers = Self {
+            givens: Vec::new(),
+            unknown_variables: Vec::new(),
+        };
         let mut of_variables = Vec::new();
         let mut url = None;
         let mut links = Vec::new();
         for (name, value) in &inputs.variables {
-            let Some(name) = name.to_string_lossy().strip_prefix(VARIABLE_PREFIX).map(str::to_owned)
+            let Some(name) = name
+                .to_string_lossy()
+                .strip_prefix(VARIABLE_PREFIX)
+                .map(str::to_owned)
             else {
                 continue;
             };
@@ -76,28 +82,42 @@ impl Layers {
         // A string on the command line stands for all that the variable's one said.
         match &inputs.flags.url {
             Some(argument) => {
-                layers.givens.extend(refuse_two_passwords(of_variables, reader));
+                layers
+                    .givens
+                    .extend(refuse_two_passwords(of_variables, reader));
                 layers.givens.extend(from_url(argument, true, reader));
             }
             None => {
-                layers.givens.extend(url.iter().flat_map(|url| from_url(url, false, reader)));
-                layers.givens.extend(refuse_two_passwords(of_variables, reader));
+                layers
+                    .givens
+                    .extend(url.iter().flat_map(|url| from_url(url, false, reader)));
+                layers
+                    .givens
+                    .extend(refuse_two_passwords(of_variables, reader));
             }
         }
-        layers.givens.extend(refuse_two_passwords(of_flags(inputs), reader));
+        layers
+            .givens
+            .extend(refuse_two_passwords(of_flags(inputs), reader));
         layers
     }
 
     /// Whether anything says which cluster to reach.
     pub(super) fn name_a_host(&self) -> bool {
-        self.givens.iter().any(|given| given.target == Target::Endpoint("host"))
+        self.givens
+            .iter()
+            .any(|given| given.target == Target::Endpoint("host"))
     }
 
     /// Lays all of it over the tree, and sees to it that there is a listener. `whole` stands for the
     /// settings as a whole where nobody in particular asked for one.
     pub(super) fn lay(self, root: &mut Table, whole: &Source, reader: &mut Reader<'_>) {
         let with_host = self.name_a_host();
-        let addresses = self.givens.iter().rev().find(|given| given.target == Target::Addresses);
+        let addresses = self
+            .givens
+            .iter()
+            .rev()
+            .find(|given| given.target == Target::Addresses);
         set_addresses(root, addresses.map(|given| &given.node), whole, reader);
         for Given { target, node } in self.givens {
             match target {
@@ -117,7 +137,10 @@ impl Layers {
 /// The settings file to read: `--config`, else the variable.
 pub(super) fn config_file(inputs: &Inputs) -> Option<(OsString, Source)> {
     let name = format!("{VARIABLE_PREFIX}CONFIG");
-    let variable = inputs.variables.iter().find(|(variable, _)| *variable == *name);
+    let variable = inputs
+        .variables
+        .iter()
+        .find(|(variable, _)| *variable == *name);
     let flag = inputs.flags.config.as_ref();
     flag.map(|path| (path.clone().into_os_string(), Source::Flag("config")))
         .or_else(|| variable.map(|(_, value)| (value.clone(), Source::Variable(name))))
@@ -131,7 +154,9 @@ pub(super) fn unknown_variable(name: &str) -> String {
     let known: Vec<String> = flags.chain(keys).chain(others).collect();
     let suggestion = did_you_mean(
         name,
-        known.iter().filter_map(|known| known.strip_prefix(VARIABLE_PREFIX)),
+        known
+            .iter()
+            .filter_map(|known| known.strip_prefix(VARIABLE_PREFIX)),
     );
     // The prefix is left out of the comparison, since it would make any two names alike.
     let suggestion = suggestion.replace("mean \"", &format!("mean \"{VARIABLE_PREFIX}"));
@@ -156,7 +181,11 @@ fn is_service_link(name: &str, value: &OsStr) -> bool {
 fn warn_of_links(links: &[String], reader: &mut Reader<'_>) {
     if !links.is_empty() {
         let shown: Vec<&str> = links.iter().take(LINKS_SHOWN).map(String::as_str).collect();
-        let more = if links.len() > LINKS_SHOWN { ", …" } else { "" };
+        let more = if links.len() > LINKS_SHOWN {
+            ", …"
+        } else {
+            ""
+        };
         reader.warnings.push(format!(
             "ignored Kubernetes service links ({}{more}); set enableServiceLinks: false in the pod",
             shown.join(", ")
@@ -179,7 +208,8 @@ fn target_of_variable(name: &str) -> Option<Target> {
     let full = format!("{VARIABLE_PREFIX}{name}");
     let flag = Flag::ALL.into_iter().find(|flag| flag.variable() == full);
     let key = || SCALARS.iter().find(|key| variable_of_key(key.name) == full);
-    flag.map(target_of_flag).or_else(|| key().map(|key| Target::Root(key.name)))
+    flag.map(target_of_flag)
+        .or_else(|| key().map(|key| Target::Root(key.name)))
 }
 
 const fn target_of_flag(flag: Flag) -> Target {
@@ -204,7 +234,10 @@ const fn target_of_flag(flag: Flag) -> Target {
 
 /// `name` is the variable's without prefix; a flag's is made to look the same.
 fn given(target: Target, name: &str, said: String, source: Source) -> Given {
-    let node = |value| Node { value, source: source.clone() };
+    let node = |value| Node {
+        value,
+        source: source.clone(),
+    };
     let secret = |key: &str, value| {
         let mut table = Table::default();
         table.set(key, node(value));
@@ -215,16 +248,25 @@ fn given(target: Target, name: &str, said: String, source: Source) -> Given {
         "PASSWORD_FILE" => secret("file", Value::Plain(said)),
         "PASSWORD_COMMAND" => {
             let words = said.split_ascii_whitespace();
-            let words = words.map(|word| node(Value::Plain(word.to_owned()))).collect();
+            let words = words
+                .map(|word| node(Value::Plain(word.to_owned())))
+                .collect();
             secret("command", Value::List(words))
         }
         "LISTEN" => {
             let addresses = said.split(',').map(|address| address.trim().to_owned());
-            Value::List(addresses.map(|address| node(Value::Plain(address))).collect())
+            Value::List(
+                addresses
+                    .map(|address| node(Value::Plain(address)))
+                    .collect(),
+            )
         }
         _ => Value::Plain(said),
     };
-    Given { target, node: node(value) }
+    Given {
+        target,
+        node: node(value),
+    }
 }
 
 fn of_flags(inputs: &Inputs) -> Vec<Given> {
@@ -233,7 +275,10 @@ fn of_flags(inputs: &Inputs) -> Vec<Given> {
     for (flag, said) in &inputs.flags.given {
         let source = Source::Flag(flag.name());
         if *flag == Flag::Listen {
-            addresses.push(Node { value: Value::Plain(said.clone()), source });
+            addresses.push(Node {
+                value: Value::Plain(said.clone()),
+                source,
+            });
         } else {
             let variable = flag.variable();
             let name = variable.strip_prefix(VARIABLE_PREFIX).unwrap_or_default();
@@ -244,7 +289,10 @@ fn of_flags(inputs: &Inputs) -> Vec<Given> {
         let source = Source::Flag(Flag::Listen.name());
         givens.push(Given {
             target: Target::Addresses,
-            node: Node { value: Value::List(addresses), source },
+            node: Node {
+                value: Value::List(addresses),
+                source,
+            },
         });
     }
     givens
@@ -252,7 +300,9 @@ fn of_flags(inputs: &Inputs) -> Vec<Given> {
 
 /// Within one layer nothing says which of two passwords is meant.
 fn refuse_two_passwords(givens: Vec<Given>, reader: &mut Reader<'_>) -> Vec<Given> {
-    let passwords = givens.iter().filter(|given| given.target == Target::Cluster("password"));
+    let passwords = givens
+        .iter()
+        .filter(|given| given.target == Target::Cluster("password"));
     let sources: Vec<&Source> = passwords.map(|given| &given.node.source).collect();
     if let [first, second, ..] = sources.as_slice() {
         let rule = format!("{second} names a password as well; give one of them");
@@ -288,7 +338,10 @@ fn from_url(said: &str, on_command_line: bool, reader: &mut Reader<'_>) -> Vec<G
 
 fn givens_of_url(url: ConnectionString) -> Vec<Given> {
     let source = Source::ConnectionString;
-    let node = |value| Node { value, source: source.clone() };
+    let node = |value| Node {
+        value,
+        source: source.clone(),
+    };
     let mut parameters = Table::default();
     for (key, value) in url.session_parameters {
         parameters.set(&key, node(Value::Plain(value)));
@@ -301,21 +354,31 @@ fn givens_of_url(url: ConnectionString) -> Vec<Given> {
     });
     [
         (Target::Endpoint("host"), Some(Value::Plain(url.host))),
-        (Target::Endpoint("port"), url.port.map(|port| Value::Plain(port.to_string()))),
+        (
+            Target::Endpoint("port"),
+            url.port.map(|port| Value::Plain(port.to_string())),
+        ),
         (Target::Cluster("user"), url.user.map(Value::Plain)),
         (Target::Cluster("password"), url.password.map(Value::Secret)),
         (Target::Cluster("ca"), ca),
         (Target::Cluster("cert"), url.cert.map(Value::Plain)),
         (Target::Cluster("key"), url.key.map(Value::Plain)),
-        (Target::Listeners("database"), url.database.map(Value::Plain)),
+        (
+            Target::Listeners("database"),
+            url.database.map(Value::Plain),
+        ),
         (Target::SessionParameters, parameters.map(Value::Table)),
     ]
     .into_iter()
-    .filter_map(|(target, value)| Some(Given { target, node: node(value?) }))
+    .filter_map(|(target, value)| {
+        Some(Given {
+            target,
+            node: node(value?),
+        })
+    })
     .collect()
 }
 
 const LINKS_SHOWN: usize = 5;
-const PASSWORD_ON_COMMAND_LINE: &str =
-    "connection string: it carries a password, which other users of this machine can read in the \
+const PASSWORD_ON_COMMAND_LINE: &str = "connection string: it carries a password, which other users of this machine can read in the \
      process list; use --password-file or CRDB_PROXY_PASSWORD instead";

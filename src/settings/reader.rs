@@ -37,7 +37,13 @@ pub(super) struct Section {
 impl Section {
     /// A table that nothing has been read from.
     pub(super) fn new(label: String, path: String, source: Source, table: Table) -> Self {
-        Self { label, path, source, table, asked: Vec::new() }
+        Self {
+            label,
+            path,
+            source,
+            table,
+            asked: Vec::new(),
+        }
     }
 
     /// Whether the key is set and not read yet.
@@ -65,11 +71,19 @@ impl Section {
 
     /// `listener "main": database`.
     pub(super) fn key(&self, key: &str) -> String {
-        if self.label.is_empty() { key.to_owned() } else { format!("{}: {key}", self.label) }
+        if self.label.is_empty() {
+            key.to_owned()
+        } else {
+            format!("{}: {key}", self.label)
+        }
     }
 
     fn path_of(&self, key: &str) -> String {
-        if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
+        if self.path.is_empty() {
+            key.to_owned()
+        } else {
+            format!("{}.{key}", self.path)
+        }
     }
 }
 
@@ -117,7 +131,12 @@ impl Reader<'_> {
 
     /// A fault that shows no value.
     pub(super) fn fault(&mut self, source: Source, key: String, rule: impl Into<String>) {
-        self.faults.push(Fault { source, key, value: None, rule: rule.into() });
+        self.faults.push(Fault {
+            source,
+            key,
+            value: None,
+            rule: rule.into(),
+        });
     }
 
     /// Reports every key that nobody asked for.
@@ -149,7 +168,12 @@ impl Reader<'_> {
             }
             Err(rule) => {
                 let value = if show { shown(&node.value) } else { None };
-                self.faults.push(Fault { source: node.source, key: section.key(key), value, rule });
+                self.faults.push(Fault {
+                    source: node.source,
+                    key: section.key(key),
+                    value,
+                    rule,
+                });
                 None
             }
         }
@@ -166,7 +190,9 @@ fn shown(value: &Value) -> Option<String> {
         Value::Text(text) | Value::Plain(text) => Some(format!("{text:?}")),
         Value::Integer(number) => Some(number.to_string()),
         Value::Boolean(yes) => Some(yes.to_string()),
-        Value::List(_) | Value::Table(_) | Value::Secret(_) | Value::Pem(_) | Value::Other(_) => None,
+        Value::List(_) | Value::Table(_) | Value::Secret(_) | Value::Pem(_) | Value::Other(_) => {
+            None
+        }
     }
 }
 
