@@ -259,7 +259,8 @@ fn read_server_name(
 fn server_name(said: &str) -> Result<ServerName<'static>, String> {
     // A name that ends in a dot is looked up as it is, but no certificate carries the dot.
     let said = said.strip_suffix('.').unwrap_or(said).to_owned();
-    ServerName::try_from(said).map_err(|_| "must be a host name or an IP address".to_owned())
+    let name = ServerName::try_from(said).ok();
+    name.ok_or_else(|| "must be a host name or an IP address".to_owned())
 }
 
 /// A host name or an IP address, as it is dialled.

@@ -176,8 +176,10 @@ fn set_threads(node: &Node, _: &Places<'_>, settings: &mut Settings) -> Result<(
 }
 
 fn set_keepalive_count(node: &Node, _: &Places<'_>, settings: &mut Settings) -> Result<(), String> {
-    let count = count(node, 1, KEEPALIVES_MAX)?;
-    settings.limits.keepalive_count = count.try_into().map_err(|_| KEEPALIVE_RULE.to_owned())?;
+    let count = u32::try_from(whole(node, 1, KEEPALIVES_MAX)?)
+        .ok()
+        .and_then(NonZero::new);
+    settings.limits.keepalive_count = count.ok_or(KEEPALIVE_RULE)?;
     Ok(())
 }
 

@@ -313,7 +313,8 @@ fn decode(said: &str, unencoded: bool) -> Result<String, &'static str> {
     if bare == 0 && !unencoded {
         let text = percent_decode_str(said)
             .decode_utf8()
-            .map_err(|_| NOT_UTF8)?;
+            .ok()
+            .ok_or(NOT_UTF8)?;
         return match text {
             text if text.contains('\0') => Err("contains a NUL"),
             text => Ok(text.into_owned()),

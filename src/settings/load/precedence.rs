@@ -76,190 +76,37 @@ fn a_variable_goes_before_the_file_and_the_file_before_the_default_for_every_key
     }
 }
 
-/// What a flag sets: table, key, the line of a file that sets it, and three values, each with what
-/// must be in the shown value: of the file, the variable and the flag.
-struct Case {
-    table: &'static str,
-    key: &'static str,
-    file: String,
-    said: [&'static str; 2],
-    expected: [&'static str; 3],
-}
-
-fn case(flag: Flag) -> Case {
-    let root = |key, line: &str, said, expected| Case {
-        table: "",
-        key,
-        file: format!("{line}\n{ONE_CLUSTER}"),
-        said,
-        expected,
-    };
-    let replaced = |table, key, from, line: &str, said, expected| {
-        assert!(ONE_CLUSTER.contains(from));
-        Case {
-            table,
-            key,
-            file: ONE_CLUSTER.replace(from, line),
-            said,
-            expected,
-        }
-    };
-    let cluster = |key, from, line, said, expected| {
-        replaced("[cluster.prod]", key, from, line, said, expected)
-    };
-    let endpoint = |key, line: &str, said, expected| {
-        let file = ONE_CLUSTER.replace("host = \"h\"", line);
-        Case {
-            table: "[[cluster.prod.endpoint]]",
-            key,
-            file,
-            said,
-            expected,
-        }
-    };
-    let listener = |key, line: &str, said, expected| Case {
-        table: "[[listener]]",
-        key,
-        file: format!("{ONE_CLUSTER}[[listener]]\n{line}\n"),
-        said,
-        expected,
-    };
-    let addresses = ["localhost:1", "localhost:2", "localhost:3"];
-    let password = "password = { file = \"p\" }";
-    match flag {
-        Flag::Listen => listener(
-            "address",
-            "address = \"localhost:1\"",
-            ["localhost:2", "localhost:3"],
-            addresses,
-        ),
-        Flag::Admin => root(
-            "admin",
-            "admin = \"localhost:1\"",
-            ["localhost:2", "localhost:3"],
-            addresses,
-        ),
-        Flag::LogFormat => root(
-            "log_format",
-            "log_format = \"json\"",
-            ["text", "json"],
-            ["json", "text", "json"],
-        ),
-        Flag::LogLevel => root(
-            "log_level",
-            "log_level = \"warn\"",
-            ["debug", "trace"],
-            ["warn", "debug", "trace"],
-        ),
-        Flag::Host => endpoint("host", "host = \"h1\"", ["h2", "h3"], ["h1", "h2", "h3"]),
-        Flag::Port => endpoint(
-            "port",
-            "host = \"h\"\nport = 1",
-            ["2", "3"],
-            ["1", "2", "3"],
-        ),
-        Flag::TlsServerName => endpoint(
-            "tls_server_name",
-            "host = \"h\"\ntls_server_name = \"t1\"",
-            ["t2", "t3"],
-            ["t1", "t2", "t3"],
-        ),
-        Flag::User => cluster(
-            "user",
-            "user = \"app\"",
-            "user = \"u1\"",
-            ["u2", "u3"],
-            ["u1", "u2", "u3"],
-        ),
-        Flag::CaFile => cluster(
-            "ca",
-            "ca = \"ca.crt\"",
-            "ca = \"c1\"",
-            ["c2", "c3"],
-            ["/f/c1", "/w/c2", "/w/c3"],
-        ),
-        Flag::PasswordFile => cluster(
-            "password",
-            password,
-            password,
-            ["q", "r"],
-            ["/f/p", "/w/q", "/w/r"],
-        ),
-        Flag::PasswordCommand => cluster(
-            "password",
-            password,
-            password,
-            ["q x", "r x"],
-            ["/f/p", "[\"q\",\"x\"]", "[\"r\",\"x\"]"],
-        ),
-        Flag::CertFile => cluster(
-            "cert",
-            password,
-            "cert = \"c1\"\nkey = \"k\"",
-            ["c2", "c3"],
-            ["/f/c1", "/w/c2", "/w/c3"],
-        ),
-        Flag::KeyFile => cluster(
-            "key",
-            password,
-            "cert = \"c\"\nkey = \"k1\"",
-            ["k2", "k3"],
-            ["/f/k1", "/w/k2", "/w/k3"],
-        ),
-        Flag::Database => listener(
-            "database",
-            "database = \"d1\"",
-            ["d2", "d3"],
-            ["d1", "d2", "d3"],
-        ),
-        Flag::Region => listener(
-            "regions",
-            "regions = [\"r1\"]",
-            ["r2", "r3"],
-            ["r1", "r2", "r3"],
-        ),
-        Flag::UnsafeAllowRemote => listener(
-            "unsafe_allow_remote",
-            "unsafe_allow_remote = true",
-            ["false", "true"],
-            ["true", "false", "true"],
-        ),
-    }
-}
-
 #[test]
 fn a_flag_goes_before_a_variable_and_a_variable_before_the_file_for_every_flag() {
+    let cases: Vec<Vec<&str>> = FLAGS
+        .lines()
+        .map(|line| line.split('|').map(str::trim).collect())
+        .collect();
     for flag in Flag::ALL {
-        let Case {
-            table,
-            key,
-            file,
-            said,
-            expected,
-        } = case(flag);
-        let file = if flag == Flag::Region {
-            format!("{file}{THREE_REGIONS}")
-        } else {
-            file
+        let case = cases.iter().find(|case| case[0] == flag.name());
+        let [_, table, key, marker, line, in_file, of_variable, of_flag] = case.unwrap()[..] else {
+            panic!("{flag:?} has no case of eight columns");
         };
+        let (variable_says, variable_shows) = of_variable.split_once('>').unwrap();
+        let (flag_says, flag_shows) = of_flag.split_once('>').unwrap();
+        assert!(BASE.contains(marker));
+        let mut file = BASE.replace(marker, &line.replace(';', "\n"));
+        if flag == Flag::Region {
+            file += THREE_REGIONS;
+        }
         let variable = flag.variable();
 
-        let layers = [
-            World::of_file(&file).loaded(),
-            World::of_file(&file).variable(&variable, said[0]).loaded(),
-            World::of_file(&file)
-                .variable(&variable, said[0])
-                .flag(flag, said[1])
-                .loaded(),
-        ];
+        let filed = World::of_file(&file);
+        let varied = filed.clone().variable(&variable, variable_says);
+        let flagged = varied.clone().flag(flag, flag_says);
 
-        let sources = [
-            "../f/crdb-proxy.toml:".to_owned(),
-            format!("variable {variable}"),
-            format!("flag --{}", flag.name()),
+        let expected = [
+            (filed, in_file, "../f/crdb-proxy.toml:".to_owned()),
+            (varied, variable_shows, format!("variable {variable}")),
+            (flagged, flag_shows, format!("flag --{}", flag.name())),
         ];
-        for ((loaded, expected), source) in layers.iter().zip(expected).zip(sources) {
-            let (value, from) = shown(loaded, table, key);
+        for (world, expected, source) in expected {
+            let (value, from) = shown(&world.loaded(), table, key);
             assert!(
                 value.contains(expected),
                 "{flag:?}: {value} is not {expected}"
@@ -296,3 +143,29 @@ const THREE_REGIONS: &str = "\
 [[cluster.prod.endpoint]]\nregion = \"r1\"\nhost = \"h1\"\n\
 [[cluster.prod.endpoint]]\nregion = \"r2\"\nhost = \"h2\"\n\
 [[cluster.prod.endpoint]]\nregion = \"r3\"\nhost = \"h3\"\n";
+
+/// A file with a place for a line in each table.
+const BASE: &str = "\
+#root\n[cluster.prod]\nca = \"ca.crt\"\nuser = \"app\"\npassword = { file = \"p\" }\n\
+[[cluster.prod.endpoint]]\nhost = \"h\"\n#endpoint\n[[listener]]\n#listener\n";
+
+/// Flag; table and key that it sets; what in [`BASE`] to replace by which lines (`;` parts them); what
+/// is shown then; what the variable and the flag say, `>`, what is shown then.
+const FLAGS: &str = r##"
+listen|[[listener]]|address|#listener|address = "localhost:1"|localhost:1|localhost:2>localhost:2|localhost:3>localhost:3
+admin||admin|#root|admin = "localhost:1"|localhost:1|localhost:2>localhost:2|off>off
+host|[[cluster.prod.endpoint]]|host|host = "h"|host = "h1"|h1|h2>h2|h3>h3
+port|[[cluster.prod.endpoint]]|port|#endpoint|port = 1|1|2>2|3>3
+user|[cluster.prod]|user|user = "app"|user = "u1"|u1|u2>u2|u3>u3
+database|[[listener]]|database|#listener|database = "d1"|d1|d2>d2|d3>d3
+password-file|[cluster.prod]|password|file = "p"|file = "q"|/f/q|r>/w/r|s>/w/s
+password-command|[cluster.prod]|password|file = "p"|command = ["q"]|["q"]|r x>["r","x"]|s x>["s","x"]
+ca-file|[cluster.prod]|ca|"ca.crt"|"c1"|/f/c1|c2>/w/c2|c3>/w/c3
+tls-server-name|[[cluster.prod.endpoint]]|tls_server_name|#endpoint|tls_server_name = "t1"|t1|t2>t2|t3>t3
+cert-file|[cluster.prod]|cert|user = "app"|user = "app";cert = "c1";key = "k"|/f/c1|c2>/w/c2|c3>/w/c3
+key-file|[cluster.prod]|key|user = "app"|user = "app";cert = "c";key = "k1"|/f/k1|k2>/w/k2|k3>/w/k3
+region|[[listener]]|regions|#listener|regions = ["r1"]|["r1"]|r2>["r2"]|r3,r2>["r3","r2"]
+log-format||log_format|#root|log_format = "json"|json|text>text|json>json
+log-level||log_level|#root|log_level = "warn"|warn|debug>debug|trace>trace
+unsafe-allow-remote|[[listener]]|unsafe_allow_remote|#listener|unsafe_allow_remote = true|true|false>false|true>true
+"##;
