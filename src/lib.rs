@@ -3,6 +3,7 @@
 pub mod metrics;
 pub mod credentials;
 pub mod scram;
+pub mod cli;
 pub mod secret;
 pub mod sessions;
 pub mod settings;
