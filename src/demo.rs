@@ -25,6 +25,7 @@ mod region;
 mod session;
 mod sql;
 mod store;
+mod time;
 mod types;
 
 pub use console::{Lines, lines_of_stdin};

@@ -25,7 +25,7 @@ pub(super) struct Cancels(Mutex<HashMap<CancelKey, Weak<Running>>>);
 impl Cancels {
     /// Makes a cancel key and enters `running` under it until the registration is dropped.
     pub(super) fn register(self: &Arc<Self>, running: &Arc<Running>) -> std::io::Result<Registration> {
-        let key = CancelKey { process: random()?, secret: random()? };
+        let key = CancelKey { process: random()? & i32::MAX, secret: random()? };
         self.lock().insert(key, Arc::downgrade(running));
         Ok(Registration { cancels: Arc::clone(self), key })
     }

@@ -3,7 +3,7 @@
 //! SQLite stores what it is given in any column, so a value may not fit the type that the client was
 //! told: that is an error then, never a wrong value.
 
-use super::error::SqlError;
+use super::{error::SqlError, time};
 use pgwire::api::{
     Type,
     results::{DataRowEncoder, FieldFormat},
@@ -56,6 +56,16 @@ fn decode_binary(bytes: &[u8], pg: &Type) -> Result<Value, SqlError> {
         Type::FLOAT4 => Value::Real(f32::from_be_bytes(bytes.try_into().map_err(wrong)?).into()),
         Type::FLOAT8 => Value::Real(f64::from_be_bytes(bytes.try_into().map_err(wrong)?)),
         Type::BYTEA => Value::Blob(bytes.to_vec()),
+        Type::JSONB => Value::Text(utf8(bytes.get(1..).unwrap_or_default())?.to_owned()),
+        Type::NUMERIC => Value::Text(numeric(bytes)?),
+        Type::TIMESTAMP | Type::TIMESTAMPTZ => {
+            let micros = i64::from_be_bytes(bytes.try_into().map_err(wrong)?);
+            Value::Text(time::timestamp(micros.saturating_add(time::POSTGRES_EPOCH_DAYS * time::DAY_MICROS)))
+        }
+        Type::DATE => {
+            let days = i32::from_be_bytes(bytes.try_into().map_err(wrong)?);
+            Value::Text(time::date(i64::from(days) + time::POSTGRES_EPOCH_DAYS))
+        }
         Type::UUID => Value::Text(uuid(bytes.try_into().map_err(wrong)?)),
         Type::TEXT | Type::VARCHAR | Type::BPCHAR | Type::NAME | Type::UNKNOWN | Type::JSON => {
             Value::Text(utf8(bytes)?.to_owned())
@@ -202,6 +212,34 @@ fn hex(bytes: &[u8]) -> String {
     })
 }
 
+/// The text of PostgreSQL's binary NUMERIC: digits of base 10 000, the first of which counts
+/// 10 000^weight.
+fn numeric(bytes: &[u8]) -> Result<String, SqlError> {
+    let words: Vec<i16> = bytes.chunks_exact(2).filter_map(|pair| Some(i16::from_be_bytes(pair.try_into().ok()?))).collect();
+    let wrong = || SqlError::new("22P03", "incorrect binary data format for type numeric");
+    let [_, weight, sign, _, digits @ ..] = words.as_slice() else { return Err(wrong()) };
+    let minus = match sign {
+        0 => "",
+        0x4000 => "-",
+        _ => return Err(wrong()),
+    };
+    let mut text = String::new();
+    for place in (0..=i32::from(*weight)) {
+        let digit = usize::try_from(place).ok().and_then(|place| digits.get(place)).copied().unwrap_or(0);
+        let _ = write!(text, "{digit:04}"); // Writing to a String cannot fail.
+    }
+    let whole = text.trim_start_matches('0');
+    let whole = if whole.is_empty() { "0" } else { whole }.to_owned();
+    let lead = usize::try_from(-1 - i32::from(*weight)).unwrap_or(0);
+    let skip = usize::try_from(i32::from(*weight) + 1).unwrap_or(0);
+    let mut fraction = "0000".repeat(lead);
+    for digit in digits.iter().skip(skip) {
+        let _ = write!(fraction, "{digit:04}");
+    }
+    let fraction = fraction.trim_end_matches('0');
+    Ok(if fraction.is_empty() { format!("{minus}{whole}") } else { format!("{minus}{whole}.{fraction}") })
+}
+
 /// The text of a UUID.
 pub(super) fn uuid(bytes: [u8; 16]) -> String {
     let digits = hex(&bytes).split_off(2);
@@ -272,12 +310,32 @@ mod tests {
             (&[255], Type::TEXT, true, "22021"),
             (b"a\0b", Type::TEXT, false, "22021"),
             (b"\\x0", Type::BYTEA, false, "22P02"),
-            (&[1], Type::TIMESTAMPTZ, true, "0A000"),
+            (&[1], Type::INTERVAL, true, "0A000"),
         ];
 
         for (bytes, pg, binary, code) in cases {
             assert_eq!(decode(bytes, &pg, binary).unwrap_err().code(), code, "{pg}");
         }
+    }
+
+    #[test]
+    fn times_and_numerics_are_read_from_their_binary_forms() {
+        let day = 1_i32.to_be_bytes();
+        let micros = (-1_i64).to_be_bytes();
+        // 12345.067 is 1 2345 . 0670; 0.00000001 is one digit of weight -2.
+        let number = [0, 3, 0, 1, 0, 0, 0, 3, 0, 1, 0x09, 0x29, 0x02, 0x9e];
+        let small = [0, 1, 0xff, 0xfe, 0x40, 0, 0, 8, 0, 1];
+        let cases: [(&[u8], Type, &str); 4] = [
+            (&day, Type::DATE, "2000-01-02"),
+            (&micros, Type::TIMESTAMPTZ, "1999-12-31 23:59:59.999999+00"),
+            (&number, Type::NUMERIC, "12345.067"),
+            (&small, Type::NUMERIC, "-0.00000001"),
+        ];
+
+        for (bytes, pg, expected) in cases {
+            assert_eq!(decode(bytes, &pg, true).unwrap(), Value::Text(expected.to_owned()), "{pg}");
+        }
+        assert_eq!(decode(&[0, 1], &Type::NUMERIC, true).unwrap_err().code(), "22P03");
     }
 
     #[test]
