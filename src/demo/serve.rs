@@ -8,7 +8,7 @@ use crate::{
     settings::{self, Cluster, Flag, Flags, Inputs, Listener, LogFormat, Settings},
     upstream::Resolve,
 };
-use std::{io::Write, path::PathBuf, sync::Arc};
+use std::{io::Write, num::NonZero, path::PathBuf, sync::Arc};
 
 /// Runs until a signal ends it, and returns the exit code. Settings files and variables play no part.
 ///
@@ -30,6 +30,8 @@ async fn serve(mut settings: Settings, resolver: &Arc<dyn Resolve>) -> Result<da
     let region = cluster.endpoints.first().and_then(|endpoint| endpoint.region.clone()).unwrap_or_default();
     settings.listeners = settings.listeners.iter().map(|listener| Arc::new(in_front_of(&cluster, listener))).collect();
     settings.clusters = vec![Arc::new(cluster)];
+    // More than anybody tries out, and no cause for a warning about descriptors.
+    settings.limits.sessions_max = SESSIONS_MAX;
     let daemon = Built::read(settings)?.bind(resolver)?;
 
     // A name of both families reads better than either.
@@ -72,3 +74,5 @@ fn say(text: &str) {
     // A closed terminal ends nothing.
     let _ = writeln!(std::io::stdout(), "{text}");
 }
+
+const SESSIONS_MAX: NonZero<usize> = NonZero::new(1000).unwrap();
