@@ -18,6 +18,7 @@ mod error;
 mod facts;
 mod folder;
 mod functions;
+mod gate;
 mod handshake;
 mod login;
 mod protocol;
@@ -32,7 +33,8 @@ pub use console::{Lines, lines_of_stdin};
 pub use facts::Facts;
 
 use crate::settings::{
-    AuthKind, CaSource, Cluster, Endpoint, EndpointKind, ListenAddress, Listener, LocalTls, Name, SecretSource,
+    AuthKind, CaSource, Cluster, Endpoint, EndpointKind, ListenAddress, Listener, LocalTls, Name,
+    SecretSource,
 };
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use cancel::Cancels;
@@ -91,7 +93,14 @@ impl EmbeddedCluster {
             endpoints.push(Arc::new(endpoint(name, host, &region)?));
             regions.push(region);
         }
-        Ok(Self { name: checked_name("demo")?, regions, endpoints, ca, password, _folder: folder })
+        Ok(Self {
+            name: checked_name("demo")?,
+            regions,
+            endpoints,
+            ca,
+            password,
+            _folder: folder,
+        })
     }
 
     /// The cluster as the daemon's settings describe it: three public endpoints, nearest first.
@@ -161,7 +170,8 @@ fn checked_name(text: &str) -> io::Result<Name> {
 
 fn random_password() -> io::Result<Zeroizing<String>> {
     let mut bytes = Zeroizing::new([0; 24]);
-    aws_lc_rs::rand::fill(bytes.as_mut_slice()).map_err(|_unspecified| io::Error::other("no random bytes"))?;
+    aws_lc_rs::rand::fill(bytes.as_mut_slice())
+        .map_err(|_unspecified| io::Error::other("no random bytes"))?;
     Ok(Zeroizing::new(URL_SAFE_NO_PAD.encode(bytes.as_slice())))
 }
 
@@ -186,13 +196,30 @@ mod tests {
 
         let cluster = demo.cluster();
 
-        let names: Vec<_> = cluster.endpoints.iter().map(|endpoint| endpoint.name.as_str()).collect();
-        assert_eq!(names, ["gcp-us-east1-public", "gcp-us-west2-public", "gcp-europe-west1-public"]);
-        let (CaSource::File(ca), Some(SecretSource::File(password))) = (cluster.ca, cluster.password) else {
+        let names: Vec<_> = cluster
+            .endpoints
+            .iter()
+            .map(|endpoint| endpoint.name.as_str())
+            .collect();
+        assert_eq!(
+            names,
+            [
+                "gcp-us-east1-public",
+                "gcp-us-west2-public",
+                "gcp-europe-west1-public"
+            ]
+        );
+        let (CaSource::File(ca), Some(SecretSource::File(password))) =
+            (cluster.ca, cluster.password)
+        else {
             panic!("no files")
         };
-        let mode = |path: &std::path::Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
-        assert_eq!((mode(&ca), mode(&password), mode(ca.parent().unwrap())), (0o600, 0o600, 0o700));
+        let mode =
+            |path: &std::path::Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(
+            (mode(&ca), mode(&password), mode(ca.parent().unwrap())),
+            (0o600, 0o600, 0o700)
+        );
 
         drop(demo);
         assert!(!ca.parent().unwrap().exists());

@@ -24,10 +24,19 @@ pub(super) struct Cancels(Mutex<HashMap<CancelKey, Weak<Running>>>);
 
 impl Cancels {
     /// Makes a cancel key and enters `running` under it until the registration is dropped.
-    pub(super) fn register(self: &Arc<Self>, running: &Arc<Running>) -> std::io::Result<Registration> {
-        let key = CancelKey { process: random()? & i32::MAX, secret: random()? };
+    pub(super) fn register(
+        self: &Arc<Self>,
+        running: &Arc<Running>,
+    ) -> std::io::Result<Registration> {
+        let key = CancelKey {
+            process: random()? & i32::MAX,
+            secret: random()?,
+        };
         self.lock().insert(key, Arc::downgrade(running));
-        Ok(Registration { cancels: Arc::clone(self), key })
+        Ok(Registration {
+            cancels: Arc::clone(self),
+            key,
+        })
     }
 
     /// Cancels what the session with this key is running; an unknown key does nothing.
@@ -59,7 +68,8 @@ impl Drop for Registration {
 
 fn random() -> std::io::Result<i32> {
     let mut bytes = [0; 4];
-    aws_lc_rs::rand::fill(&mut bytes).map_err(|_unspecified| std::io::Error::other("no random bytes"))?;
+    aws_lc_rs::rand::fill(&mut bytes)
+        .map_err(|_unspecified| std::io::Error::other("no random bytes"))?;
     Ok(i32::from_be_bytes(bytes))
 }
 
@@ -84,12 +94,24 @@ enum State {
 impl Running {
     /// Marks the begin of a statement: a cancel that came before it is forgotten.
     pub(super) fn begin(&self) {
-        self.change(|state| *state = if *state == State::Abandoned { *state } else { State::Active });
+        self.change(|state| {
+            *state = if *state == State::Abandoned {
+                *state
+            } else {
+                State::Active
+            }
+        });
     }
 
     /// Marks the end of a statement.
     pub(super) fn end(&self) {
-        self.change(|state| *state = if *state == State::Abandoned { *state } else { State::Idle });
+        self.change(|state| {
+            *state = if *state == State::Abandoned {
+                *state
+            } else {
+                State::Idle
+            }
+        });
     }
 
     /// Cancels the statement that runs, if one does.
@@ -135,12 +157,18 @@ impl Running {
             if matches!(*state, State::Cancelled | State::Abandoned) {
                 return Err(SqlError::cancelled());
             }
-            let left = end.map_or(Duration::MAX, |end| end.saturating_duration_since(Instant::now()));
+            let left = end.map_or(Duration::MAX, |end| {
+                end.saturating_duration_since(Instant::now())
+            });
             if left.is_zero() {
                 return Ok(());
             }
             let step = left.min(Duration::from_secs(3600));
-            state = self.sleeper.wait_timeout(state, step).unwrap_or_else(PoisonError::into_inner).0;
+            state = self
+                .sleeper
+                .wait_timeout(state, step)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
         }
     }
 
@@ -185,7 +213,10 @@ mod tests {
         let key = registration.key;
         running.begin();
 
-        cancels.cancel(CancelKey { secret: key.secret.wrapping_add(1), ..key });
+        cancels.cancel(CancelKey {
+            secret: key.secret.wrapping_add(1),
+            ..key
+        });
         drop(registration);
         cancels.cancel(key);
 

@@ -2,8 +2,8 @@
 //! the one thing that leaves this room.
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
-    SanType,
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose, SanType,
 };
 use rustls::{ServerConfig, crypto::aws_lc_rs, pki_types::PrivateKeyDer};
 use std::{
@@ -29,9 +29,14 @@ impl Authority {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        params.distinguished_name.push(DnType::CommonName, "crdb-proxy demo CA");
+        params
+            .distinguished_name
+            .push(DnType::CommonName, "crdb-proxy demo CA");
         let certificate = params.self_signed(&key).map_err(io::Error::other)?;
-        Ok(Self { pem: certificate.pem(), issuer: Issuer::new(params, key) })
+        Ok(Self {
+            pem: certificate.pem(),
+            issuer: Issuer::new(params, key),
+        })
     }
 
     /// The TLS side of a server called `host`, which also answers on 127.0.0.1.
@@ -41,12 +46,16 @@ impl Authority {
     pub(super) fn server(&self, host: &str) -> io::Result<Arc<ServerConfig>> {
         let key = KeyPair::generate().map_err(io::Error::other)?;
         let mut params = CertificateParams::new(vec![host.to_owned()]).map_err(io::Error::other)?;
-        params.subject_alt_names.push(SanType::IpAddress(IpAddr::V4(Ipv4Addr::LOCALHOST)));
+        params
+            .subject_alt_names
+            .push(SanType::IpAddress(IpAddr::V4(Ipv4Addr::LOCALHOST)));
         params.distinguished_name.push(DnType::CommonName, host);
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         params.use_authority_key_identifier_extension = true;
-        let certificate = params.signed_by(&key, &self.issuer).map_err(io::Error::other)?;
+        let certificate = params
+            .signed_by(&key, &self.issuer)
+            .map_err(io::Error::other)?;
         let key = PrivateKeyDer::try_from(key.serialize_der()).map_err(io::Error::other)?;
         // Like CockroachDB, the server knows nothing of ALPN.
         let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))

@@ -1,7 +1,12 @@
 //! What can be typed while the demo runs. Owns the words and the answers; never ends the demo.
 
 use super::region::{Region, State};
-use std::{convert::Infallible, fmt::Write, io::BufRead, thread};
+use std::{
+    convert::Infallible,
+    fmt::Write,
+    io::{BufRead, Read},
+    thread,
+};
 use tokio::sync::mpsc;
 
 /// Lines that were typed.
@@ -17,26 +22,21 @@ pub fn lines_of_stdin() -> std::io::Result<Lines> {
     let read = move || {
         let mut input = std::io::stdin().lock();
         let mut line = Vec::new();
-        while let Ok(length @ 1..) = input.by_ref_limited(&mut line) {
-            let text = String::from_utf8_lossy(line.get(..length).unwrap_or_default()).trim().to_owned();
+        while let Ok(1..) = (&mut input)
+            .take(LINE_BYTES_MAX)
+            .read_until(b'\n', &mut line)
+        {
+            let text = String::from_utf8_lossy(&line).trim().to_owned();
+            line.clear();
             if sender.blocking_send(text).is_err() {
                 return;
             }
         }
     };
-    thread::Builder::new().name("demo-console".to_owned()).spawn(read)?;
+    thread::Builder::new()
+        .name("demo-console".to_owned())
+        .spawn(read)?;
     Ok(receiver)
-}
-
-trait Limited {
-    fn by_ref_limited(&mut self, line: &mut Vec<u8>) -> std::io::Result<usize>;
-}
-
-impl<R: BufRead> Limited for R {
-    fn by_ref_limited(&mut self, line: &mut Vec<u8>) -> std::io::Result<usize> {
-        line.clear();
-        std::io::Read::take(self, LINE_BYTES_MAX).read_until(b'\n', line)
-    }
 }
 
 /// What a line asks for.
@@ -52,8 +52,15 @@ enum Command {
 }
 
 /// Does what is typed, for ever.
-pub(super) async fn attend(regions: &[Region], mut lines: Lines, mut answer: impl FnMut(&str)) -> Infallible {
-    let names: Vec<_> = regions.iter().map(|region| region.shared.name.as_str()).collect();
+pub(super) async fn attend(
+    regions: &[Region],
+    mut lines: Lines,
+    mut answer: impl FnMut(&str),
+) -> Infallible {
+    let names: Vec<_> = regions
+        .iter()
+        .map(|region| region.shared.name.as_str())
+        .collect();
     while let Some(line) = lines.recv().await {
         let text = match parse(&line, &names) {
             Command::Nothing => continue,
@@ -74,16 +81,25 @@ async fn turn(region: &Region, state: State) -> String {
     let name = &region.shared.name;
     match (region.turn(state).await, state) {
         (Ok(()), State::Up) => format!("{name} is up again."),
-        (Ok(()), State::Down) => format!("{name} is down: it refuses connections, and its sessions were reset."),
-        (Ok(()), State::Draining) => {
-            format!("{name} drains: new sessions are turned away, idle ones are told to go. `up {name}` ends that.")
+        (Ok(()), State::Down) => {
+            format!("{name} is down: it refuses connections, and its sessions were reset.")
         }
-        (Err(error), _) => format!("{name} stays as it was: {error}. Try again, or restart the demo."),
+        (Ok(()), State::Draining) => {
+            format!(
+                "{name} drains: new sessions are turned away, idle ones are told to go. `up {name}` ends that."
+            )
+        }
+        (Err(error), _) => {
+            format!("{name} stays as it was: {error}. Try again, or restart the demo.")
+        }
     }
 }
 
 fn parse(line: &str, regions: &[&str]) -> Command {
-    let words: Vec<_> = line.split_whitespace().map(str::to_ascii_lowercase).collect();
+    let words: Vec<_> = line
+        .split_whitespace()
+        .map(str::to_ascii_lowercase)
+        .collect();
     let words: Vec<_> = words.iter().map(String::as_str).collect();
     let state = match words.as_slice() {
         [] => return Command::Nothing,
@@ -96,17 +112,27 @@ fn parse(line: &str, regions: &[&str]) -> Command {
             return Command::Unclear("Ctrl-C ends the demo.".to_owned());
         }
         [first, ..] => {
-            let shown: String = first.chars().filter(|char| !char.is_control()).take(40).collect();
+            let shown: String = first
+                .chars()
+                .filter(|char| !char.is_control())
+                .take(40)
+                .collect();
             return Command::Unclear(format!("`{shown}` is no command here; `help` lists them."));
         }
     };
     let [verb, part] = words.as_slice() else {
         return Command::Unclear(format!("Which region? One of {}.", regions.join(", ")));
     };
-    let matching: Vec<_> = (0..).zip(regions).filter(|(_, name)| name.contains(part)).collect();
+    let matching: Vec<_> = (0..)
+        .zip(regions)
+        .filter(|(_, name)| name.contains(part))
+        .collect();
     match matching.as_slice() {
         [(index, _)] => Command::Turn(*index, state),
-        [] => Command::Unclear(format!("No region has that name; there are {}.", regions.join(", "))),
+        [] => Command::Unclear(format!(
+            "No region has that name; there are {}.",
+            regions.join(", ")
+        )),
         several => {
             let names: Vec<_> = several.iter().map(|(_, name)| **name).collect();
             Command::Unclear(format!("Which one to {verb}: {}?", names.join(" or ")))
@@ -153,22 +179,44 @@ mod tests {
     fn a_part_of_a_name_will_do_when_only_one_region_has_it() {
         assert_eq!(parse("down east", &REGIONS), Command::Turn(0, State::Down));
         assert_eq!(parse("  UP West2 ", &REGIONS), Command::Turn(1, State::Up));
-        assert_eq!(parse("drain europe", &REGIONS), Command::Turn(2, State::Draining));
+        assert_eq!(
+            parse("drain europe", &REGIONS),
+            Command::Turn(2, State::Draining)
+        );
     }
 
     #[test]
     fn whatever_is_not_clear_gets_a_sentence() {
         let cases = [
-            ("down", "Which region? One of gcp-us-east1, gcp-us-west2, gcp-europe-west1."),
-            ("down west", "Which one to down: gcp-us-west2 or gcp-europe-west1?"),
-            ("up mars", "No region has that name; there are gcp-us-east1, gcp-us-west2, gcp-europe-west1."),
-            ("down us east", "Which region? One of gcp-us-east1, gcp-us-west2, gcp-europe-west1."),
-            ("select 1;", "`select` is no command here; `help` lists them."),
+            (
+                "down",
+                "Which region? One of gcp-us-east1, gcp-us-west2, gcp-europe-west1.",
+            ),
+            (
+                "down west",
+                "Which one to down: gcp-us-west2 or gcp-europe-west1?",
+            ),
+            (
+                "up mars",
+                "No region has that name; there are gcp-us-east1, gcp-us-west2, gcp-europe-west1.",
+            ),
+            (
+                "down us east",
+                "Which region? One of gcp-us-east1, gcp-us-west2, gcp-europe-west1.",
+            ),
+            (
+                "select 1;",
+                "`select` is no command here; `help` lists them.",
+            ),
             ("\u{1b}[A", "`[a` is no command here; `help` lists them."),
         ];
 
         for (line, expected) in cases {
-            assert_eq!(parse(line, &REGIONS), Command::Unclear(expected.to_owned()), "{line}");
+            assert_eq!(
+                parse(line, &REGIONS),
+                Command::Unclear(expected.to_owned()),
+                "{line}"
+            );
         }
         assert_eq!(parse("", &REGIONS), Command::Nothing);
     }

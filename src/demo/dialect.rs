@@ -4,12 +4,14 @@
 
 pub(super) mod columns;
 mod lexer;
+pub(super) mod parameters;
 mod rewrite;
 pub(super) mod type_name;
 
 use super::error::SqlError;
 use columns::ColumnHint;
 use lexer::Token;
+use parameters::Meetings;
 use pgwire::api::Type;
 
 /// One statement of a client.
@@ -64,6 +66,8 @@ pub(super) struct Query {
     pub(super) columns: Vec<ColumnHint>,
     /// Types of parameters that casts show; as many as there are parameters.
     pub(super) parameter_types: Vec<Option<Type>>,
+    /// The columns that parameters meet.
+    pub(super) meetings: Option<Meetings>,
 }
 
 /// What a statement may touch; decides which turn it waits for.
@@ -107,11 +111,16 @@ fn statement(tokens: Vec<Token>) -> Result<Statement, SqlError> {
             tag: "RELEASE",
         },
         ("set", _) => set(&tokens)?,
-        ("use", _) => Statement::Set { name: "database".to_owned(), value: last_name(&tokens, 0)? },
+        ("use", _) => Statement::Set {
+            name: "database".to_owned(),
+            value: last_name(&tokens, 0)?,
+        },
         ("reset", "all") => Statement::Reset(None),
         ("reset", _) => Statement::Reset(Some(dotted(tokens.get(1..).unwrap_or_default()))),
         ("show", "tables") => query(lexer::statements(SHOW_TABLES)?.concat()),
-        ("show", "databases") => query(lexer::statements("SELECT current_database() AS database_name")?.concat()),
+        ("show", "databases") => {
+            query(lexer::statements("SELECT current_database() AS database_name")?.concat())
+        }
         ("show", _) => Statement::Show(show(tokens.get(1..).unwrap_or_default())),
         ("discard", _) => Statement::Discard,
         ("unlisten", _) => Statement::Nothing("UNLISTEN"),
@@ -122,14 +131,19 @@ fn statement(tokens: Vec<Token>) -> Result<Statement, SqlError> {
         ("create", "schema" | "extension") if tokens.iter().any(|token| token.is("exists")) => {
             Statement::Nothing("CREATE SCHEMA")
         }
-        (_, "database" | "schema" | "extension" | "sequence" | "function" | "procedure" | "role" | "user" | "type")
-            if matches!(first.as_str(), "create" | "alter" | "drop") =>
-        {
-            return Err(SqlError::unsupported(&format!("{} {second}", first.to_ascii_uppercase())));
+        (
+            _,
+            "database" | "schema" | "extension" | "sequence" | "function" | "procedure" | "role"
+            | "user" | "type",
+        ) if matches!(first.as_str(), "create" | "alter" | "drop") => {
+            return Err(SqlError::unsupported(&format!(
+                "{} {second}",
+                first.to_ascii_uppercase()
+            )));
         }
         (
-            "copy" | "listen" | "notify" | "prepare" | "execute" | "declare" | "fetch" | "move" | "lock" | "do"
-            | "call" | "import" | "export" | "backup" | "restore" | "revoke",
+            "copy" | "listen" | "notify" | "prepare" | "execute" | "declare" | "fetch" | "move"
+            | "lock" | "do" | "call" | "import" | "export" | "backup" | "restore" | "revoke",
             _,
         ) => return Err(SqlError::unsupported(&first.to_ascii_uppercase())),
         _ => query(tokens),
@@ -138,7 +152,9 @@ fn statement(tokens: Vec<Token>) -> Result<Statement, SqlError> {
 
 fn last_name(tokens: &[Token], after: usize) -> Result<String, SqlError> {
     match tokens.last() {
-        Some(token @ (Token::Word(_) | Token::Quoted(_))) if tokens.len() > after + 1 => Ok(token.text()),
+        Some(token @ (Token::Word(_) | Token::Quoted(_))) if tokens.len() > after + 1 => {
+            Ok(token.text())
+        }
         _ => Err(SqlError::new("42601", "syntax error: a name is missing")),
     }
 }
@@ -151,22 +167,33 @@ fn set(tokens: &[Token]) -> Result<Statement, SqlError> {
         _ => rest,
     };
     match rest {
-        [first, ..] if first.is("transaction") || first.is("characteristics") || first.is("constraints") => {
+        [first, ..]
+            if first.is("transaction")
+                || first.is("characteristics")
+                || first.is("constraints") =>
+        {
             Ok(Statement::Nothing("SET"))
         }
         [first, second, value @ ..] if first.is("time") && second.is("zone") => {
-            Ok(Statement::Set { name: "timezone".to_owned(), value: joined(value) })
+            Ok(Statement::Set {
+                name: "timezone".to_owned(),
+                value: joined(value),
+            })
         }
-        [first, value @ ..] if first.is("names") => {
-            Ok(Statement::Set { name: "client_encoding".to_owned(), value: joined(value) })
-        }
+        [first, value @ ..] if first.is("names") => Ok(Statement::Set {
+            name: "client_encoding".to_owned(),
+            value: joined(value),
+        }),
         _ => {
             let at = rest
                 .iter()
                 .position(|token| token.is_mark("=") || token.is("to"))
                 .ok_or_else(|| SqlError::new("42601", "syntax error in SET"))?;
             let (name, value) = rest.split_at(at);
-            Ok(Statement::Set { name: dotted(name), value: joined(value.get(1..).unwrap_or_default()) })
+            Ok(Statement::Set {
+                name: dotted(name),
+                value: joined(value.get(1..).unwrap_or_default()),
+            })
         }
     }
 }
@@ -182,7 +209,12 @@ fn show(tokens: &[Token]) -> String {
 }
 
 fn dotted(tokens: &[Token]) -> String {
-    tokens.iter().map(Token::text).collect::<String>().replace('"', "").to_ascii_lowercase()
+    tokens
+        .iter()
+        .map(Token::text)
+        .collect::<String>()
+        .replace('"', "")
+        .to_ascii_lowercase()
 }
 
 fn joined(tokens: &[Token]) -> String {
@@ -195,6 +227,7 @@ fn query(tokens: Vec<Token>) -> Statement {
     let columns = columns::hints(&tokens);
     let tokens = shortcuts(tokens);
     let rewritten = rewrite::rewrite(tokens);
+    let meetings = parameters::meetings(&rewritten.tokens, rewritten.parameter_types.len());
     let sql: Vec<_> = rewritten.tokens.iter().map(Token::text).collect();
     Statement::Query(Box::new(Query {
         sql: sql.join(" "),
@@ -203,6 +236,7 @@ fn query(tokens: Vec<Token>) -> Statement {
         counted,
         columns,
         parameter_types: rewritten.parameter_types,
+        meetings,
     }))
 }
 
@@ -210,8 +244,15 @@ fn query(tokens: Vec<Token>) -> Statement {
 fn shortcuts(mut tokens: Vec<Token>) -> Vec<Token> {
     let first = tokens.first().cloned().unwrap_or_else(|| Token::word(""));
     if first.is("truncate") {
-        let names = tokens.into_iter().skip(1).filter(|token| !token.is("table"));
-        return ["DELETE", "FROM"].map(Token::word).into_iter().chain(names).collect();
+        let names = tokens
+            .into_iter()
+            .skip(1)
+            .filter(|token| !token.is("table"));
+        return ["DELETE", "FROM"]
+            .map(Token::word)
+            .into_iter()
+            .chain(names)
+            .collect();
     }
     if first.is("table") {
         let names = tokens.into_iter().skip(1);
@@ -230,11 +271,16 @@ fn command(tokens: &[Token]) -> (&'static str, bool, Access) {
     let has = |word: &str| tokens.iter().any(|token| token.is(word));
     let first = tokens.first().and_then(Token::name).unwrap_or_default();
     let verb = match first.as_str() {
-        "with" => ["insert", "update", "delete", "upsert"].into_iter().find(|verb| has(verb)).unwrap_or("select"),
+        "with" => ["insert", "update", "delete", "upsert"]
+            .into_iter()
+            .find(|verb| has(verb))
+            .unwrap_or("select"),
         other => other,
     };
     match verb {
-        "select" if !has("from") && !has("with") && !has("table") => ("SELECT", true, Access::Nothing),
+        "select" if !has("from") && !has("with") && !has("table") => {
+            ("SELECT", true, Access::Nothing)
+        }
         "select" | "values" | "table" => ("SELECT", true, Access::Read),
         "explain" => ("EXPLAIN", false, Access::Read),
         "insert" | "upsert" | "replace" => ("INSERT 0", true, Access::Write),
@@ -259,8 +305,7 @@ fn definition_tag(first: &str, tokens: &[Token]) -> &'static str {
     }
 }
 
-const SHOW_TABLES: &str =
-    "SELECT table_schema AS schema_name, table_name FROM information_schema.tables ORDER BY table_name";
+const SHOW_TABLES: &str = "SELECT table_schema AS schema_name, table_name FROM information_schema.tables ORDER BY table_name";
 
 #[cfg(test)]
 mod tests {
@@ -274,19 +319,43 @@ mod tests {
 
     #[test]
     fn what_drivers_send_by_themselves_is_understood() {
-        let set = |name: &str, value: &str| Statement::Set { name: name.to_owned(), value: value.to_owned() };
+        let set = |name: &str, value: &str| Statement::Set {
+            name: name.to_owned(),
+            value: value.to_owned(),
+        };
         let cases = [
             ("SET extra_float_digits = 3", set("extra_float_digits", "3")),
-            ("SET application_name = 'PostgreSQL JDBC Driver'", set("application_name", "PostgreSQL JDBC Driver")),
-            ("SET SESSION DateStyle TO ISO, MDY", set("datestyle", "ISO, MDY")),
+            (
+                "SET application_name = 'PostgreSQL JDBC Driver'",
+                set("application_name", "PostgreSQL JDBC Driver"),
+            ),
+            (
+                "SET SESSION DateStyle TO ISO, MDY",
+                set("datestyle", "ISO, MDY"),
+            ),
             ("SET TIME ZONE 'UTC'", set("timezone", "UTC")),
-            ("SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY", Statement::Nothing("SET")),
-            ("SHOW TRANSACTION ISOLATION LEVEL", Statement::Show("transaction_isolation".to_owned())),
-            ("show standard_conforming_strings", Statement::Show("standard_conforming_strings".to_owned())),
+            (
+                "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY",
+                Statement::Nothing("SET"),
+            ),
+            (
+                "SHOW TRANSACTION ISOLATION LEVEL",
+                Statement::Show("transaction_isolation".to_owned()),
+            ),
+            (
+                "show standard_conforming_strings",
+                Statement::Show("standard_conforming_strings".to_owned()),
+            ),
             ("BEGIN READ WRITE", Statement::Begin),
-            ("START TRANSACTION ISOLATION LEVEL SERIALIZABLE", Statement::Begin),
+            (
+                "START TRANSACTION ISOLATION LEVEL SERIALIZABLE",
+                Statement::Begin,
+            ),
             ("END", Statement::Commit),
-            ("ROLLBACK TO SAVEPOINT \"s 1\"", Statement::RollbackTo("ROLLBACK TO \"s 1\"".to_owned())),
+            (
+                "ROLLBACK TO SAVEPOINT \"s 1\"",
+                Statement::RollbackTo("ROLLBACK TO \"s 1\"".to_owned()),
+            ),
             ("DISCARD ALL", Statement::Discard),
             ("RESET ALL", Statement::Reset(None)),
         ];
@@ -301,22 +370,42 @@ mod tests {
         let cases = [
             ("SELECT pg_sleep(1)", Access::Nothing, "SELECT"),
             ("SELECT * FROM t", Access::Read, "SELECT"),
-            ("WITH a AS (SELECT 1) SELECT * FROM a", Access::Read, "SELECT"),
-            ("WITH a AS (SELECT 1) INSERT INTO t SELECT * FROM a", Access::Write, "INSERT 0"),
+            (
+                "WITH a AS (SELECT 1) SELECT * FROM a",
+                Access::Read,
+                "SELECT",
+            ),
+            (
+                "WITH a AS (SELECT 1) INSERT INTO t SELECT * FROM a",
+                Access::Write,
+                "INSERT 0",
+            ),
             ("UPDATE t SET a = 1", Access::Write, "UPDATE"),
-            ("CREATE UNIQUE INDEX i ON t (a)", Access::Write, "CREATE INDEX"),
+            (
+                "CREATE UNIQUE INDEX i ON t (a)",
+                Access::Write,
+                "CREATE INDEX",
+            ),
             ("VALUES (1)", Access::Read, "SELECT"),
         ];
 
         for (sql, access, tag) in cases {
-            let Statement::Query(query) = one(sql) else { panic!("{sql}") };
+            let Statement::Query(query) = one(sql) else {
+                panic!("{sql}")
+            };
             assert_eq!((query.access, query.tag), (access, tag), "{sql}");
         }
     }
 
     #[test]
     fn what_the_demo_lacks_is_said_in_words() {
-        for sql in ["COPY t FROM STDIN", "CREATE DATABASE x", "LISTEN a", "SAVEPOINT", "SET a"] {
+        for sql in [
+            "COPY t FROM STDIN",
+            "CREATE DATABASE x",
+            "LISTEN a",
+            "SAVEPOINT",
+            "SET a",
+        ] {
             let code = parse(sql).unwrap_err().code().to_owned();
             assert!(matches!(code.as_str(), "0A000" | "42601"), "{sql}: {code}");
         }

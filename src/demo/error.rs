@@ -17,7 +17,11 @@ pub(super) struct SqlError {
 impl SqlError {
     /// An error with `code` as its SQLSTATE.
     pub(super) fn new(code: &str, message: impl Into<String>) -> Self {
-        Self { code: code.to_owned(), message: message.into(), hint: None }
+        Self {
+            code: code.to_owned(),
+            message: message.into(),
+            hint: None,
+        }
     }
 
     /// Adds what the reader can do.
@@ -38,7 +42,8 @@ impl SqlError {
 
     /// Another session kept its write lock for longer than a statement waits.
     pub(super) fn conflict() -> Self {
-        let message = "restart transaction: another session's transaction kept its write lock for too long";
+        let message =
+            "restart transaction: another session's transaction kept its write lock for too long";
         Self::new("40001", message).hint(
             "The demo serves one writing transaction at a time. Commit or roll back the other one, then try again.",
         )
@@ -46,7 +51,10 @@ impl SqlError {
 
     /// Any statement but the end of the block in a failed transaction.
     pub(super) fn failed_transaction() -> Self {
-        Self::new("25P02", "current transaction is aborted, commands ignored until end of transaction block")
+        Self::new(
+            "25P02",
+            "current transaction is aborted, commands ignored until end of transaction block",
+        )
     }
 
     /// SQLSTATE, five characters.
@@ -135,7 +143,9 @@ fn from_failure(failure: ffi::Error, message: String) -> SqlError {
 fn from_message(message: String) -> SqlError {
     if let Some((code, text)) = message.split_once(": ")
         && code.len() == 5
-        && code.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit())
+        && code
+            .bytes()
+            .all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit())
     {
         return SqlError::new(code, text); // One of ours, come back through a function of ours.
     }
@@ -150,8 +160,7 @@ fn from_message(message: String) -> SqlError {
     }
 }
 
-const IT_IS_SQLITE: &str =
-    "SQLite answers in this demo, which is only for trying things out. A real cluster can do far more.";
+const IT_IS_SQLITE: &str = "SQLite answers in this demo, which is only for trying things out. A real cluster can do far more.";
 
 const KNOWN_MESSAGES: [(&str, &str); 16] = [
     ("syntax error", "42601"),

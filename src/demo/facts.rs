@@ -15,18 +15,42 @@ pub struct Facts {
 
 impl fmt::Display for Facts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let away = |(name, distance): &(String, Duration)| format!("{name} {} ms", distance.as_millis());
-        let (chosen, others): (Vec<_>, Vec<_>) = self.regions.iter().partition(|(name, _)| *name == self.region);
-        let chosen = chosen.first().map_or_else(|| self.region.clone(), |region| away(region));
+        let away =
+            |(name, distance): &(String, Duration)| format!("{name} {} ms", distance.as_millis());
+        let (chosen, others): (Vec<_>, Vec<_>) = self
+            .regions
+            .iter()
+            .partition(|(name, _)| *name == self.region);
+        let chosen = chosen
+            .first()
+            .map_or_else(|| self.region.clone(), |region| away(region));
         let others: Vec<_> = others.into_iter().map(away).collect();
-        writeln!(f, "The demo is ready: an embedded cluster of {} regions, and the daemon in front of it.", self.regions.len())?;
+        writeln!(
+            f,
+            "The demo is ready: an embedded cluster of {} regions, and the daemon in front of it.",
+            self.regions.len()
+        )?;
         writeln!(f)?;
         writeln!(f, "  listening  {}", self.listening)?;
-        writeln!(f, "  region     {chosen} away (others: {})", others.join(", "))?;
-        writeln!(f, "  connect    psql 'postgresql://demo@{}/demo?sslmode=disable'", self.listening)?;
+        writeln!(
+            f,
+            "  region     {chosen} away (others: {})",
+            others.join(", ")
+        )?;
+        writeln!(
+            f,
+            "  connect    psql 'postgresql://demo@{}/demo?sslmode=disable'",
+            self.listening
+        )?;
         writeln!(f)?;
-        writeln!(f, "Type `down east`, `up east`, `drain east`, `status` or `help` here. Ctrl-C ends the demo.")?;
-        write!(f, "SQLite answers underneath: for trying things out only, and all data is gone at the end.")
+        writeln!(
+            f,
+            "Type `down east`, `up east`, `drain east`, `status` or `help` here. Ctrl-C ends the demo."
+        )?;
+        write!(
+            f,
+            "SQLite answers underneath: for trying things out only, and all data is gone at the end."
+        )
     }
 }
 
@@ -47,8 +71,14 @@ mod tests {
 
         let text = facts.to_string();
 
-        assert!(text.contains("  region     gcp-us-west2 30 ms away (others: gcp-us-east1 2 ms)"), "{text}");
-        assert!(text.contains("psql 'postgresql://demo@localhost:40001/demo?sslmode=disable'"), "{text}");
+        assert!(
+            text.contains("  region     gcp-us-west2 30 ms away (others: gcp-us-east1 2 ms)"),
+            "{text}"
+        );
+        assert!(
+            text.contains("psql 'postgresql://demo@localhost:40001/demo?sslmode=disable'"),
+            "{text}"
+        );
         assert!(text.contains("SQLite"), "{text}");
         assert!(text.lines().all(|line| line.len() <= 100), "{text}");
     }

@@ -18,11 +18,21 @@ impl Folder {
     /// When it cannot be made, with its path.
     pub(super) fn new() -> io::Result<Self> {
         let mut random = [0; 8];
-        aws_lc_rs::rand::fill(&mut random).map_err(|_unspecified| io::Error::other("no random bytes"))?;
-        let path = std::env::temp_dir().join(format!("crdb-proxy-demo-{:016x}", u64::from_be_bytes(random)));
-        DirBuilder::new().mode(0o700).create(&path).map_err(|error| {
-            io::Error::new(error.kind(), format!("the folder {} cannot be made: {error}", path.display()))
-        })?;
+        aws_lc_rs::rand::fill(&mut random)
+            .map_err(|_unspecified| io::Error::other("no random bytes"))?;
+        let path = std::env::temp_dir().join(format!(
+            "crdb-proxy-demo-{:016x}",
+            u64::from_be_bytes(random)
+        ));
+        DirBuilder::new()
+            .mode(0o700)
+            .create(&path)
+            .map_err(|error| {
+                io::Error::new(
+                    error.kind(),
+                    format!("the folder {} cannot be made: {error}", path.display()),
+                )
+            })?;
         Ok(Self(path))
     }
 
@@ -32,7 +42,12 @@ impl Folder {
     /// When it cannot be written.
     pub(super) fn write(&self, name: &str, bytes: &[u8]) -> io::Result<PathBuf> {
         let path = self.0.join(name);
-        OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?.write_all(bytes)?;
+        OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&path)?
+            .write_all(bytes)?;
         Ok(path)
     }
 }

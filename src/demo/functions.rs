@@ -40,7 +40,10 @@ impl Identity {
         set.or_else(|| match name.as_str() {
             "database" => Some(self.database.clone()),
             "session_authorization" | "role" | "session_user" => Some(self.user.clone()),
-            _ => DEFAULTS.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned()),
+            _ => DEFAULTS
+                .iter()
+                .find(|(known, _)| *known == name)
+                .map(|(_, value)| (*value).to_owned()),
         })
     }
 
@@ -48,7 +51,11 @@ impl Identity {
     ///
     /// # Errors
     /// 53200 beyond a few hundred variables.
-    pub(super) fn set_variable(&self, name: &str, value: &str) -> std::result::Result<(), SqlError> {
+    pub(super) fn set_variable(
+        &self,
+        name: &str,
+        value: &str,
+    ) -> std::result::Result<(), SqlError> {
         let mut variables = self.lock();
         if variables.len() >= VARIABLES_MAX && !variables.contains_key(name) {
             return Err(SqlError::new("53200", "too many session variables"));
@@ -67,7 +74,9 @@ impl Identity {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, String>> {
-        self.variables.lock().unwrap_or_else(PoisonError::into_inner)
+        self.variables
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -82,67 +91,109 @@ pub(super) fn install(connection: &Connection, identity: &Arc<Identity>) -> Resu
 fn install_identity(connection: &Connection, identity: &Arc<Identity>) -> Result<()> {
     let tell = |name: &str, tell: fn(&Identity) -> Value| {
         let identity = Arc::clone(identity);
-        connection.create_scalar_function(name, 0, FunctionFlags::SQLITE_UTF8, move |_| Ok(tell(&identity)))
+        connection.create_scalar_function(name, 0, FunctionFlags::SQLITE_UTF8, move |_| {
+            Ok(tell(&identity))
+        })
     };
     tell("version", |_| Value::Text(VERSION.to_owned()))?;
-    tell("gateway_region", |identity| Value::Text(identity.region.clone()))?;
-    tell("current_database", |identity| Value::Text(identity.database.clone()))?;
-    tell("current_catalog", |identity| Value::Text(identity.database.clone()))?;
+    tell("gateway_region", |identity| {
+        Value::Text(identity.region.clone())
+    })?;
+    tell("current_database", |identity| {
+        Value::Text(identity.database.clone())
+    })?;
+    tell("current_catalog", |identity| {
+        Value::Text(identity.database.clone())
+    })?;
     tell("current_schema", |_| Value::Text("public".to_owned()))?;
     for name in ["current_user", "session_user", "current_role"] {
         tell(name, |identity| Value::Text(identity.user.clone()))?;
     }
-    tell("pg_backend_pid", |identity| Value::Integer(identity.process.into()))?;
+    tell("pg_backend_pid", |identity| {
+        Value::Integer(identity.process.into())
+    })?;
     tell("txid_current", |_| Value::Integer(1))?;
-    for name in ["now", "clock_timestamp", "statement_timestamp", "transaction_timestamp"] {
+    for name in [
+        "now",
+        "clock_timestamp",
+        "statement_timestamp",
+        "transaction_timestamp",
+    ] {
         tell(name, |_| Value::Text(now()))?;
     }
-    tell("current_date", |_| Value::Text(now().chars().take(10).collect()))?;
+    tell("current_date", |_| {
+        Value::Text(now().chars().take(10).collect())
+    })?;
 
     let sleeper = Arc::clone(identity);
-    connection.create_scalar_function("pg_sleep", 1, FunctionFlags::SQLITE_UTF8, move |context| {
-        let seconds = types::as_float(&argument(context, 0)?)?;
-        let span = Duration::try_from_secs_f64(seconds.clamp(0.0, SLEEP_MAX_SECONDS)).unwrap_or_default();
-        if !sleeper.dry_run.load(std::sync::atomic::Ordering::Relaxed) {
-            sleeper.running.sleep(span)?;
-        }
-        Ok(Value::Text(String::new()))
-    })?;
+    connection.create_scalar_function(
+        "pg_sleep",
+        1,
+        FunctionFlags::SQLITE_UTF8,
+        move |context| {
+            let seconds = types::as_float(&argument(context, 0)?)?;
+            let span = Duration::try_from_secs_f64(seconds.clamp(0.0, SLEEP_MAX_SECONDS))
+                .unwrap_or_default();
+            if !sleeper.dry_run.load(std::sync::atomic::Ordering::Relaxed) {
+                sleeper.running.sleep(span)?;
+            }
+            Ok(Value::Text(String::new()))
+        },
+    )?;
 
     let setter = Arc::clone(identity);
-    connection.create_scalar_function("set_config", 3, FunctionFlags::SQLITE_UTF8, move |context| {
-        let (name, value) = (argument(context, 0)?, argument(context, 1)?);
-        setter.set_variable(&types::as_text(&name), &types::as_text(&value))?;
-        Ok(value)
-    })?;
+    connection.create_scalar_function(
+        "set_config",
+        3,
+        FunctionFlags::SQLITE_UTF8,
+        move |context| {
+            let (name, value) = (argument(context, 0)?, argument(context, 1)?);
+            setter.set_variable(&types::as_text(&name), &types::as_text(&value))?;
+            Ok(value)
+        },
+    )?;
     let getter = Arc::clone(identity);
-    connection.create_scalar_function("current_setting", -1, FunctionFlags::SQLITE_UTF8, move |context| {
-        let name = types::as_text(&argument(context, 0)?);
-        match getter.variable(&name) {
-            Some(value) => Ok(Value::Text(value)),
-            None if context.len() > 1 => Ok(Value::Null),
-            None => Err(unknown_variable(&name).into()),
-        }
-    })
+    connection.create_scalar_function(
+        "current_setting",
+        -1,
+        FunctionFlags::SQLITE_UTF8,
+        move |context| {
+            let name = types::as_text(&argument(context, 0)?);
+            match getter.variable(&name) {
+                Some(value) => Ok(Value::Text(value)),
+                None if context.len() > 1 => Ok(Value::Null),
+                None => Err(unknown_variable(&name).into()),
+            }
+        },
+    )
 }
 
 /// A variable that was never set and has no default.
 pub(super) fn unknown_variable(name: &str) -> SqlError {
-    SqlError::new("42704", format!("unrecognized configuration parameter \"{name}\""))
+    SqlError::new(
+        "42704",
+        format!("unrecognized configuration parameter \"{name}\""),
+    )
 }
 
 fn install_casts(connection: &Connection) -> Result<()> {
     let flags = FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DETERMINISTIC;
     let cast = |name: &str, cast: fn(&Value) -> std::result::Result<Value, SqlError>| {
-        connection.create_scalar_function(name, 1, flags, move |context| match argument(context, 0)? {
-            Value::Null => Ok(Value::Null),
-            value => Ok(cast(&value)?),
+        connection.create_scalar_function(name, 1, flags, move |context| {
+            match argument(context, 0)? {
+                Value::Null => Ok(Value::Null),
+                value => Ok(cast(&value)?),
+            }
         })
     };
     cast("to_text", |value| Ok(Value::Text(types::as_text(value))))?;
-    cast("to_int8", |value| types::as_integer(value).map(Value::Integer))?;
+    cast("to_int8", |value| {
+        types::as_integer(value).map(Value::Integer)
+    })?;
     cast("to_float8", |value| types::as_float(value).map(Value::Real))?;
-    cast("to_bool", |value| types::as_boolean(value).map(|truth| Value::Integer(truth.into())))?;
+    cast("to_bool", |value| {
+        types::as_boolean(value).map(|truth| Value::Integer(truth.into()))
+    })?;
     cast("to_bytea", |value| types::as_bytes(value).map(Value::Blob))?;
     connection.create_scalar_function("regexp", 2, flags, |context| {
         let (pattern, text) = (argument(context, 0)?, argument(context, 1)?);
@@ -156,14 +207,27 @@ fn install_casts(connection: &Connection) -> Result<()> {
 
 fn install_catalogue_functions(connection: &Connection) -> Result<()> {
     let answer = |name: &str, arguments: i32, answer: fn() -> Value| {
-        connection.create_scalar_function(name, arguments, FunctionFlags::SQLITE_UTF8, move |_| Ok(answer()))
+        connection.create_scalar_function(name, arguments, FunctionFlags::SQLITE_UTF8, move |_| {
+            Ok(answer())
+        })
     };
     answer("pg_table_is_visible", 1, || Value::Integer(1))?;
     answer("pg_get_userbyid", 1, || Value::Text("demo".to_owned()))?;
-    for name in ["obj_description", "col_description", "shobj_description", "pg_get_expr", "to_regtype", "to_regclass"] {
+    for name in [
+        "obj_description",
+        "col_description",
+        "shobj_description",
+        "pg_get_expr",
+        "to_regtype",
+        "to_regclass",
+    ] {
         answer(name, -1, || Value::Null)?;
     }
-    for name in ["has_schema_privilege", "has_table_privilege", "has_database_privilege"] {
+    for name in [
+        "has_schema_privilege",
+        "has_table_privilege",
+        "has_database_privilege",
+    ] {
         answer(name, -1, || Value::Integer(1))?;
     }
     for name in ["pg_is_in_recovery", "pg_advisory_unlock_all"] {
@@ -172,14 +236,16 @@ fn install_catalogue_functions(connection: &Connection) -> Result<()> {
     answer("pg_encoding_to_char", 1, || Value::Text("UTF8".to_owned()))?;
     connection.create_scalar_function("gen_random_uuid", 0, FunctionFlags::SQLITE_UTF8, |_| {
         let mut bytes = [0_u8; 16];
-        aws_lc_rs::rand::fill(&mut bytes).map_err(|_unspecified| SqlError::new("XX000", "no random bytes"))?;
+        aws_lc_rs::rand::fill(&mut bytes)
+            .map_err(|_unspecified| SqlError::new("XX000", "no random bytes"))?;
         bytes[6] = bytes[6] & 0x0f | 0x40; // Version 4, and below its variant.
         bytes[8] = bytes[8] & 0x3f | 0x80;
         Ok(types::uuid(bytes))
     })?;
     connection.create_scalar_function("unique_rowid", 0, FunctionFlags::SQLITE_UTF8, |_| {
         let mut bytes = [0_u8; 8];
-        aws_lc_rs::rand::fill(&mut bytes).map_err(|_unspecified| SqlError::new("XX000", "no random bytes"))?;
+        aws_lc_rs::rand::fill(&mut bytes)
+            .map_err(|_unspecified| SqlError::new("XX000", "no random bytes"))?;
         Ok(i64::from_be_bytes(bytes) & i64::MAX)
     })
 }
@@ -190,18 +256,28 @@ fn argument(context: &Context<'_>, index: usize) -> Result<Value> {
     }
     match context.get_raw(index) {
         ValueRef::Text(bytes) => Ok(Value::Text(String::from_utf8_lossy(bytes).into_owned())),
-        other => Value::try_from(other).map_err(|_from| rusqlite::Error::InvalidParameterType(index, Type::Null)),
+        other => Value::try_from(other)
+            .map_err(|_from| rusqlite::Error::InvalidParameterType(index, Type::Null)),
     }
 }
 
 /// Regular expressions as clients' own catalogue queries use them: plain text, `^`, `$` and one
 /// level of alternatives.
 fn matches_simply(pattern: &str, text: &str) -> std::result::Result<bool, SqlError> {
-    let (pattern, from_start) = pattern.strip_prefix('^').map_or((pattern, false), |rest| (rest, true));
-    let (pattern, to_end) = pattern.strip_suffix('$').map_or((pattern, false), |rest| (rest, true));
-    let inner = pattern.strip_prefix('(').and_then(|rest| rest.strip_suffix(')')).unwrap_or(pattern);
+    let (pattern, from_start) = pattern
+        .strip_prefix('^')
+        .map_or((pattern, false), |rest| (rest, true));
+    let (pattern, to_end) = pattern
+        .strip_suffix('$')
+        .map_or((pattern, false), |rest| (rest, true));
+    let inner = pattern
+        .strip_prefix('(')
+        .and_then(|rest| rest.strip_suffix(')'))
+        .unwrap_or(pattern);
     if inner.contains(['.', '*', '+', '?', '[', '{', '(', ')', '\\', '^', '$']) {
-        return Err(SqlError::unsupported("regular expressions beyond ^, $ and |"));
+        return Err(SqlError::unsupported(
+            "regular expressions beyond ^, $ and |",
+        ));
     }
     Ok(inner.split('|').any(|part| match (from_start, to_end) {
         (true, true) => text == part,
@@ -212,13 +288,18 @@ fn matches_simply(pattern: &str, text: &str) -> std::result::Result<bool, SqlErr
 }
 
 fn now() -> String {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
     time::timestamp(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
 }
 
 /// What `version()` and the parameter `crdb_version` say.
-pub(super) const VERSION: &str =
-    concat!("crdb-proxy demo ", env!("CARGO_PKG_VERSION"), " (SQLite underneath; not CockroachDB, only for trying things out)");
+pub(super) const VERSION: &str = concat!(
+    "crdb-proxy demo ",
+    env!("CARGO_PKG_VERSION"),
+    " (SQLite underneath; not CockroachDB, only for trying things out)"
+);
 
 /// Variables that drivers ask for.
 pub(super) const DEFAULTS: [(&str, &str); 18] = [

@@ -1,12 +1,7 @@
 //! The first message of a connection, in clear: TLS, a cancel, or a refusal. Owns what CockroachDB
 //! says to clients that do not ask for TLS; lets nothing that came in clear into a session.
 
-use super::{
-    cancel::CancelKey,
-    error::fatal,
-    region::Shared,
-    session,
-};
+use super::{cancel::CancelKey, error::fatal, region::Shared, session};
 use pgwire::api::DefaultClient;
 use pgwire::tokio::server::{PgWireMessageServerCodec, process_error};
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
@@ -22,7 +17,11 @@ use tokio_util::codec::Framed;
 ///
 /// # Errors
 /// When the client sends nonsense, nothing, or leaves.
-pub(super) async fn serve<S>(mut stream: S, address: SocketAddr, shared: Arc<Shared>) -> io::Result<()>
+pub(super) async fn serve<S>(
+    mut stream: S,
+    address: SocketAddr,
+    shared: Arc<Shared>,
+) -> io::Result<()>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + Sync + 'static,
 {
@@ -43,14 +42,22 @@ where
         (16, CANCEL_REQUEST) => {
             let key = async {
                 let process = stream.read_i32().await?;
-                Ok::<_, io::Error>(CancelKey { process, secret: stream.read_i32().await? })
+                Ok::<_, io::Error>(CancelKey {
+                    process,
+                    secret: stream.read_i32().await?,
+                })
             };
             shared.cancels.cancel(timeout_at(deadline, key).await??);
             Ok(())
         }
         (8, GSSENC_REQUEST) => refuse(stream, address, "GSSAPI encryption is not supported").await,
         (9..=STARTUP_BYTES_MAX, _) => {
-            refuse(stream, address, "node is running secure mode, SSL connection required").await
+            refuse(
+                stream,
+                address,
+                "node is running secure mode, SSL connection required",
+            )
+            .await
         }
         _ => refuse(stream, address, "this is not a PostgreSQL startup message").await,
     }

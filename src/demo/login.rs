@@ -41,16 +41,24 @@ impl Verifier {
     pub(super) fn new(user: &str, password: &str) -> std::io::Result<Self> {
         let (mut salt, mut decoy) = ([0; 16], [0; 32]);
         for bytes in [salt.as_mut_slice(), decoy.as_mut_slice()] {
-            aws_lc_rs::rand::fill(bytes).map_err(|_unspecified| std::io::Error::other("no random bytes"))?;
+            aws_lc_rs::rand::fill(bytes)
+                .map_err(|_unspecified| std::io::Error::other("no random bytes"))?;
         }
         let salted = gen_salted_password(password, &salt, ITERATIONS);
-        Ok(Self { user: user.to_owned(), salt, salted, decoy })
+        Ok(Self {
+            user: user.to_owned(),
+            salt,
+            salted,
+            decoy,
+        })
     }
 }
 
 impl fmt::Debug for Verifier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Verifier").field("user", &self.user).finish_non_exhaustive()
+        f.debug_struct("Verifier")
+            .field("user", &self.user)
+            .finish_non_exhaustive()
     }
 }
 
@@ -58,7 +66,11 @@ impl fmt::Debug for Verifier {
 impl AuthSource for Verifier {
     async fn get_password(&self, login: &LoginInfo) -> PgWireResult<Password> {
         let known = login.user() == Some(self.user.as_str());
-        let salted = if known { self.salted.clone() } else { self.decoy.to_vec() };
+        let salted = if known {
+            self.salted.clone()
+        } else {
+            self.decoy.to_vec()
+        };
         Ok(Password::new(Some(self.salt.to_vec()), salted))
     }
 }
@@ -83,7 +95,11 @@ impl Login {
 
 #[async_trait]
 impl StartupHandler for Login {
-    async fn on_startup<C>(&self, client: &mut C, message: PgWireFrontendMessage) -> PgWireResult<()>
+    async fn on_startup<C>(
+        &self,
+        client: &mut C,
+        message: PgWireFrontendMessage,
+    ) -> PgWireResult<()>
     where
         C: ClientInfo + Sink<PgWireBackendMessage> + Unpin + Send + Sync,
         C::Error: fmt::Debug,
@@ -91,16 +107,30 @@ impl StartupHandler for Login {
     {
         if let PgWireFrontendMessage::Startup(startup) = &message {
             if *self.shared.state.borrow() == State::Draining {
-                return Err(fatal("57P01", "server is not accepting clients, try another node"));
+                return Err(fatal(
+                    "57P01",
+                    "server is not accepting clients, try another node",
+                ));
             }
-            if startup.parameters.get(METADATA_USER).is_none_or(String::is_empty) {
+            if startup
+                .parameters
+                .get(METADATA_USER)
+                .is_none_or(String::is_empty)
+            {
                 return Err(fatal("28000", "no user name in the startup message"));
             }
         }
         match self.scram.on_startup(client, message).await {
             Err(PgWireError::InvalidPassword(_)) => {
-                let user = client.metadata().get(METADATA_USER).cloned().unwrap_or_default();
-                Err(fatal("28P01", &format!("password authentication failed for user {user}")))
+                let user = client
+                    .metadata()
+                    .get(METADATA_USER)
+                    .cloned()
+                    .unwrap_or_default();
+                Err(fatal(
+                    "28P01",
+                    &format!("password authentication failed for user {user}"),
+                ))
             }
             other => other,
         }
@@ -116,7 +146,9 @@ impl ServerParameterProvider for Parameters {
         let mut parameters: HashMap<_, _> = REPORTED
             .iter()
             .filter_map(|name| {
-                let default = functions::DEFAULTS.iter().find(|(known, _)| name.eq_ignore_ascii_case(known))?;
+                let default = functions::DEFAULTS
+                    .iter()
+                    .find(|(known, _)| name.eq_ignore_ascii_case(known))?;
                 Some(((*name).to_owned(), default.1.to_owned()))
             })
             .collect();
@@ -136,7 +168,9 @@ impl PidSecretKeyGenerator for Key {
 
 /// The name under which a variable is reported to clients, if it is.
 pub(super) fn reported(name: &str) -> Option<&'static str> {
-    REPORTED.into_iter().find(|known| known.eq_ignore_ascii_case(name))
+    REPORTED
+        .into_iter()
+        .find(|known| known.eq_ignore_ascii_case(name))
 }
 
 const REPORTED: [&str; 11] = [

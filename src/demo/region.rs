@@ -61,16 +61,28 @@ impl Region {
     ///
     /// # Errors
     /// When no socket can be opened.
-    pub(super) async fn start(share: impl FnOnce(watch::Receiver<State>) -> Shared) -> io::Result<Self> {
+    pub(super) async fn start(
+        share: impl FnOnce(watch::Receiver<State>) -> Shared,
+    ) -> io::Result<Self> {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
         let address = listener.local_addr()?;
         let (state, receiver) = watch::channel(State::Up);
         let shared = Arc::new(share(receiver));
         let (orders, receiver) = mpsc::channel(1);
         let mut task = JoinSet::new();
-        let lifecycle = Lifecycle { address, state, shared: Arc::clone(&shared), sessions: JoinSet::new() };
+        let lifecycle = Lifecycle {
+            address,
+            state,
+            shared: Arc::clone(&shared),
+            sessions: JoinSet::new(),
+        };
         task.spawn(lifecycle.run(listener, receiver));
-        Ok(Self { address, shared, orders, _task: task })
+        Ok(Self {
+            address,
+            shared,
+            orders,
+            _task: task,
+        })
     }
 
     /// Changes what the region does, and returns once it does so: after `Down` the port is closed
@@ -81,7 +93,10 @@ impl Region {
     pub(super) async fn turn(&self, state: State) -> io::Result<()> {
         let gone = |_| io::Error::other("the region has ended");
         let (answer, answered) = oneshot::channel();
-        self.orders.send((state, answer)).await.map_err(|_closed| io::Error::other("the region has ended"))?;
+        self.orders
+            .send((state, answer))
+            .await
+            .map_err(|_closed| io::Error::other("the region has ended"))?;
         answered.await.map_err(gone)?
     }
 
@@ -133,7 +148,9 @@ impl Lifecycle {
 }
 
 async fn accept(listener: Option<&TcpListener>) -> TcpStream {
-    let Some(listener) = listener else { return std::future::pending().await };
+    let Some(listener) = listener else {
+        return std::future::pending().await;
+    };
     loop {
         match listener.accept().await {
             Ok((client, _)) => return client,
@@ -144,7 +161,9 @@ async fn accept(listener: Option<&TcpListener>) -> TcpStream {
 
 async fn converse(mut client: TcpStream, shared: Arc<Shared>) {
     let _ = client.set_nodelay(true); // A delay of the kernel's own would blur the distance.
-    let Ok(address) = client.peer_addr() else { return };
+    let Ok(address) = client.peer_addr() else {
+        return;
+    };
     let mut state = shared.state.clone();
     let (near, far) = duplex(STREAM_BYTES);
     let distance = shared.round_trip;

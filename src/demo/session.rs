@@ -4,13 +4,16 @@
 use super::{
     cancel::{CancelKey, Cancels, Running},
     error::fatal,
+    gate::Gate,
     login::Login,
     protocol::Protocol,
     region::{Shared, State},
 };
 use async_trait::async_trait;
 use futures::StreamExt;
-use pgwire::api::{ClientInfo, DefaultClient, NoopHandler, PgWireConnectionState, cancel::CancelHandler};
+use pgwire::api::{
+    ClientInfo, DefaultClient, NoopHandler, PgWireConnectionState, cancel::CancelHandler,
+};
 use pgwire::error::PgWireError;
 use pgwire::messages::{
     PgWireFrontendMessage, cancel::CancelRequest, response::TransactionStatus, startup::SecretKey,
@@ -26,7 +29,12 @@ use tokio_util::codec::Framed;
 
 /// Serves one client until it leaves, has been told to, or has not logged in by `deadline`.
 /// Cancel safety: dropping the future cuts the client off; its open transaction is taken back.
-pub(super) async fn serve<S>(stream: S, address: SocketAddr, shared: Arc<Shared>, deadline: Instant) -> io::Result<()>
+pub(super) async fn serve<S>(
+    stream: S,
+    address: SocketAddr,
+    shared: Arc<Shared>,
+    deadline: Instant,
+) -> io::Result<()>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + Sync + 'static,
 {
@@ -34,24 +42,35 @@ where
     let registration = shared.cancels.register(&running)?;
     let login = Arc::new(Login::new(Arc::clone(&shared), registration.key));
     let cancel = Arc::new(Cancel(Arc::clone(&shared.cancels)));
-    let protocol = Arc::new(Protocol::new(Arc::clone(&shared), running, registration.key.process));
+    let protocol = Arc::new(Protocol::new(
+        Arc::clone(&shared),
+        running,
+        registration.key.process,
+    ));
     let mut state = shared.state.clone();
-    let mut framed = Framed::new(stream, PgWireMessageServerCodec::new(DefaultClient::new(address, true)));
+    let mut framed = Framed::new(
+        Gate::new(stream),
+        PgWireMessageServerCodec::new(DefaultClient::new(address, true)),
+    );
     framed.set_state(PgWireConnectionState::AwaitingStartup);
     loop {
         let message = tokio::select! {
             biased;
             () = sleep_until(deadline), if !is_logged_in(&framed) => return Ok(()),
             () = drained(&mut state), if is_idle(&framed) => {
-                return process_error(&mut framed, fatal("57P01", "server is shutting down"), false).await;
+                return process_error(&mut framed, fatal("57P01", "server is shutting down"), true).await;
             }
             message = framed.next() => message,
         };
         let message = match message {
-            None | Some(Ok(PgWireFrontendMessage::Terminate(_)) | Err(PgWireError::IoError(_))) => return Ok(()),
+            None | Some(Ok(PgWireFrontendMessage::Terminate(_))) => return Ok(()),
+            Some(Err(PgWireError::IoError(error)))
+                if error.kind() != io::ErrorKind::InvalidData =>
+            {
+                return Err(error);
+            }
             Some(Err(error)) => {
-                let error = fatal("08P01", &format!("bad message: {error}"));
-                return process_error(&mut framed, error, false).await;
+                return process_error(&mut framed, fatal("08P01", &error.to_string()), true).await;
             }
             Some(Ok(message)) => message,
         };
@@ -70,7 +89,8 @@ where
         .await;
         let ended = done.as_ref().is_err_and(PgWireError::is_fatal);
         if let Err(error) = done {
-            process_error(&mut framed, error, extended).await?;
+            // After a last word no ReadyForQuery may follow.
+            process_error(&mut framed, error, extended || ended).await?;
         }
         if last || ended {
             return Ok(());
@@ -80,7 +100,11 @@ where
 
 /// Resolves while the region drains. Cancel safety: nothing is lost.
 async fn drained(state: &mut watch::Receiver<State>) {
-    if state.wait_for(|state| *state == State::Draining).await.is_err() {
+    if state
+        .wait_for(|state| *state == State::Draining)
+        .await
+        .is_err()
+    {
         std::future::pending::<()>().await; // The region is gone, and this session with it.
     }
 }
@@ -108,9 +132,15 @@ impl CancelHandler for Cancel {
     async fn on_cancel_request(&self, request: CancelRequest) {
         let bytes = request.secret_key.to_bytes();
         if let Ok(secret) = <[u8; 4]>::try_from(bytes.as_ref()) {
-            self.0.cancel(CancelKey { process: request.pid, secret: i32::from_be_bytes(secret) });
+            self.0.cancel(CancelKey {
+                process: request.pid,
+                secret: i32::from_be_bytes(secret),
+            });
         } else if let SecretKey::I32(secret) = request.secret_key {
-            self.0.cancel(CancelKey { process: request.pid, secret });
+            self.0.cancel(CancelKey {
+                process: request.pid,
+                secret,
+            });
         }
     }
 }

@@ -42,9 +42,17 @@ impl Store {
         let mut random = [0; 8];
         aws_lc_rs::rand::fill(&mut random).map_err(|_unspecified| rusqlite::Error::InvalidQuery)?;
         // The slash makes the name common to all connections of this process.
-        let uri = format!("file:/crdb-proxy-demo-{:016x}?vfs=memdb", u64::from_be_bytes(random));
+        let uri = format!(
+            "file:/crdb-proxy-demo-{:016x}?vfs=memdb",
+            u64::from_be_bytes(random)
+        );
         let anchor = connect(&uri)?;
-        Ok(Self { uri, turns: Arc::default(), turn_limit, _anchor: Mutex::new(anchor) })
+        Ok(Self {
+            uri,
+            turns: Arc::default(),
+            turn_limit,
+            _anchor: Mutex::new(anchor),
+        })
     }
 
     /// Opens a session's own connection. Blocks.
@@ -61,19 +69,31 @@ impl Store {
     ///
     /// # Errors
     /// 40001 after the limit, 57014 when cancelled. Cancel safety: leaves the queue.
-    pub(super) async fn read_turn(&self, running: &Running) -> std::result::Result<OwnedRwLockReadGuard<()>, SqlError> {
-        self.wait(Arc::clone(&self.turns).read_owned(), running).await
+    pub(super) async fn read_turn(
+        &self,
+        running: &Running,
+    ) -> std::result::Result<OwnedRwLockReadGuard<()>, SqlError> {
+        self.wait(Arc::clone(&self.turns).read_owned(), running)
+            .await
     }
 
     /// Waits until nobody reads or writes.
     ///
     /// # Errors
     /// 40001 after the limit, 57014 when cancelled. Cancel safety: leaves the queue.
-    pub(super) async fn write_turn(&self, running: &Running) -> std::result::Result<OwnedRwLockWriteGuard<()>, SqlError> {
-        self.wait(Arc::clone(&self.turns).write_owned(), running).await
+    pub(super) async fn write_turn(
+        &self,
+        running: &Running,
+    ) -> std::result::Result<OwnedRwLockWriteGuard<()>, SqlError> {
+        self.wait(Arc::clone(&self.turns).write_owned(), running)
+            .await
     }
 
-    async fn wait<T>(&self, turn: impl Future<Output = T>, running: &Running) -> std::result::Result<T, SqlError> {
+    async fn wait<T>(
+        &self,
+        turn: impl Future<Output = T>,
+        running: &Running,
+    ) -> std::result::Result<T, SqlError> {
         tokio::select! {
             biased;
             () = running.cancelled() => Err(SqlError::cancelled()),
@@ -102,8 +122,12 @@ fn connect(uri: &str) -> Result<Connection> {
 /// Keeps clients away from the machine's files and from the settings that the turns rely on.
 fn allowed(context: AuthContext<'_>) -> Authorization {
     match context.action {
-        AuthAction::Attach { .. } | AuthAction::Detach { .. } | AuthAction::Pragma { .. } => Authorization::Deny,
-        AuthAction::Function { function_name } if function_name.eq_ignore_ascii_case("load_extension") => {
+        AuthAction::Attach { .. } | AuthAction::Detach { .. } | AuthAction::Pragma { .. } => {
+            Authorization::Deny
+        }
+        AuthAction::Function { function_name }
+            if function_name.eq_ignore_ascii_case("load_extension") =>
+        {
             Authorization::Deny
         }
         _ => Authorization::Allow,

@@ -29,7 +29,11 @@ pub(super) fn of_value(value: &Value) -> Option<Type> {
 /// # Errors
 /// 22P02 or 22P03 where the bytes are not of the type; 0A000 for a binary form that is not known.
 pub(super) fn decode(bytes: &[u8], pg: &Type, binary: bool) -> Result<Value, SqlError> {
-    if binary { decode_binary(bytes, pg) } else { decode_text(utf8(bytes)?, pg) }
+    if binary {
+        decode_binary(bytes, pg)
+    } else {
+        decode_text(utf8(bytes)?, pg)
+    }
 }
 
 fn decode_text(text: &str, pg: &Type) -> Result<Value, SqlError> {
@@ -46,9 +50,16 @@ fn decode_text(text: &str, pg: &Type) -> Result<Value, SqlError> {
 }
 
 fn decode_binary(bytes: &[u8], pg: &Type) -> Result<Value, SqlError> {
-    let wrong = |_| SqlError::new("22P03", format!("incorrect binary data format for type {}", pg.name()));
+    let wrong = |_| {
+        SqlError::new(
+            "22P03",
+            format!("incorrect binary data format for type {}", pg.name()),
+        )
+    };
     Ok(match *pg {
-        Type::BOOL => Value::Integer(i64::from(u8::from_be_bytes(bytes.try_into().map_err(wrong)?) != 0)),
+        Type::BOOL => Value::Integer(i64::from(
+            u8::from_be_bytes(bytes.try_into().map_err(wrong)?) != 0,
+        )),
         Type::INT2 => Value::Integer(i16::from_be_bytes(bytes.try_into().map_err(wrong)?).into()),
         Type::INT4 => Value::Integer(i32::from_be_bytes(bytes.try_into().map_err(wrong)?).into()),
         Type::OID => Value::Integer(u32::from_be_bytes(bytes.try_into().map_err(wrong)?).into()),
@@ -60,7 +71,15 @@ fn decode_binary(bytes: &[u8], pg: &Type) -> Result<Value, SqlError> {
         Type::NUMERIC => Value::Text(numeric(bytes)?),
         Type::TIMESTAMP | Type::TIMESTAMPTZ => {
             let micros = i64::from_be_bytes(bytes.try_into().map_err(wrong)?);
-            Value::Text(time::timestamp(micros.saturating_add(time::POSTGRES_EPOCH_DAYS * time::DAY_MICROS)))
+            let text = time::timestamp(
+                micros.saturating_add(time::POSTGRES_EPOCH_DAYS * time::DAY_MICROS),
+            );
+            let text = if *pg == Type::TIMESTAMP {
+                text.trim_end_matches("+00")
+            } else {
+                &text
+            };
+            Value::Text(text.to_owned())
         }
         Type::DATE => {
             let days = i32::from_be_bytes(bytes.try_into().map_err(wrong)?);
@@ -81,7 +100,12 @@ fn decode_binary(bytes: &[u8], pg: &Type) -> Result<Value, SqlError> {
 ///
 /// # Errors
 /// 22P02 where the value is not of the type, 22003 where it is too large for it.
-pub(super) fn encode(row: &mut DataRowEncoder, value: &Value, pg: &Type, format: FieldFormat) -> PgWireResult<()> {
+pub(super) fn encode(
+    row: &mut DataRowEncoder,
+    value: &Value,
+    pg: &Type,
+    format: FieldFormat,
+) -> PgWireResult<()> {
     let options = FormatOptions::default();
     let mut put_text = |text: Option<String>| {
         row.encode_field_with_type_and_format(&text, &Type::TEXT, FieldFormat::Text, &options)
@@ -94,12 +118,24 @@ pub(super) fn encode(row: &mut DataRowEncoder, value: &Value, pg: &Type, format:
     }
     let binary = FieldFormat::Binary;
     match *pg {
-        Type::BOOL => row.encode_field_with_type_and_format(&as_boolean(value)?, pg, binary, &options),
-        Type::INT2 => row.encode_field_with_type_and_format(&narrow::<i16>(value, pg)?, pg, binary, &options),
-        Type::INT4 => row.encode_field_with_type_and_format(&narrow::<i32>(value, pg)?, pg, binary, &options),
-        Type::INT8 => row.encode_field_with_type_and_format(&as_integer(value)?, pg, binary, &options),
-        Type::FLOAT8 => row.encode_field_with_type_and_format(&as_float(value)?, pg, binary, &options),
-        Type::BYTEA => row.encode_field_with_type_and_format(&as_bytes(value)?, pg, binary, &options),
+        Type::BOOL => {
+            row.encode_field_with_type_and_format(&as_boolean(value)?, pg, binary, &options)
+        }
+        Type::INT2 => {
+            row.encode_field_with_type_and_format(&narrow::<i16>(value, pg)?, pg, binary, &options)
+        }
+        Type::INT4 => {
+            row.encode_field_with_type_and_format(&narrow::<i32>(value, pg)?, pg, binary, &options)
+        }
+        Type::INT8 => {
+            row.encode_field_with_type_and_format(&as_integer(value)?, pg, binary, &options)
+        }
+        Type::FLOAT8 => {
+            row.encode_field_with_type_and_format(&as_float(value)?, pg, binary, &options)
+        }
+        Type::BYTEA => {
+            row.encode_field_with_type_and_format(&as_bytes(value)?, pg, binary, &options)
+        }
         _ => put_text(Some(as_text(value))), // The binary form of text is the text.
     }
 }
@@ -163,7 +199,12 @@ pub(super) fn as_bytes(value: &Value) -> Result<Vec<u8>, SqlError> {
 }
 
 fn narrow<T: TryFrom<i64>>(value: &Value, pg: &Type) -> Result<T, SqlError> {
-    let out_of_range = |_| SqlError::new("22003", format!("value is out of range for type {}", pg.name()));
+    let out_of_range = |_| {
+        SqlError::new(
+            "22003",
+            format!("value is out of range for type {}", pg.name()),
+        )
+    };
     T::try_from(as_integer(value)?).map_err(out_of_range)
 }
 
@@ -171,17 +212,24 @@ fn utf8(bytes: &[u8]) -> Result<&str, SqlError> {
     let text = std::str::from_utf8(bytes)
         .map_err(|_utf8| SqlError::new("22021", "invalid byte sequence for encoding \"UTF8\""))?;
     if text.contains('\0') {
-        return Err(SqlError::new("22021", "a text value must not contain a zero byte"));
+        return Err(SqlError::new(
+            "22021",
+            "a text value must not contain a zero byte",
+        ));
     }
     Ok(text)
 }
 
 fn integer(text: &str) -> Result<i64, SqlError> {
-    text.trim().parse().map_err(|_parse| invalid("integer", text))
+    text.trim()
+        .parse()
+        .map_err(|_parse| invalid("integer", text))
 }
 
 fn float(text: &str) -> Result<f64, SqlError> {
-    text.trim().parse().map_err(|_parse| invalid("double precision", text))
+    text.trim()
+        .parse()
+        .map_err(|_parse| invalid("double precision", text))
 }
 
 fn boolean(text: &str) -> Result<bool, SqlError> {
@@ -194,11 +242,17 @@ fn boolean(text: &str) -> Result<bool, SqlError> {
 
 /// `\x0a0b`; anything else stands for its own bytes.
 fn bytea(text: &str) -> Result<Vec<u8>, SqlError> {
-    let Some(digits) = text.strip_prefix("\\x") else { return Ok(text.as_bytes().to_vec()) };
+    let Some(digits) = text.strip_prefix("\\x") else {
+        return Ok(text.as_bytes().to_vec());
+    };
     let digits: Option<Vec<_>> = digits.chars().map(|digit| digit.to_digit(16)).collect();
     match digits {
         Some(digits) if digits.len() % 2 == 0 => {
-            let byte = |pair: &[u32]| pair.iter().fold(0_u32, |byte, digit| byte << 4 | digit).to_be_bytes()[3];
+            let byte = |pair: &[u32]| {
+                pair.iter()
+                    .fold(0_u32, |byte, digit| byte << 4 | digit)
+                    .to_be_bytes()[3]
+            };
             Ok(digits.chunks(2).map(byte).collect())
         }
         _ => Err(invalid("bytea", text)),
@@ -215,17 +269,26 @@ fn hex(bytes: &[u8]) -> String {
 /// The text of PostgreSQL's binary NUMERIC: digits of base 10 000, the first of which counts
 /// 10 000^weight.
 fn numeric(bytes: &[u8]) -> Result<String, SqlError> {
-    let words: Vec<i16> = bytes.chunks_exact(2).filter_map(|pair| Some(i16::from_be_bytes(pair.try_into().ok()?))).collect();
+    let words: Vec<i16> = bytes
+        .chunks_exact(2)
+        .filter_map(|pair| Some(i16::from_be_bytes(pair.try_into().ok()?)))
+        .collect();
     let wrong = || SqlError::new("22P03", "incorrect binary data format for type numeric");
-    let [_, weight, sign, _, digits @ ..] = words.as_slice() else { return Err(wrong()) };
+    let [_, weight, sign, _, digits @ ..] = words.as_slice() else {
+        return Err(wrong());
+    };
     let minus = match sign {
         0 => "",
         0x4000 => "-",
         _ => return Err(wrong()),
     };
     let mut text = String::new();
-    for place in (0..=i32::from(*weight)) {
-        let digit = usize::try_from(place).ok().and_then(|place| digits.get(place)).copied().unwrap_or(0);
+    for place in 0..=i32::from(*weight) {
+        let digit = usize::try_from(place)
+            .ok()
+            .and_then(|place| digits.get(place))
+            .copied()
+            .unwrap_or(0);
         let _ = write!(text, "{digit:04}"); // Writing to a String cannot fail.
     }
     let whole = text.trim_start_matches('0');
@@ -237,7 +300,11 @@ fn numeric(bytes: &[u8]) -> Result<String, SqlError> {
         let _ = write!(fraction, "{digit:04}");
     }
     let fraction = fraction.trim_end_matches('0');
-    Ok(if fraction.is_empty() { format!("{minus}{whole}") } else { format!("{minus}{whole}.{fraction}") })
+    Ok(if fraction.is_empty() {
+        format!("{minus}{whole}")
+    } else {
+        format!("{minus}{whole}.{fraction}")
+    })
 }
 
 /// The text of a UUID.
@@ -256,7 +323,12 @@ fn float_text(number: f64) -> String {
         return "NaN".to_owned();
     }
     if number.is_infinite() {
-        return if number > 0.0 { "Infinity" } else { "-Infinity" }.to_owned();
+        return if number > 0.0 {
+            "Infinity"
+        } else {
+            "-Infinity"
+        }
+        .to_owned();
     }
     let size = number.abs();
     if size != 0.0 && !(1e-4..1e15).contains(&size) {
@@ -274,7 +346,10 @@ fn float_text(number: f64) -> String {
 
 fn invalid(what: &str, text: &str) -> SqlError {
     let shown: String = text.chars().take(60).collect();
-    SqlError::new("22P02", format!("invalid input syntax for type {what}: \"{shown}\""))
+    SqlError::new(
+        "22P02",
+        format!("invalid input syntax for type {what}: \"{shown}\""),
+    )
 }
 
 #[cfg(test)]
@@ -298,7 +373,11 @@ mod tests {
         ];
 
         for (bytes, pg, binary, expected) in cases {
-            assert_eq!(decode(bytes, &pg, binary).unwrap(), expected, "{pg} binary: {binary}");
+            assert_eq!(
+                decode(bytes, &pg, binary).unwrap(),
+                expected,
+                "{pg} binary: {binary}"
+            );
         }
     }
 
@@ -333,14 +412,27 @@ mod tests {
         ];
 
         for (bytes, pg, expected) in cases {
-            assert_eq!(decode(bytes, &pg, true).unwrap(), Value::Text(expected.to_owned()), "{pg}");
+            assert_eq!(
+                decode(bytes, &pg, true).unwrap(),
+                Value::Text(expected.to_owned()),
+                "{pg}"
+            );
         }
-        assert_eq!(decode(&[0, 1], &Type::NUMERIC, true).unwrap_err().code(), "22P03");
+        assert_eq!(
+            decode(&[0, 1], &Type::NUMERIC, true).unwrap_err().code(),
+            "22P03"
+        );
     }
 
     #[test]
     fn floats_print_as_postgresql_prints_them() {
-        let cases = [(3.0, "3"), (0.1, "0.1"), (1e300, "1e+300"), (-1.5e-7, "-1.5e-07"), (f64::INFINITY, "Infinity")];
+        let cases = [
+            (3.0, "3"),
+            (0.1, "0.1"),
+            (1e300, "1e+300"),
+            (-1.5e-7, "-1.5e-07"),
+            (f64::INFINITY, "Infinity"),
+        ];
 
         for (number, expected) in cases {
             assert_eq!(float_text(number), expected);
@@ -349,8 +441,18 @@ mod tests {
 
     #[test]
     fn a_value_that_does_not_fit_is_an_error_and_not_another_value() {
-        assert_eq!(text(&Value::Integer(70_000), &Type::INT2).unwrap_err().code(), "22003");
-        assert_eq!(text(&Value::Text("x".to_owned()), &Type::INT8).unwrap_err().code(), "22P02");
+        assert_eq!(
+            text(&Value::Integer(70_000), &Type::INT2)
+                .unwrap_err()
+                .code(),
+            "22003"
+        );
+        assert_eq!(
+            text(&Value::Text("x".to_owned()), &Type::INT8)
+                .unwrap_err()
+                .code(),
+            "22P02"
+        );
         assert_eq!(text(&Value::Integer(1), &Type::BOOL).unwrap(), "t");
         assert_eq!(as_integer(&Value::Real(1e300)).unwrap_err().code(), "22003");
     }

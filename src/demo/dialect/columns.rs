@@ -27,8 +27,8 @@ pub(super) fn hints(tokens: &[Token]) -> Vec<ColumnHint> {
         _ => list,
     };
     let items = items(list);
-    let starred = |item: &&[Token]| item.last().is_some_and(|token| token.is_mark("*"));
-    if items.iter().any(|item| starred(&item)) {
+    let starred = |item: &[Token]| item.last().is_some_and(|token| token.is_mark("*"));
+    if items.iter().any(|item| starred(item)) {
         return Vec::new();
     }
     items.iter().map(|item| hint(item)).collect()
@@ -64,11 +64,16 @@ fn hint(item: &[Token]) -> ColumnHint {
         .and_then(|at| Some((at, type_name::leading(expression.get(at + 1..)?)?)))
         .filter(|(at, (_, taken))| at + 1 + taken == expression.len());
     let (pg, named_by) = match &cast {
-        Some((at, (name, _))) => (Some(name.pg.clone()), expression.get(..*at).unwrap_or_default()),
+        Some((at, (name, _))) => (
+            Some(name.pg.clone()),
+            expression.get(..*at).unwrap_or_default(),
+        ),
         None if is_boolean(expression) => (Some(Type::BOOL), expression),
         None => (None, expression),
     };
-    let typed_name = pg.as_ref().filter(|_| cast.is_some() || expression.len() == 1);
+    let typed_name = pg
+        .as_ref()
+        .filter(|_| cast.is_some() || expression.len() == 1);
     let name = derived_name(named_by)
         .or_else(|| typed_name.map(|pg| pg.name().to_owned()))
         .unwrap_or_else(|| "?column?".to_owned());
@@ -82,14 +87,18 @@ fn split_alias(item: &[Token]) -> (&[Token], bool) {
     if end >= 3 && item.get(end - 2).is_some_and(|token| token.is("as")) {
         return (item.get(..end - 2).unwrap_or_default(), true);
     }
-    let named = item.last().is_some_and(|token| token.name().is_some() && !token.is("end"));
+    let named = item
+        .last()
+        .is_some_and(|token| token.name().is_some() && !token.is("end"));
     let after_operand = end >= 2
         && item.get(end - 2).is_some_and(|token| match token {
             Token::Symbol(mark) => mark == ")",
             Token::Word(_) => !OPERATOR_WORDS.iter().any(|word| token.is(word)),
             _ => true,
         });
-    let literal = item.last().is_some_and(|token| LITERAL_WORDS.iter().any(|word| token.is(word)));
+    let literal = item
+        .last()
+        .is_some_and(|token| LITERAL_WORDS.iter().any(|word| token.is(word)));
     if named && after_operand && !literal {
         return (item.get(..end - 1).unwrap_or_default(), true);
     }
@@ -105,13 +114,23 @@ fn derived_name(expression: &[Token]) -> Option<String> {
     if LITERAL_WORDS.iter().any(|word| first.is(word)) {
         return None;
     }
-    let dotted = expression.iter().skip(1).step_by(2).all(|token| token.is_mark("."));
+    let dotted = expression
+        .iter()
+        .skip(1)
+        .step_by(2)
+        .all(|token| token.is_mark("."));
     if dotted && expression.len() % 2 == 1 {
         return expression.last()?.name();
     }
     let open = expression.iter().position(|token| token.is_mark("("))?;
-    let called = open > 0 && items(expression.get(open..)?).len() == 1 && closes_last(expression.get(open..)?);
-    if called { expression.get(open - 1)?.name() } else { None }
+    let called = open > 0
+        && items(expression.get(open..)?).len() == 1
+        && closes_last(expression.get(open..)?);
+    if called {
+        expression.get(open - 1)?.name()
+    } else {
+        None
+    }
 }
 
 fn closes_last(call: &[Token]) -> bool {
@@ -127,7 +146,10 @@ fn closes_last(call: &[Token]) -> bool {
 }
 
 fn is_boolean(expression: &[Token]) -> bool {
-    if expression.first().is_some_and(|token| token.is("exists") || token.is("not")) {
+    if expression
+        .first()
+        .is_some_and(|token| token.is("exists") || token.is("not"))
+    {
         return true;
     }
     if let [only] = expression {
@@ -144,7 +166,17 @@ fn is_boolean(expression: &[Token]) -> bool {
 }
 
 const ENDS: [&str; 11] = [
-    "from", "where", "group", "having", "window", "union", "except", "intersect", "order", "limit", "offset",
+    "from",
+    "where",
+    "group",
+    "having",
+    "window",
+    "union",
+    "except",
+    "intersect",
+    "order",
+    "limit",
+    "offset",
 ];
 const COMPARISONS: [&str; 8] = ["=", "<", ">", "<=", ">=", "<>", "!=", "~"];
 const COMPARISON_WORDS: [&str; 7] = ["is", "in", "like", "ilike", "between", "and", "or"];
@@ -157,7 +189,10 @@ mod tests {
     use super::*;
 
     fn read(sql: &str) -> Vec<(Option<String>, Option<Type>)> {
-        hints(&statements(sql).unwrap().concat()).into_iter().map(|hint| (hint.name, hint.pg)).collect()
+        hints(&statements(sql).unwrap().concat())
+            .into_iter()
+            .map(|hint| (hint.name, hint.pg))
+            .collect()
     }
 
     fn named(name: &str) -> Option<String> {
@@ -166,7 +201,9 @@ mod tests {
 
     #[test]
     fn columns_are_called_what_postgresql_calls_them() {
-        let read = read("SELECT count(*), t.id, 1 + 1, max(a, b) AS top, max(id) n, id::text, $1::int4, version() FROM t");
+        let read = read(
+            "SELECT count(*), t.id, 1 + 1, max(a, b) AS top, max(id) n, id::text, $1::int4, version() FROM t",
+        );
 
         let names: Vec<_> = read.into_iter().map(|(name, _)| name).collect();
         let expected = ["count", "id", "?column?", "", "", "id", "int4", "version"];
@@ -177,7 +214,9 @@ mod tests {
     #[test]
     fn comparisons_and_casts_show_their_type() {
         assert_eq!(
-            read("SELECT 1 = 1, EXISTS (SELECT 1), true, id IS NULL AS missing, (a = b)::int8, length(a = b)"),
+            read(
+                "SELECT 1 = 1, EXISTS (SELECT 1), true, id IS NULL AS missing, (a = b)::int8, length(a = b)"
+            ),
             [
                 (named("?column?"), Some(Type::BOOL)),
                 (named("exists"), Some(Type::BOOL)),

@@ -78,7 +78,9 @@ impl Token {
 /// # Errors
 /// 42601 for an unfinished quote or comment, 54000 for a parameter number that is too large.
 pub(super) fn statements(sql: &str) -> Result<Vec<Vec<Token>>, SqlError> {
-    let mut lexer = Lexer { rest: sql.chars().peekable() };
+    let mut lexer = Lexer {
+        rest: sql.chars().peekable(),
+    };
     let mut statements = vec![Vec::new()];
     while let Some(token) = lexer.next()? {
         if token.is_mark(";") {
@@ -92,7 +94,10 @@ pub(super) fn statements(sql: &str) -> Result<Vec<Vec<Token>>, SqlError> {
 }
 
 fn unquoted(text: &str, quote: char) -> String {
-    let inner = text.strip_prefix(quote).and_then(|text| text.strip_suffix(quote)).unwrap_or(text);
+    let inner = text
+        .strip_prefix(quote)
+        .and_then(|text| text.strip_suffix(quote))
+        .unwrap_or(text);
     inner.replace(&format!("{quote}{quote}"), &quote.to_string())
 }
 
@@ -103,7 +108,9 @@ struct Lexer<'a> {
 impl Lexer<'_> {
     fn next(&mut self) -> Result<Option<Token>, SqlError> {
         self.skip_blank()?;
-        let Some(&first) = self.rest.peek() else { return Ok(None) };
+        let Some(&first) = self.rest.peek() else {
+            return Ok(None);
+        };
         let token = match first {
             '\'' => Token::Literal(self.quoted('\'', false)?),
             '"' => Token::Quoted(self.quoted('"', false)?),
@@ -133,7 +140,7 @@ impl Lexer<'_> {
     fn skip_comment(&mut self) -> Result<(), SqlError> {
         let mut depth = 0_usize;
         let mut before = ' ';
-        while let Some(char) = self.rest.next() {
+        for char in self.rest.by_ref() {
             match (before, char) {
                 ('/', '*') => depth += 1,
                 ('*', '/') => depth = depth.saturating_sub(1),
@@ -201,7 +208,10 @@ impl Lexer<'_> {
         if !digits.is_empty() {
             return match digits.parse() {
                 Ok(number @ 1..=PARAMETERS_MAX) => Ok(Token::Parameter(number)),
-                _ => Err(SqlError::new("54000", format!("there is no parameter ${digits}"))),
+                _ => Err(SqlError::new(
+                    "54000",
+                    format!("there is no parameter ${digits}"),
+                )),
             };
         }
         let tag = self.take_while(|char| char == '_' || char.is_alphanumeric());
@@ -221,7 +231,8 @@ impl Lexer<'_> {
     }
 
     fn number(&mut self) -> String {
-        let mut text = self.take_while(|char| char.is_ascii_alphanumeric() || char == '.' || char == '_');
+        let mut text =
+            self.take_while(|char| char.is_ascii_alphanumeric() || char == '.' || char == '_');
         if text.ends_with(['e', 'E'])
             && let Some(sign) = self.rest.next_if(|char| matches!(char, '+' | '-'))
         {
@@ -235,14 +246,18 @@ impl Lexer<'_> {
         let text = self.take_while(|char| char == '_' || char == '$' || char.is_alphanumeric());
         match (text.as_str(), self.rest.peek()) {
             ("e" | "E", Some('\'')) => Ok(Token::Literal(self.quoted('\'', true)?)),
-            ("x" | "X", Some('\'')) => Ok(Token::Literal(format!("x{}", self.quoted('\'', false)?))),
+            ("x" | "X", Some('\'')) => {
+                Ok(Token::Literal(format!("x{}", self.quoted('\'', false)?)))
+            }
             _ => Ok(Token::Word(text)),
         }
     }
 
     fn symbol(&mut self) -> Token {
         let ahead: String = self.rest.clone().take(3).collect();
-        let known = OPERATORS.iter().find(|operator| ahead.starts_with(**operator));
+        let known = OPERATORS
+            .iter()
+            .find(|operator| ahead.starts_with(**operator));
         let length = known.map_or(1, |operator| operator.chars().count());
         Token::Symbol(self.rest.by_ref().take(length).collect())
     }
@@ -252,15 +267,21 @@ impl Lexer<'_> {
 const PARAMETERS_MAX: usize = 32_766;
 
 /// Longer ones first.
-const OPERATORS: [&str; 14] =
-    ["!~~", "!~*", "->>", "::", "<=", ">=", "<>", "!=", "||", "->", "!~", "~*", "~~", "<<"];
+const OPERATORS: [&str; 14] = [
+    "!~~", "!~*", "->>", "::", "<=", ">=", "<>", "!=", "||", "->", "!~", "~*", "~~", "<<",
+];
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn texts(sql: &str) -> Vec<String> {
-        statements(sql).unwrap().concat().iter().map(Token::text).collect()
+        statements(sql)
+            .unwrap()
+            .concat()
+            .iter()
+            .map(Token::text)
+            .collect()
     }
 
     #[test]
@@ -269,8 +290,18 @@ mod tests {
 
         let read = texts(sql);
 
-        let expected =
-            ["SELECT", "'it''s'", ",", "'a''b\n'", ",", "'don''t;'", ",", "\"A\"\"b\"", ",", "?12"];
+        let expected = [
+            "SELECT",
+            "'it''s'",
+            ",",
+            "'a''b\n'",
+            ",",
+            "'don''t;'",
+            ",",
+            "\"A\"\"b\"",
+            ",",
+            "?12",
+        ];
         assert_eq!(read, expected);
     }
 

@@ -16,7 +16,11 @@ pub(super) struct Rewritten {
 /// Rewrites one statement.
 pub(super) fn rewrite(tokens: Vec<Token>) -> Rewritten {
     let tokens = keywords(operators(qualifiers(tokens)));
-    let tokens = if defines_columns(&tokens) { column_definitions(&tokens) } else { tokens };
+    let tokens = if defines_columns(&tokens) {
+        column_definitions(&tokens)
+    } else {
+        tokens
+    };
     casts(&tokens)
 }
 
@@ -33,7 +37,10 @@ fn qualifiers(tokens: Vec<Token>) -> Vec<Token> {
             }
             "information_schema" => {
                 rest.next();
-                let table = rest.next().and_then(|table| table.name()).unwrap_or_default();
+                let table = rest
+                    .next()
+                    .and_then(|table| table.name())
+                    .unwrap_or_default();
                 out.push(Token::Word(format!("information_schema_{table}")));
             }
             _ => out.push(token),
@@ -87,20 +94,34 @@ fn keywords(tokens: Vec<Token>) -> Vec<Token> {
         let qualified = out.last().is_some_and(|last| last.is_mark("."));
         match word.as_str() {
             _ if qualified => out.push(token),
-            "current_user" | "session_user" | "current_catalog" | "current_schema" | "current_timestamp"
-            | "current_date" | "current_role"
+            "current_user" | "session_user" | "current_catalog" | "current_schema"
+            | "current_timestamp" | "current_date" | "current_role"
                 if !called =>
             {
-                let name = if word == "current_timestamp" { "now" } else { &word };
+                let name = if word == "current_timestamp" {
+                    "now"
+                } else {
+                    &word
+                };
                 out.extend([Token::word(name), Token::mark("("), Token::mark(")")]);
             }
             "ilike" => out.push(Token::word("LIKE")),
             "upsert" => out.extend(["INSERT", "OR", "REPLACE"].map(Token::word)),
             "cascade" | "restrict" if rest.peek().is_none() => (),
-            "collate" if rest.peek().is_some_and(|next| next.name().as_deref() == Some("default")) => {
+            "collate"
+                if rest
+                    .peek()
+                    .is_some_and(|next| next.name().as_deref() == Some("default")) =>
+            {
                 rest.next();
             }
-            "for" if rest.peek().is_some_and(|next| LOCKS.iter().any(|lock| next.is(lock))) => break,
+            "for"
+                if rest
+                    .peek()
+                    .is_some_and(|next| LOCKS.iter().any(|lock| next.is(lock))) =>
+            {
+                break;
+            }
             "generated" if is_identity(&rest.clone().take(4).collect::<Vec<_>>()) => {
                 while rest.next().is_some_and(|next| !next.is("identity")) {}
             }
@@ -109,7 +130,12 @@ fn keywords(tokens: Vec<Token>) -> Vec<Token> {
                 out.push(token);
                 if let Some(parameter) = parameter {
                     // Clients send untyped parameters as text, which SQLite's LIMIT does not take.
-                    out.extend([Token::word("to_int8"), Token::mark("("), parameter, Token::mark(")")]);
+                    out.extend([
+                        Token::word("to_int8"),
+                        Token::mark("("),
+                        parameter,
+                        Token::mark(")"),
+                    ]);
                 }
             }
             "default" => {
@@ -127,9 +153,14 @@ fn is_identity(next: &[Token]) -> bool {
 }
 
 /// `DEFAULT f(…)` needs parentheses around it in SQLite.
-fn parenthesise_call(rest: &mut std::iter::Peekable<std::vec::IntoIter<Token>>, out: &mut Vec<Token>) {
+fn parenthesise_call(
+    rest: &mut std::iter::Peekable<std::vec::IntoIter<Token>>,
+    out: &mut Vec<Token>,
+) {
     let mut ahead = rest.clone();
-    let (Some(Token::Word(_)), Some(open)) = (ahead.next(), ahead.next()) else { return };
+    let (Some(Token::Word(_)), Some(open)) = (ahead.next(), ahead.next()) else {
+        return;
+    };
     if !open.is_mark("(") {
         return;
     }
@@ -208,11 +239,16 @@ fn casts(tokens: &[Token]) -> Rewritten {
         out.extend(operand);
         out.push(Token::mark(")"));
     }
-    Rewritten { tokens: out, parameter_types }
+    Rewritten {
+        tokens: out,
+        parameter_types,
+    }
 }
 
 fn note_parameter(token: &Token, known: Option<Type>, types: &mut Vec<Option<Type>>) {
-    let Token::Parameter(number) = token else { return };
+    let Token::Parameter(number) = token else {
+        return;
+    };
     if types.len() < *number {
         types.resize(*number, None);
     }
@@ -235,7 +271,10 @@ fn operand_start(out: &[Token]) -> usize {
                 break;
             }
         }
-        let called = start.checked_sub(1).and_then(|before| out.get(before)).is_some_and(is_function_name);
+        let called = start
+            .checked_sub(1)
+            .and_then(|before| out.get(before))
+            .is_some_and(is_function_name);
         start -= usize::from(called);
     }
     while start >= 2 && out.get(start - 1).is_some_and(|token| token.is_mark(".")) {
@@ -260,15 +299,52 @@ const LOCKS: [&str; 4] = ["update", "share", "no", "key"];
 
 /// What may stand where a column could, in a definition.
 const NOT_COLUMNS: [&str; 12] = [
-    "constraint", "primary", "unique", "check", "foreign", "exclude", "index", "family", "inverted", "like",
-    "column", "if",
+    "constraint",
+    "primary",
+    "unique",
+    "check",
+    "foreign",
+    "exclude",
+    "index",
+    "family",
+    "inverted",
+    "like",
+    "column",
+    "if",
 ];
 
 /// Keywords before a parenthesis that is not a call, or before a unary operator.
 const NOT_FUNCTIONS: [&str; 30] = [
-    "select", "where", "and", "or", "not", "in", "as", "on", "from", "values", "set", "by", "having", "when",
-    "then", "else", "case", "any", "all", "returning", "using", "between", "like", "is", "union", "except",
-    "intersect", "limit", "offset", "distinct",
+    "select",
+    "where",
+    "and",
+    "or",
+    "not",
+    "in",
+    "as",
+    "on",
+    "from",
+    "values",
+    "set",
+    "by",
+    "having",
+    "when",
+    "then",
+    "else",
+    "case",
+    "any",
+    "all",
+    "returning",
+    "using",
+    "between",
+    "like",
+    "is",
+    "union",
+    "except",
+    "intersect",
+    "limit",
+    "offset",
+    "distinct",
 ];
 
 #[cfg(test)]
@@ -278,35 +354,58 @@ mod tests {
 
     fn sql(text: &str) -> String {
         let tokens = statements(text).unwrap().concat();
-        rewrite(tokens).tokens.iter().map(Token::text).collect::<Vec<_>>().join(" ")
+        rewrite(tokens)
+            .tokens
+            .iter()
+            .map(Token::text)
+            .collect::<Vec<_>>()
+            .join(" ")
     }
 
     #[test]
     fn casts_wrap_their_operand_and_nothing_else() {
         assert_eq!(sql("SELECT 1 + a.b::text"), "SELECT 1 + to_text ( a . b )");
-        assert_eq!(sql("SELECT count(*)::int4 x"), "SELECT to_int8 ( count ( * ) ) x");
+        assert_eq!(
+            sql("SELECT count(*)::int4 x"),
+            "SELECT to_int8 ( count ( * ) ) x"
+        );
         assert_eq!(sql("WHERE a IN (1)::bool"), "WHERE a IN to_bool ( ( 1 ) )");
-        assert_eq!(sql("SELECT $1::int::text"), "SELECT to_text ( to_int8 ( ?1 ) )");
+        assert_eq!(
+            sql("SELECT $1::int::text"),
+            "SELECT to_text ( to_int8 ( ?1 ) )"
+        );
     }
 
     #[test]
     fn casts_tell_the_types_of_parameters() {
-        let tokens = statements("SELECT $2::bytea, $1, $3::int4::text").unwrap().concat();
+        let tokens = statements("SELECT $2::bytea, $1, $3::int4::text")
+            .unwrap()
+            .concat();
 
-        assert_eq!(rewrite(tokens).parameter_types, [None, Some(Type::BYTEA), Some(Type::INT4)]);
+        assert_eq!(
+            rewrite(tokens).parameter_types,
+            [None, Some(Type::BYTEA), Some(Type::INT4)]
+        );
     }
 
     #[test]
     fn columns_get_types_that_sqlite_treats_as_meant() {
         assert_eq!(
-            sql("CREATE TABLE IF NOT EXISTS public.t (id SERIAL PRIMARY KEY, \"a\" varchar(10) NOT NULL, \
-                 u UUID DEFAULT gen_random_uuid(), n numeric(10,2), PRIMARY KEY (id))"),
+            sql(
+                "CREATE TABLE IF NOT EXISTS public.t (id SERIAL PRIMARY KEY, \"a\" varchar(10) NOT NULL, \
+                 u UUID DEFAULT gen_random_uuid(), n numeric(10,2), PRIMARY KEY (id))"
+            ),
             "CREATE TABLE IF NOT EXISTS t ( id INTEGER PRIMARY KEY , \"a\" TEXT NOT NULL , \
              u TEXT DEFAULT ( gen_random_uuid ( ) ) , n REAL , PRIMARY KEY ( id ) )"
         );
-        assert_eq!(sql("ALTER TABLE t ADD COLUMN s STRING"), "ALTER TABLE t ADD COLUMN s TEXT");
         assert_eq!(
-            sql("CREATE TABLE t (id bigint NOT NULL PRIMARY KEY GENERATED BY DEFAULT AS IDENTITY, n int)"),
+            sql("ALTER TABLE t ADD COLUMN s STRING"),
+            "ALTER TABLE t ADD COLUMN s TEXT"
+        );
+        assert_eq!(
+            sql(
+                "CREATE TABLE t (id bigint NOT NULL PRIMARY KEY GENERATED BY DEFAULT AS IDENTITY, n int)"
+            ),
             "CREATE TABLE t ( id INTEGER NOT NULL PRIMARY KEY , n INTEGER )"
         );
     }
@@ -314,17 +413,34 @@ mod tests {
     #[test]
     fn catalogue_names_and_operators_become_what_sqlite_has() {
         assert_eq!(
-            sql("SELECT 1 FROM pg_catalog.pg_class c WHERE c.relname OPERATOR(pg_catalog.~) '^(t)$' \
-                 COLLATE pg_catalog.default AND n !~ '^pg_' AND ~1 = 2"),
+            sql(
+                "SELECT 1 FROM pg_catalog.pg_class c WHERE c.relname OPERATOR(pg_catalog.~) '^(t)$' \
+                 COLLATE pg_catalog.default AND n !~ '^pg_' AND ~1 = 2"
+            ),
             "SELECT 1 FROM pg_class c WHERE c . relname REGEXP '^(t)$' AND n NOT REGEXP '^pg_' AND ~ 1 = 2"
         );
-        assert_eq!(sql("SELECT current_user, t.current_user"), "SELECT current_user ( ) , t . current_user");
-        assert_eq!(sql("SELECT * FROM t LIMIT $1 FOR UPDATE"), "SELECT * FROM t LIMIT to_int8 ( ?1 )");
+        assert_eq!(
+            sql("SELECT current_user, t.current_user"),
+            "SELECT current_user ( ) , t . current_user"
+        );
+        assert_eq!(
+            sql("SELECT * FROM t LIMIT $1 FOR UPDATE"),
+            "SELECT * FROM t LIMIT to_int8 ( ?1 )"
+        );
     }
 
     #[test]
     fn odd_input_is_passed_on_without_harm() {
-        for text in ["::", ") :: int", "::int", "CAST", "OPERATOR (", "DEFAULT f(", "information_schema.", "a."] {
+        for text in [
+            "::",
+            ") :: int",
+            "::int",
+            "CAST",
+            "OPERATOR (",
+            "DEFAULT f(",
+            "information_schema.",
+            "a.",
+        ] {
             sql(text);
         }
     }

@@ -35,7 +35,10 @@ pub(super) fn leading(tokens: &[Token]) -> Option<(TypeName, usize)> {
     }
     let mut array = false;
     while tokens.get(taken).is_some_and(|token| token.is_mark("[")) {
-        let length = tokens.get(taken..)?.iter().position(|token| token.is_mark("]"))?;
+        let length = tokens
+            .get(taken..)?
+            .iter()
+            .position(|token| token.is_mark("]"))?;
         taken += length + 1;
         array = true;
     }
@@ -44,7 +47,10 @@ pub(super) fn leading(tokens: &[Token]) -> Option<(TypeName, usize)> {
 
 /// The type that a column was declared with, once [`leading`] chose the declaration.
 pub(in crate::demo) fn declared(declaration: &str) -> Type {
-    let word: String = declaration.chars().take_while(char::is_ascii_alphanumeric).collect();
+    let word: String = declaration
+        .chars()
+        .take_while(char::is_ascii_alphanumeric)
+        .collect();
     named(&word.to_ascii_lowercase()).pg
 }
 
@@ -55,30 +61,39 @@ fn named(word: &str) -> TypeName {
         "int4" | "serial4" => (Type::INT4, "INT4", "to_int8"),
         // As in CockroachDB, a plain integer has 64 bits. SQLite numbers the rows of an `INTEGER
         // PRIMARY KEY` by itself, and of no other spelling: that is what `serial` needs.
-        "int" | "integer" | "int8" | "int64" | "bigint" | "serial" | "bigserial" | "serial8" | "oid" => {
-            (Type::INT8, "INTEGER", "to_int8")
-        }
+        "int" | "integer" | "int8" | "int64" | "bigint" | "serial" | "bigserial" | "serial8"
+        | "oid" => (Type::INT8, "INTEGER", "to_int8"),
         "float" | "float4" | "float8" | "real" | "double" | "numeric" | "decimal" | "dec" => {
             (Type::FLOAT8, "REAL", "to_float8")
         }
         "bytea" | "bytes" | "blob" => (Type::BYTEA, "BLOB", "to_bytea"),
         _ => return TEXT,
     };
-    TypeName { pg, declaration, cast }
+    TypeName {
+        pg,
+        declaration,
+        cast,
+    }
 }
 
-const TEXT: TypeName = TypeName { pg: Type::TEXT, declaration: "TEXT", cast: "to_text" };
+const TEXT: TypeName = TypeName {
+    pg: Type::TEXT,
+    declaration: "TEXT",
+    cast: "to_text",
+};
 
 fn follows(tokens: &[Token], words: &[&str]) -> usize {
-    let same = tokens.len() >= words.len() && words.iter().zip(tokens).all(|(word, token)| token.is(word));
+    let same =
+        tokens.len() >= words.len() && words.iter().zip(tokens).all(|(word, token)| token.is(word));
     if same { words.len() } else { 0 }
 }
 
 fn parenthesised(tokens: &[Token]) -> usize {
     match tokens.first() {
-        Some(token) if token.is_mark("(") => {
-            tokens.iter().position(|token| token.is_mark(")")).map_or(0, |end| end + 1)
-        }
+        Some(token) if token.is_mark("(") => tokens
+            .iter()
+            .position(|token| token.is_mark(")"))
+            .map_or(0, |end| end + 1),
         _ => 0,
     }
 }
@@ -109,7 +124,9 @@ mod tests {
 
     #[test]
     fn every_declaration_is_read_back_as_the_type_it_was_made_for() {
-        for word in ["bool", "int2", "int4", "bigint", "serial", "numeric", "bytea", "uuid", "jsonb"] {
+        for word in [
+            "bool", "int2", "int4", "bigint", "serial", "numeric", "bytea", "uuid", "jsonb",
+        ] {
             let name = named(word);
             assert_eq!(declared(name.declaration), name.pg, "{word}");
         }
