@@ -66,13 +66,17 @@ impl EmbeddedCluster {
     /// # Errors
     /// When a socket, a key or the folder cannot be made. Cancel safety: what was started ends.
     pub async fn start() -> io::Result<Self> {
+        Self::start_with(TURN_LIMIT).await
+    }
+
+    async fn start_with(turn_limit: Duration) -> io::Result<Self> {
         let folder = Folder::new()?;
         let authority = Authority::new()?;
         let password = random_password()?;
         let verifier = Verifier::new(USER, &password)?;
         let ca = folder.write("ca.crt", authority.pem.as_bytes())?;
         let password = folder.write("password", password.as_bytes())?;
-        let store = Arc::new(Store::open(TURN_LIMIT).map_err(io::Error::other)?);
+        let store = Arc::new(Store::open(turn_limit).map_err(io::Error::other)?);
         let cancels = Arc::new(Cancels::default());
 
         let mut regions = Vec::with_capacity(REGIONS.len());
@@ -186,42 +190,4 @@ const DATABASE: &str = "demo";
 const TURN_LIMIT: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::os::unix::fs::PermissionsExt;
-
-    #[tokio::test]
-    async fn the_settings_name_three_public_endpoints_and_files_that_only_this_user_reads() {
-        let demo = EmbeddedCluster::start().await.unwrap();
-
-        let cluster = demo.cluster();
-
-        let names: Vec<_> = cluster
-            .endpoints
-            .iter()
-            .map(|endpoint| endpoint.name.as_str())
-            .collect();
-        assert_eq!(
-            names,
-            [
-                "gcp-us-east1-public",
-                "gcp-us-west2-public",
-                "gcp-europe-west1-public"
-            ]
-        );
-        let (CaSource::File(ca), Some(SecretSource::File(password))) =
-            (cluster.ca, cluster.password)
-        else {
-            panic!("no files")
-        };
-        let mode =
-            |path: &std::path::Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
-        assert_eq!(
-            (mode(&ca), mode(&password), mode(ca.parent().unwrap())),
-            (0o600, 0o600, 0o700)
-        );
-
-        drop(demo);
-        assert!(!ca.parent().unwrap().exists());
-    }
-}
+mod tests;

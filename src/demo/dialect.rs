@@ -126,7 +126,9 @@ fn statement(tokens: Vec<Token>) -> Result<Statement, SqlError> {
         ("unlisten", _) => Statement::Nothing("UNLISTEN"),
         ("deallocate", _) => Statement::Nothing("DEALLOCATE"),
         ("comment", "on") => Statement::Nothing("COMMENT"),
-        ("analyze" | "vacuum", _) => Statement::Nothing("ANALYZE"),
+        ("analyze" | "vacuum", _) if !tokens.iter().any(|token| token.is("into")) => {
+            Statement::Nothing("ANALYZE")
+        }
         ("grant", _) => Statement::Nothing("GRANT"),
         ("create", "schema" | "extension") if tokens.iter().any(|token| token.is("exists")) => {
             Statement::Nothing("CREATE SCHEMA")

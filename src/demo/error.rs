@@ -162,7 +162,7 @@ fn from_message(message: String) -> SqlError {
 
 const IT_IS_SQLITE: &str = "SQLite answers in this demo, which is only for trying things out. A real cluster can do far more.";
 
-const KNOWN_MESSAGES: [(&str, &str); 16] = [
+const KNOWN_MESSAGES: [(&str, &str); 17] = [
     ("syntax error", "42601"),
     ("incomplete input", "42601"),
     ("unrecognized token", "42601"),
@@ -177,6 +177,7 @@ const KNOWN_MESSAGES: [(&str, &str); 16] = [
     ("already exists", "42P07"),
     ("no such index", "42704"),
     ("no such savepoint", "3B001"),
+    ("not authorized", "42501"),
     ("values for", "42601"),
     ("values were supplied", "42601"),
 ];

@@ -80,11 +80,15 @@ impl Identity {
     }
 }
 
-/// Installs all functions and views.
+/// Installs all functions.
 pub(super) fn install(connection: &Connection, identity: &Arc<Identity>) -> Result<()> {
     install_identity(connection, identity)?;
     install_casts(connection)?;
-    install_catalogue_functions(connection)?;
+    install_catalogue_functions(connection)
+}
+
+/// Installs the catalogue's views. Reads the database.
+pub(super) fn install_catalogue(connection: &Connection) -> Result<()> {
     connection.execute_batch(VIEWS)
 }
 

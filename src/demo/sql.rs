@@ -356,15 +356,15 @@ impl Sql {
         blocking(move || {
             let _read_turn = read_turn;
             let mut worker = worker.lock().unwrap_or_else(PoisonError::into_inner);
-            let connection = worker.open(&store, &identity)?;
-            if in_block && write_turn.is_some() {
-                connection.execute_batch("BEGIN IMMEDIATE")?;
-                worker.turn = write_turn;
-                return work(worker.open(&store, &identity)?);
+            let connection = worker.open(&store, &identity, access)?;
+            if !in_block || write_turn.is_none() {
+                let done = work(connection);
+                drop(write_turn);
+                return done;
             }
-            let done = work(connection);
-            drop(write_turn);
-            done
+            connection.execute_batch("BEGIN IMMEDIATE")?;
+            worker.turn = write_turn;
+            work(worker.open(&store, &identity, access)?)
         })
         .await
     }

@@ -1,6 +1,6 @@
 //! A session's connection and the turn that it holds: what lives on the threads that may block.
 
-use crate::demo::{error::SqlError, functions::Identity, store::Store};
+use crate::demo::{dialect::Access, error::SqlError, functions::Identity, store::Store};
 use rusqlite::Connection;
 use std::sync::Arc;
 use tokio::sync::OwnedRwLockWriteGuard;
@@ -10,12 +10,15 @@ use tokio::sync::OwnedRwLockWriteGuard;
 #[derive(Debug, Default)]
 pub(super) struct Worker {
     connection: Option<Connection>,
+    /// For statements that touch no table: they wait for nobody.
+    tableless: Option<Connection>,
     /// Held from the first change of a transaction to its end.
     pub(super) turn: Option<OwnedRwLockWriteGuard<()>>,
 }
 
 impl Worker {
-    /// The connection, opened if it was not yet.
+    /// The connection for a statement, opened if it was not yet. Where tables are touched, opening
+    /// reads the database, in the caller's turn.
     ///
     /// # Errors
     /// SQLite's.
@@ -23,13 +26,18 @@ impl Worker {
         &mut self,
         store: &Store,
         identity: &Arc<Identity>,
+        access: Access,
     ) -> Result<&Connection, SqlError> {
-        if self.connection.is_none() {
-            self.connection = Some(store.connect(identity)?);
-        }
-        self.connection
-            .as_ref()
-            .ok_or_else(|| SqlError::new("XX000", "no connection to SQLite"))
+        let slot = match access {
+            Access::Nothing => &mut self.tableless,
+            Access::Read | Access::Write => &mut self.connection,
+        };
+        let connection = match slot.take() {
+            Some(connection) => connection,
+            None if access == Access::Nothing => store.connect_without_tables(identity)?,
+            None => store.connect(identity)?,
+        };
+        Ok(slot.insert(connection))
     }
 
     /// Ends what `BEGIN IMMEDIATE` began, if anything, and gives the turn back in any case.
