@@ -45,6 +45,7 @@ use region::{Region, Shared};
 use rustls::pki_types::ServerName;
 use std::{io, num::NonZero, path::PathBuf, sync::Arc, time::Duration};
 use store::Store;
+use tokio::sync::Semaphore;
 use zeroize::Zeroizing;
 
 /// The running cluster. Dropping it ends the regions with all their sessions and removes the files.
@@ -91,6 +92,7 @@ impl EmbeddedCluster {
                 verifier: verifier.clone(),
                 tls,
                 round_trip,
+                places: Arc::new(Semaphore::new(SESSIONS_MAX)),
                 state,
             })
             .await?;
@@ -187,6 +189,9 @@ const REGIONS: [(&str, Duration); 3] = [
 ];
 const USER: &str = "demo";
 const DATABASE: &str = "demo";
+/// In each region. Every statement takes a thread that may block, of which tokio has 512.
+const SESSIONS_MAX: usize = 100;
+/// How long a statement waits for another session's transaction.
 const TURN_LIMIT: Duration = Duration::from_secs(5);
 
 #[cfg(test)]

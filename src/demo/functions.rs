@@ -83,6 +83,7 @@ impl Identity {
 /// Installs all functions.
 pub(super) fn install(connection: &Connection, identity: &Arc<Identity>) -> Result<()> {
     install_identity(connection, identity)?;
+    install_variables(connection, identity)?;
     install_casts(connection)?;
     install_catalogue_functions(connection)
 }
@@ -130,21 +131,18 @@ fn install_identity(connection: &Connection, identity: &Arc<Identity>) -> Result
     })?;
 
     let sleeper = Arc::clone(identity);
-    connection.create_scalar_function(
-        "pg_sleep",
-        1,
-        FunctionFlags::SQLITE_UTF8,
-        move |context| {
-            let seconds = types::as_float(&argument(context, 0)?)?;
-            let span = Duration::try_from_secs_f64(seconds.clamp(0.0, SLEEP_MAX_SECONDS))
-                .unwrap_or_default();
-            if !sleeper.dry_run.load(std::sync::atomic::Ordering::Relaxed) {
-                sleeper.running.sleep(span)?;
-            }
-            Ok(Value::Text(String::new()))
-        },
-    )?;
+    connection.create_scalar_function("pg_sleep", 1, FunctionFlags::SQLITE_UTF8, move |context| {
+        let seconds = types::as_float(&argument(context, 0)?)?;
+        let span =
+            Duration::try_from_secs_f64(seconds.clamp(0.0, SLEEP_MAX_SECONDS)).unwrap_or_default();
+        if !sleeper.dry_run.load(std::sync::atomic::Ordering::Relaxed) {
+            sleeper.running.sleep(span)?;
+        }
+        Ok(Value::Text(String::new()))
+    })
+}
 
+fn install_variables(connection: &Connection, identity: &Arc<Identity>) -> Result<()> {
     let setter = Arc::clone(identity);
     connection.create_scalar_function(
         "set_config",

@@ -21,14 +21,20 @@ use pgwire::api::{
 };
 use pgwire::error::{PgWireError, PgWireResult};
 use pgwire::messages::{PgWireBackendMessage, PgWireFrontendMessage, startup::SecretKey};
-use std::{collections::HashMap, fmt, sync::Arc};
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{Arc, OnceLock},
+};
+use tokio::sync::OwnedSemaphorePermit;
+use zeroize::Zeroizing;
 
 /// What a login is checked against; shared by all regions.
 #[derive(Clone)]
 pub(super) struct Verifier {
     user: String,
     salt: [u8; 16],
-    salted: Vec<u8>,
+    salted: Zeroizing<Vec<u8>>,
     /// What an unknown user meets: no password gives it.
     decoy: [u8; 32],
 }
@@ -44,7 +50,7 @@ impl Verifier {
             aws_lc_rs::rand::fill(bytes)
                 .map_err(|_unspecified| std::io::Error::other("no random bytes"))?;
         }
-        let salted = gen_salted_password(password, &salt, ITERATIONS);
+        let salted = Zeroizing::new(gen_salted_password(password, &salt, ITERATIONS));
         Ok(Self {
             user: user.to_owned(),
             salt,
@@ -67,7 +73,7 @@ impl AuthSource for Verifier {
     async fn get_password(&self, login: &LoginInfo) -> PgWireResult<Password> {
         let known = login.user() == Some(self.user.as_str());
         let salted = if known {
-            self.salted.clone()
+            self.salted.to_vec()
         } else {
             self.decoy.to_vec()
         };
@@ -79,6 +85,7 @@ impl AuthSource for Verifier {
 pub(super) struct Login {
     scram: SASLAuthStartupHandler<Parameters>,
     shared: Arc<Shared>,
+    place: OnceLock<OwnedSemaphorePermit>,
 }
 
 impl Login {
@@ -89,7 +96,11 @@ impl Login {
         let scram = SASLAuthStartupHandler::new(Arc::new(Parameters))
             .with_scram(auth)
             .with_pid_secret_key_generator(Arc::new(Key(key)));
-        Self { scram, shared }
+        Self {
+            scram,
+            shared,
+            place: OnceLock::new(),
+        }
     }
 }
 
@@ -118,6 +129,10 @@ impl StartupHandler for Login {
                 .is_none_or(String::is_empty)
             {
                 return Err(fatal("28000", "no user name in the startup message"));
+            }
+            let place = Arc::clone(&self.shared.places).try_acquire_owned();
+            if place.map(|place| self.place.set(place)).is_err() {
+                return Err(fatal("53300", "sorry, too many clients already"));
             }
         }
         match self.scram.on_startup(client, message).await {

@@ -20,7 +20,7 @@ async fn start() -> EmbeddedCluster {
         .unwrap()
 }
 
-async fn tls(demo: &EmbeddedCluster, region: usize) -> std::io::Result<TlsStream<TcpStream>> {
+async fn tls(demo: &EmbeddedCluster, region: usize) -> io::Result<TlsStream<TcpStream>> {
     let endpoint = &demo.endpoints[region];
     let mut roots = RootCertStore::empty();
     roots
@@ -441,7 +441,7 @@ async fn a_region_that_is_down_refuses_and_resets_and_comes_back_at_the_same_por
     demo.regions[0].turn(State::Down).await.unwrap();
     assert_eq!(
         tls(&demo, 0).await.unwrap_err().kind(),
-        std::io::ErrorKind::ConnectionRefused
+        io::ErrorKind::ConnectionRefused
     );
     assert!(
         client
@@ -525,6 +525,43 @@ async fn what_is_typed_at_the_console_is_done_and_answered() {
     assert!(texts[2].contains("`help`"), "{texts:?}");
     assert_eq!(
         tls(&demo, 0).await.unwrap_err().kind(),
-        std::io::ErrorKind::ConnectionRefused
+        io::ErrorKind::ConnectionRefused
     );
+}
+
+#[tokio::test]
+async fn a_full_region_says_so_with_53300() {
+    let demo = start().await;
+    demo.regions[0].shared.places.forget_permits(SESSIONS_MAX);
+
+    let error = login(&demo, 0, "any").await.unwrap_err();
+
+    assert_eq!(code(&error), "53300");
+}
+
+#[tokio::test]
+async fn a_result_that_is_too_large_is_an_error_and_the_session_goes_on() {
+    let demo = start().await;
+    let client = connect(&demo, 0).await;
+    let large = "WITH RECURSIVE r(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM r WHERE n < 99) \
+                 SELECT zeroblob(1000000) FROM r";
+
+    assert_eq!(
+        code(&client.simple_query(large).await.unwrap_err()),
+        "54000"
+    );
+    client.simple_query("SELECT 1").await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_stays_silent_is_closed_after_the_login_limit() {
+    let demo = start().await;
+    let begin = tokio::time::Instant::now();
+    let (_client, server) = tokio::io::duplex(1024);
+
+    let address = demo.regions[0].address;
+    let ended = handshake::serve(server, address, Arc::clone(&demo.regions[0].shared)).await;
+
+    assert_eq!(ended.unwrap_err().kind(), io::ErrorKind::TimedOut);
+    assert_eq!(begin.elapsed().as_secs(), 10);
 }

@@ -13,7 +13,7 @@ use crate::demo::{
     types,
 };
 use pgwire::api::Type;
-use rusqlite::{Connection, types::Value};
+use rusqlite::{Connection, Statement, types::Value};
 
 /// A column of a result.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,7 +35,7 @@ pub(super) fn execute(
     parameters: &[Value],
     columns: Option<Vec<Column>>,
 ) -> Result<Outcome, SqlError> {
-    let mut statement = connection.prepare(&query.sql)?;
+    let mut statement = prepare(connection, query)?;
     bind(&mut statement, parameters)?;
     if statement.column_count() == 0 {
         let changed = statement.raw_execute()?;
@@ -81,7 +81,7 @@ pub(super) fn describe(
     query: &Query,
     parameters: &[Value],
 ) -> Result<Vec<Column>, SqlError> {
-    let mut statement = connection.prepare(&query.sql)?;
+    let mut statement = prepare(connection, query)?;
     let mut shown = shown_columns(&statement, &query.columns);
     if shown.iter().any(|column| column.guessed) && statement.readonly() {
         bind(&mut statement, parameters)?;
@@ -94,6 +94,18 @@ pub(super) fn describe(
         }
     }
     Ok(named(shown))
+}
+
+fn prepare<'a>(connection: &'a Connection, query: &Query) -> Result<Statement<'a>, SqlError> {
+    connection.prepare(&query.sql).map_err(|error| {
+        let error = SqlError::from(error);
+        let of_catalogue = query.sql.contains(" pg_") || query.sql.contains(" information_schema_");
+        if of_catalogue {
+            error.about_catalogue()
+        } else {
+            error
+        }
+    })
 }
 
 /// Types of the columns that parameters meet; none where there is no such table or column.
@@ -120,7 +132,7 @@ pub(super) fn column_types(connection: &Connection, meetings: &Meetings) -> Vec<
         .collect()
 }
 
-fn bind(statement: &mut rusqlite::Statement<'_>, parameters: &[Value]) -> Result<(), SqlError> {
+fn bind(statement: &mut Statement<'_>, parameters: &[Value]) -> Result<(), SqlError> {
     let wanted = statement.parameter_count();
     for (index, value) in parameters.iter().take(wanted).enumerate() {
         statement.raw_bind_parameter(index + 1, value)?;
@@ -136,7 +148,7 @@ struct Shown {
     guessed: bool,
 }
 
-fn shown_columns(statement: &rusqlite::Statement<'_>, hints: &[ColumnHint]) -> Vec<Shown> {
+fn shown_columns(statement: &Statement<'_>, hints: &[ColumnHint]) -> Vec<Shown> {
     let matched = hints.len() == statement.column_count();
     let hint = |index: usize| {
         hints
