@@ -9,5 +9,25 @@
     reason = "a test fails by panicking; clippy.toml's exceptions reach only functions marked #[test]"
 )]
 
+mod admin;
+mod bulk;
+mod cancel;
+mod certificates_matrix;
+mod config;
+mod drivers;
 mod harness;
 mod harness_works;
+mod layout;
+mod limits;
+mod local_tls;
+mod login;
+mod logs;
+mod programs;
+mod refusals;
+mod relay;
+mod secrets;
+mod start;
+mod startup;
+mod startup_parameters;
+mod stop;
+mod unix_socket;

@@ -1,8 +1,10 @@
 //! Throwaway authorities and the certificates that they sign.
 
+use aws_lc_rs::digest;
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, SignatureAlgorithm, date_time_ymd,
+    KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, PKCS_ED25519, PKCS_RSA_SHA512,
+    SignatureAlgorithm, date_time_ymd,
 };
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 
@@ -35,6 +37,7 @@ pub(crate) struct Identity {
     pub(crate) key: String,
     der: CertificateDer<'static>,
     key_der: Vec<u8>,
+    signature: &'static SignatureAlgorithm,
 }
 
 impl Authority {
@@ -97,6 +100,7 @@ impl Authority {
             key: key.serialize_pem(),
             der: certificate.der().clone(),
             key_der: key.serialize_der(),
+            signature: self.algorithm,
         }
     }
 
@@ -130,6 +134,18 @@ impl Default for Leaf<'_> {
 }
 
 impl Identity {
+    /// The `tls-server-end-point` channel binding of RFC 5929: a digest by the hash of the
+    /// certificate's signature, at least SHA-256; none for Ed25519, whose hash is no separate choice.
+    pub(crate) fn end_point_digest(&self) -> Option<Vec<u8>> {
+        let hash = match self.signature {
+            _ if *self.signature == PKCS_ED25519 => return None,
+            _ if *self.signature == PKCS_ECDSA_P384_SHA384 => &digest::SHA384,
+            _ if *self.signature == PKCS_RSA_SHA512 => &digest::SHA512,
+            _ => &digest::SHA256,
+        };
+        Some(digest::digest(hash, &self.der).as_ref().to_vec())
+    }
+
     /// The chain as rustls wants it.
     pub(crate) fn chain(&self) -> Vec<CertificateDer<'static>> {
         vec![self.der.clone()]

@@ -65,18 +65,6 @@ impl TestClient {
         String::from_utf8_lossy(&row.body[6..6 + length]).into_owned()
     }
 
-    /// A value that startup reported.
-    pub(crate) fn parameter(&self, name: &str) -> Option<String> {
-        self.greeting
-            .iter()
-            .filter(|message| message.tag == b'S')
-            .find_map(|message| {
-                let mut parts = message.body.split(|&byte| byte == 0);
-                (parts.next()? == name.as_bytes())
-                    .then(|| String::from_utf8_lossy(parts.next().unwrap()).into_owned())
-            })
-    }
-
     /// The connection itself.
     pub(crate) fn into_wire(self) -> Wire {
         self.wire
@@ -107,7 +95,7 @@ pub(crate) fn connect_tls(address: SocketAddr, authority: &Authority) -> Wire {
     let socket = TcpStream::connect(address).unwrap();
     let mut clear = Wire::new(socket.try_clone().unwrap());
     clear.send(&SSL_REQUEST);
-    assert_eq!(clear.bytes::<1>().unwrap(), *b"S", "local TLS is off");
+    assert_eq!(clear.bytes(), *b"S", "local TLS is off");
     Wire::new(handshake(socket, authority, &[]).unwrap())
 }
 

@@ -113,27 +113,6 @@ impl Postgres {
             .args(["-p", &self.port.to_string()]);
         process::run(&mut psql, "", super::DEADLINE).expect_success()
     }
-
-    /// Waits inside the server until a condition (an SQL expression) holds.
-    pub(crate) fn wait_until(&self, condition: &str) {
-        self.sql(&format!(
-            "DO $$ BEGIN FOR i IN 1..1500 LOOP IF {condition} THEN RETURN; END IF; \
-             PERFORM pg_sleep(0.01), pg_stat_clear_snapshot(); END LOOP; \
-             RAISE 'it never came true: {}'; END $$",
-            condition.replace('\'', "''")
-        ));
-    }
-
-    /// Stops the server at once, as a crash would; what it listened on then refuses.
-    pub(crate) fn stop(&mut self) {
-        process::signal(&self.child, rustix::process::Signal::QUIT);
-        self.child.wait().unwrap();
-    }
-
-    /// The server's log so far.
-    pub(crate) fn log(&self) -> Vec<String> {
-        self.log.all()
-    }
 }
 
 impl Cluster for Postgres {

@@ -2,7 +2,7 @@
 
 use super::{
     DEADLINE, TestClient,
-    process::{self, Lines, mortal},
+    process::{self, Finished, Lines, mortal},
     settings::{Cluster, SettingsFile},
     wire::Wire,
 };
@@ -36,11 +36,16 @@ impl TestProxy {
 
     /// The binary with a clean environment; killed with the test.
     pub(crate) fn command(folder: &Path) -> Command {
-        let mut command = mortal(Path::new(env!("CARGO_BIN_EXE_crdb-proxy")), "KILL", None);
-        command
-            .env_clear()
-            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
-            .env("HOME", folder);
+        Self::command_behind(&[], folder)
+    }
+
+    /// The same behind a program that becomes it, such as `prlimit --nofile=100 --`.
+    pub(crate) fn command_behind(prefix: &[&str], folder: &Path) -> Command {
+        let words = [prefix, &[env!("CARGO_BIN_EXE_crdb-proxy")]].concat();
+        let mut command = mortal(Path::new(words[0]), "KILL", None);
+        command.args(&words[1..]);
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        command.env_clear().env("PATH", path).env("HOME", folder);
         command.current_dir(folder);
         command
     }
@@ -189,6 +194,34 @@ impl TestProxy {
         }
     }
 
+    /// Asks until the listener `main` has refused `count` clients for `reason`.
+    #[track_caller]
+    pub(crate) fn wait_for_refusals(&self, reason: &str, count: f64) {
+        let labels = [("listener", "main"), ("reason", reason)];
+        self.wait_for_metric(
+            "crdb_proxy_client_connections_refused_total",
+            &labels,
+            count,
+        );
+    }
+
+    /// Asks until the listener `main` has closed `count` sessions for `reason`.
+    #[track_caller]
+    pub(crate) fn wait_for_closed(&self, reason: &str, count: f64) {
+        let labels = [("listener", "main"), ("reason", reason)];
+        self.wait_for_metric("crdb_proxy_client_connections_closed_total", &labels, count);
+    }
+
+    /// Asks until the listener `main` has `count` clients.
+    #[track_caller]
+    pub(crate) fn wait_for_active(&self, count: f64) {
+        self.wait_for_metric(
+            "crdb_proxy_client_connections_active",
+            &[("listener", "main")],
+            count,
+        );
+    }
+
     /// `/status`.
     pub(crate) fn status(&self) -> Value {
         let (status, _, body) = self.http("GET /status", "");
@@ -265,6 +298,18 @@ impl Drop for TestProxy {
             eprintln!("--- the daemon's log\n{}", process::tail(&self.log.all()));
         }
     }
+}
+
+/// Runs the daemon's binary to its end: a command, or a start that must fail.
+#[track_caller]
+pub(crate) fn run_daemon(
+    folder: &Path,
+    arguments: &[&str],
+    variables: &[(&str, &str)],
+) -> Finished {
+    let mut command = TestProxy::command(folder);
+    command.args(arguments).envs(variables.iter().copied());
+    process::run(&mut command, "", DEADLINE)
 }
 
 /// The value of one series in the text that `/metrics` gives.

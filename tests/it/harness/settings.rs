@@ -27,8 +27,9 @@ pub(crate) struct SettingsFile {
     password: String,
     endpoints: String,
     listener: String,
-    listeners: String,
+    appendix: String,
     environment: Vec<(String, String)>,
+    descriptors: Option<usize>,
     arguments: Vec<String>,
 }
 
@@ -51,8 +52,9 @@ impl SettingsFile {
             password: "password = { file = \"app.pw\" }".into(),
             endpoints: String::new(),
             listener: "address = \"127.0.0.1:0\"".into(),
-            listeners: String::new(),
+            appendix: String::new(),
             environment: Vec::new(),
+            descriptors: None,
             arguments: Vec::new(),
         };
         settings
@@ -99,10 +101,15 @@ impl SettingsFile {
     }
 
     /// One more listener on a free port.
-    pub(crate) fn another_listener(mut self, name: &str, lines: &str) -> Self {
-        self.listeners += &format!(
+    pub(crate) fn another_listener(self, name: &str, lines: &str) -> Self {
+        self.appendix(&format!(
             "[[listener]]\nname = \"{name}\"\ncluster = \"test\"\naddress = \"127.0.0.1:0\"\n{lines}\n"
-        );
+        ))
+    }
+
+    /// More blocks at the end of the file.
+    pub(crate) fn appendix(mut self, text: &str) -> Self {
+        self.appendix += text;
         self
     }
 
@@ -136,6 +143,12 @@ impl SettingsFile {
         self
     }
 
+    /// A hard limit of open descriptors.
+    pub(crate) fn descriptors(mut self, limit: usize) -> Self {
+        self.descriptors = Some(limit);
+        self
+    }
+
     /// A further argument on the daemon's command line.
     pub(crate) fn argument(mut self, argument: &str) -> Self {
         self.arguments.push(argument.into());
@@ -156,7 +169,7 @@ impl SettingsFile {
             password,
             endpoints,
             listener,
-            listeners,
+            appendix,
             ..
         } = self;
         let admin = if global.contains("admin =") {
@@ -166,13 +179,20 @@ impl SettingsFile {
         };
         format!(
             "{admin}\n{global}\n[cluster.test]\nca = \"ca.crt\"\nuser = \"{user}\"\n{password}\n{cluster}\n\
-             {endpoints}\n[[listener]]\nname = \"main\"\ncluster = \"test\"\n{listener}\n\n{listeners}"
+             {endpoints}\n[[listener]]\nname = \"main\"\ncluster = \"test\"\n{listener}\n\n{appendix}"
         )
     }
 
     /// Writes the file and starts the daemon with it.
     pub(crate) fn start(self) -> TestProxy {
-        let mut command = TestProxy::command(self.folder.path());
+        let limit = self
+            .descriptors
+            .map(|limit| format!("--nofile={limit}:{limit}"));
+        let limiting = limit
+            .iter()
+            .flat_map(|limit| ["prlimit", limit, "--"])
+            .collect::<Vec<_>>();
+        let mut command = TestProxy::command_behind(&limiting, self.folder.path());
         command
             .arg("--config")
             .arg(self.write())

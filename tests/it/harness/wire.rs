@@ -228,6 +228,7 @@ impl Wire {
     }
 
     /// Sends bytes as they are.
+    #[track_caller]
     pub(crate) fn send(&mut self, bytes: &[u8]) {
         self.try_send(bytes)
             .unwrap_or_else(|error| panic!("the peer no longer reads: {error}"));
@@ -240,6 +241,7 @@ impl Wire {
     }
 
     /// The next message; panics at the end of file.
+    #[track_caller]
     pub(crate) fn message(&mut self) -> Message {
         self.next_message()
             .unwrap_or_else(|error| panic!("no message came: {error}"))
@@ -265,6 +267,7 @@ impl Wire {
     }
 
     /// Messages up to and including the first of type `tag`.
+    #[track_caller]
     pub(crate) fn until(&mut self, tag: u8) -> Vec<Message> {
         let mut messages = Vec::new();
         loop {
@@ -283,8 +286,8 @@ impl Wire {
 
     /// The message without a type byte that opens a connection: its code and what follows it.
     pub(crate) fn untyped(&mut self) -> io::Result<(u32, Vec<u8>)> {
-        let length = u32::from_be_bytes(self.bytes()?);
-        let code = u32::from_be_bytes(self.bytes()?);
+        let length = u32::from_be_bytes(self.try_bytes()?);
+        let code = u32::from_be_bytes(self.try_bytes()?);
         let mut body = vec![
             0;
             usize::try_from(length)
@@ -296,11 +299,37 @@ impl Wire {
         Ok((code, body))
     }
 
+    /// Exactly `N` bytes; panics at the end of file.
+    #[track_caller]
+    pub(crate) fn bytes<const N: usize>(&mut self) -> [u8; N] {
+        self.try_bytes()
+            .unwrap_or_else(|error| panic!("no {N} bytes came: {error}"))
+    }
+
     /// Exactly `N` bytes.
-    pub(crate) fn bytes<const N: usize>(&mut self) -> io::Result<[u8; N]> {
+    pub(crate) fn try_bytes<const N: usize>(&mut self) -> io::Result<[u8; N]> {
         let mut bytes = [0; N];
         self.stream.read_exact(&mut bytes)?;
         Ok(bytes)
+    }
+
+    /// Exactly `length` bytes.
+    #[track_caller]
+    pub(crate) fn bytes_of(&mut self, length: usize) -> Vec<u8> {
+        let mut bytes = vec![0; length];
+        self.stream.read_exact(&mut bytes).unwrap();
+        bytes
+    }
+
+    /// A FATAL error and an orderly end of file after it, which is how every refusal looks.
+    #[track_caller]
+    pub(crate) fn refusal(&mut self) -> Message {
+        let error = self.message();
+        assert_eq!(error.tag, b'E', "{error:?}");
+        assert_eq!(error.field(b'S').as_deref(), Some("FATAL"), "{error:?}");
+        assert_eq!(error.field(b'V').as_deref(), Some("FATAL"), "{error:?}");
+        self.assert_closed();
+        error
     }
 
     /// Everything up to the end of file. A reset or a missing close_notify counts as an end too.
@@ -315,6 +344,7 @@ impl Wire {
     }
 
     /// Asserts that the peer closes in an orderly way, with nothing more to say.
+    #[track_caller]
     pub(crate) fn assert_closed(&mut self) {
         let mut byte = [0];
         match self.stream.read(&mut byte) {
@@ -341,6 +371,11 @@ impl Wire {
     pub(crate) fn half_close(&mut self) {
         self.stream.say_goodbye();
         self.stream.socket().shutdown(Shutdown::Write).ok();
+    }
+
+    /// Sends FIN without TLS's close_notify, as a server that is killed does.
+    pub(crate) fn shut_without_goodbye(&mut self) {
+        self.stream.socket().shutdown(Shutdown::Write).unwrap();
     }
 
     /// Closes with an RST.
