@@ -4,11 +4,10 @@ use crate::harness::{
     DEADLINE, FakeUpstream, Front, Postgres, Script, SettingsFile, TestProxy,
     postgres::program,
     process::{self, Finished},
-    settings::Cluster,
+    proxy::closed_port,
     wire::{Message, SSL_REQUEST, startup},
 };
 use std::{
-    net::{Ipv4Addr, SocketAddr, TcpListener},
     process::Command,
     time::{Duration, Instant},
 };
@@ -92,75 +91,6 @@ fn each_endpoint_is_named_when_none_can_be_reached() {
 }
 
 #[test]
-fn the_first_reachable_endpoint_in_the_listed_order_serves() {
-    let (second, third) = (FakeUpstream::answering(), FakeUpstream::answering());
-    let settings = SettingsFile::trusting(&second.authority).endpoint("first", closed_port());
-    let bundle = [second.authority.pem(), third.authority.pem()].concat();
-    let settings = settings
-        .endpoint("second", second.address())
-        .endpoint("third", third.address());
-    let proxy = settings.file("ca.crt", &bundle).start();
-
-    proxy.client();
-
-    assert_eq!(
-        (second.seen().connections, third.seen().connections),
-        (1, 0)
-    );
-}
-
-#[test]
-fn a_cluster_that_comes_back_serves_the_first_new_client() {
-    let mut cluster = FakeUpstream::answering();
-    let proxy = TestProxy::before(&cluster);
-    proxy.client();
-    cluster.stop();
-    unreachable(&proxy);
-
-    let listener = TcpListener::bind(cluster.address()).unwrap();
-    let authority = std::mem::replace(&mut cluster.authority, crate::harness::Authority::new());
-    let script = Script {
-        session: crate::harness::Session::Answers,
-        ..Script::default()
-    };
-    let _back = FakeUpstream::bound_to(listener, authority, script);
-
-    proxy.client();
-}
-
-#[test]
-fn every_address_of_a_name_is_tried() {
-    // The server listens on IPv4 only; localhost is ::1 as well, which refuses.
-    let cluster = FakeUpstream::answering();
-    let settings = SettingsFile::trusting(&cluster.authority);
-    let proxy = settings
-        .endpoint_at("first", "localhost", cluster.address().port(), "")
-        .start();
-
-    let start = Instant::now();
-    proxy.client();
-
-    assert!(
-        start.elapsed() < Duration::from_secs(1),
-        "took {:?}",
-        start.elapsed()
-    );
-}
-
-#[test]
-fn an_address_of_ipv6_is_dialled_too() {
-    let listener = TcpListener::bind("[::1]:0").unwrap();
-    let script = Script {
-        session: crate::harness::Session::Answers,
-        ..Script::default()
-    };
-    let cluster = FakeUpstream::bound_to(listener, crate::harness::Authority::new(), script);
-    let proxy = TestProxy::before(&cluster);
-
-    proxy.client();
-}
-
-#[test]
 fn psql_prints_the_sentence_and_the_hint() {
     let cluster = FakeUpstream::by_hand();
     let proxy = SettingsFile::trusting(&cluster.authority)
@@ -220,12 +150,6 @@ fn the_text_of_a_refusal_arrives_although_the_client_has_written_on() {
     wire.send(&eager);
 
     assert_eq!(wire.refusal().sqlstate(), "08001");
-}
-
-/// A port on which nothing listens.
-fn closed_port() -> SocketAddr {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    listener.local_addr().unwrap()
 }
 
 /// The refusal of a client for which no endpoint can be reached.

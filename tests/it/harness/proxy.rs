@@ -11,7 +11,7 @@ use serde_json::Value;
 use std::{
     fs,
     io::{Read, Write},
-    net::{SocketAddr, TcpStream},
+    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
     os::unix::process::ExitStatusExt,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -310,6 +310,12 @@ pub(crate) fn run_daemon(
     let mut command = TestProxy::command(folder);
     command.args(arguments).envs(variables.iter().copied());
     process::run(&mut command, "", DEADLINE)
+}
+
+/// A port on which nothing listens.
+pub(crate) fn closed_port() -> SocketAddr {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    listener.local_addr().unwrap()
 }
 
 /// The value of one series in the text that `/metrics` gives.
