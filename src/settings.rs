@@ -3,6 +3,29 @@
 //! Owns the rules for values and how file, variables, flags and a connection string are laid over
 //! each other. Says where a secret is, never what it is. Opens no socket.
 
+mod address;
+mod clusters;
+mod inputs;
+mod keys;
+mod layers;
+mod listeners;
+mod load;
+mod overlay;
+mod reader;
+mod secrets;
+mod show;
+mod source;
+mod tree;
+pub mod url;
+mod values;
+
+pub use self::{
+    inputs::{Flag, Flags, Inputs},
+    load::{Loaded, load},
+    show::{show, show_json},
+    source::{Fault, Faults, Provenance, Source},
+};
+
 use crate::secret::Secret;
 use std::{fmt, net::SocketAddr, num::NonZero, path::PathBuf, sync::Arc, time::Duration};
 
@@ -56,6 +79,10 @@ pub struct Limits {
     pub login_queue_limit: Duration,
     /// After one side's EOF with answers owed: the longest silence before both sides close.
     pub close_limit: Duration,
+    /// A listener's own default: 57P05 after so long at an idle point.
+    pub session_idle_limit: Option<Duration>,
+    /// A listener's own default: 57P01 at the first idle point after this age.
+    pub session_age_limit: Option<Duration>,
     /// Idle time before keepalive probes, both legs.
     pub keepalive_idle: Duration,
     /// Between keepalive probes.

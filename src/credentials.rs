@@ -1,0 +1,314 @@
+//! Every secret that the daemon presents or checks: where it is read, when it is read again, and
+//! which one is in use.
+//!
+//! Owns the reading and the last good secret. It must never print a secret, a command's arguments
+//! or what a command wrote, and never read on the event loop.
+
+mod command;
+mod error;
+mod file;
+mod source;
+
+pub use error::SecretError;
+
+use crate::{secret::Secret, settings::SecretSource};
+use error::{Fault, chain};
+use source::{Reading, Source};
+use std::{
+    ffi::OsString,
+    sync::{Arc, MutexGuard, PoisonError},
+    time::{Duration, SystemTime},
+};
+use tokio::{
+    sync::{Mutex, OwnedMutexGuard},
+    time::timeout,
+};
+use tracing::{info, warn};
+
+/// One secret with its source; cheap to clone, and clones share what was read.
+#[derive(Clone)]
+pub struct Credentials(Arc<Inner>);
+
+/// A secret as it was at one moment.
+#[derive(Clone, Debug)]
+pub struct Lease {
+    /// What to log in with.
+    pub secret: Arc<Secret>,
+    /// From 1, and one more whenever the secret's bytes changed.
+    pub generation: u64,
+}
+
+impl Credentials {
+    /// Reads nothing yet. `strict` refuses a file that others can read, instead of warning about it.
+    pub fn new(source: SecretSource, strict: bool) -> Self {
+        Self::with(source, strict, Surroundings::real())
+    }
+
+    /// The secret for the next login.
+    ///
+    /// A file is looked at each time and read when it changed; a command runs when its last output
+    /// is older than its lifetime, one run at a time, shared by all that wait. While reading fails,
+    /// the last good secret is returned and the failure is logged once.
+    ///
+    /// # Errors
+    /// Nothing could be read yet. Bounded in time: 5 s for a file, about twice a command's limit.
+    ///
+    /// Cancel safety: safe; a reading that has begun goes on and serves the next caller.
+    pub async fn current(&self) -> Result<Lease, SecretError> {
+        match self.0.fresh() {
+            Some(lease) => Ok(lease),
+            None => self.0.renew(Wish::Current).await,
+        }
+    }
+
+    /// The secret after the server refused generation `seen` (SQLSTATE 28P01).
+    ///
+    /// Reads the source anew, a command by running it again, unless a newer generation is there
+    /// already. Generation `seen` again means that the source still says the same, or could not
+    /// be read (which is logged): then the server's own error is the answer.
+    ///
+    /// # Errors
+    /// As [`Credentials::current`].
+    ///
+    /// Cancel safety: safe, as [`Credentials::current`].
+    pub async fn reread(&self, seen: u64) -> Result<Lease, SecretError> {
+        let newer = self.0.known().lease.clone();
+        match newer.filter(|lease| lease.generation > seen) {
+            Some(lease) => Ok(lease),
+            None => self.0.renew(Wish::Anew).await,
+        }
+    }
+
+    /// The source in a few words: `file prod.pw`, `variable NAME`, `credential NAME`,
+    /// `command prog`, `the connection string`.
+    pub fn describe(&self) -> String {
+        self.0.source.to_string()
+    }
+
+    /// When the source was last read with success.
+    pub fn read_at(&self) -> Option<SystemTime> {
+        self.0.known().read_at
+    }
+
+    fn with(source: SecretSource, strict: bool, surroundings: Surroundings) -> Self {
+        Self(Arc::new(Inner {
+            source: Source(source),
+            strict,
+            surroundings,
+            reader: Arc::default(),
+            known: std::sync::Mutex::default(),
+        }))
+    }
+}
+
+/// What the daemon's process gives to a source; tests give their own.
+struct Surroundings {
+    variable: Box<Lookup>,
+    /// A clock that counts suspend: a token dies while the machine sleeps.
+    now: Box<dyn Fn() -> SystemTime + Send + Sync>,
+}
+
+type Lookup = dyn Fn(&str) -> Option<OsString> + Send + Sync;
+
+impl Surroundings {
+    fn real() -> Self {
+        Self {
+            variable: Box::new(|name| std::env::var_os(name)),
+            now: Box::new(SystemTime::now),
+        }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Wish {
+    /// Whatever is good enough for a login.
+    Current,
+    /// Nothing that was read before now.
+    Anew,
+}
+
+struct Inner {
+    source: Source,
+    strict: bool,
+    surroundings: Surroundings,
+    /// Held by whoever reads, so that there is one reading at a time.
+    reader: Arc<Mutex<Reader>>,
+    known: std::sync::Mutex<Known>,
+}
+
+/// What only the next reading needs.
+#[derive(Default)]
+struct Reader {
+    stamp: Option<file::Stamp>,
+    warned_about_mode: bool,
+}
+
+#[derive(Default)]
+struct Known {
+    lease: Option<Lease>,
+    read_at: Option<SystemTime>,
+    /// Since when and for how long the lease may be used without another look at the source.
+    rest: Option<(SystemTime, Duration)>,
+    /// Readings are numbered from 1; there is one at a time.
+    started: u64,
+    finished: u64,
+    /// How reading number `finished` ended.
+    outcome: Option<SecretError>,
+    /// The failure that was logged last.
+    logged: Option<String>,
+}
+
+impl Inner {
+    fn known(&self) -> MutexGuard<'_, Known> {
+        // What it holds is replaced whole, so it is good even if a holder panicked.
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The lease, if the source need not be looked at.
+    fn fresh(&self) -> Option<Lease> {
+        let known = self.known();
+        let (since, span) = known.rest?;
+        // A clock that was set back tells nothing, so the source is asked again.
+        let age = (self.surroundings.now)().duration_since(since).ok()?;
+        (age < span).then(|| known.lease.clone()).flatten()
+    }
+
+    async fn renew(self: &Arc<Self>, wish: Wish) -> Result<Lease, SecretError> {
+        let waits_for = {
+            let known = self.known();
+            let any = wish == Wish::Current && self.source.shares_a_reading_under_way();
+            if any { known.finished } else { known.started }
+        };
+        let reading = async {
+            let reader = Arc::clone(&self.reader).lock_owned().await;
+            let inner = Arc::clone(self);
+            // A task of its own: a client that leaves must not end the reading for all others,
+            // and a hung file system must hold one thread, not one for each login.
+            tokio::spawn(async move { inner.read_in_turn(reader, waits_for, wish).await }).await
+        };
+        let limit = self.source.patience();
+        match timeout(limit, reading).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) => self.fall_back(&self.error(Fault::Interrupted)),
+            Err(_) => self.fall_back(&self.error(Fault::Hangs { limit })),
+        }
+    }
+
+    async fn read_in_turn(
+        &self,
+        mut reader: OwnedMutexGuard<Reader>,
+        waits_for: u64,
+        wish: Wish,
+    ) -> Result<Lease, SecretError> {
+        // It may have become fresh between the first look and the wait's beginning.
+        if let Some(lease) = self.fresh().filter(|_| wish == Wish::Current) {
+            return Ok(lease);
+        }
+        let begun = {
+            let mut known = self.known();
+            let answered = known.finished > waits_for;
+            if !answered {
+                known.started = known.started.saturating_add(1);
+            }
+            !answered
+        };
+        if begun {
+            let seen = reader.stamp.filter(|_| wish == Wish::Current);
+            let outcome = self.source.read(seen, &self.surroundings).await;
+            self.finish(&mut reader, outcome);
+        }
+        // Taken apart from the match: falling back locks again.
+        let outcome = self.known().outcome.clone();
+        match outcome {
+            Some(error) => self.fall_back(&error),
+            None => {
+                let lease = self.known().lease.clone();
+                lease.ok_or_else(|| self.error(Fault::Interrupted))
+            }
+        }
+    }
+
+    fn finish(&self, reader: &mut Reader, outcome: Result<Reading, Fault>) {
+        let outcome = outcome.and_then(|reading| self.check_mode(reader, reading));
+        let now = (self.surroundings.now)();
+        let mut known = self.known();
+        known.finished = known.started;
+        match outcome {
+            Ok(Reading::Unchanged) => known.outcome = None,
+            Ok(Reading::Text { secret, stamp, .. }) => {
+                reader.stamp = stamp;
+                known.outcome = None;
+                known.read_at = Some(now);
+                known.rest = self.source.rest().map(|span| (now, span));
+                self.adopt(&mut known, secret);
+            }
+            Err(fault) => {
+                // Else each login would wait for a command that keeps failing.
+                known.rest = self.source.rest().map(|span| (now, span.min(RETRY_PAUSE)));
+                known.outcome = Some(self.error(fault));
+                return;
+            }
+        }
+        if known.logged.take().is_some() {
+            info!(secret.source = %self.source, "secret can be read again");
+        }
+    }
+
+    fn adopt(&self, known: &mut Known, secret: Secret) {
+        let generation = match &known.lease {
+            Some(lease) if *lease.secret == secret => return,
+            Some(lease) => lease.generation.saturating_add(1),
+            None => FIRST_GENERATION,
+        };
+        if generation > FIRST_GENERATION {
+            info!(secret.source = %self.source, secret.generation = generation, "secret changed");
+        }
+        known.lease = Some(Lease {
+            secret: Arc::new(secret),
+            generation,
+        });
+    }
+
+    fn check_mode(&self, reader: &mut Reader, reading: Reading) -> Result<Reading, Fault> {
+        if let Reading::Text {
+            open_mode: Some(mode),
+            ..
+        } = reading
+        {
+            if self.strict {
+                return Err(Fault::ReadableByOthers { mode });
+            }
+            if !std::mem::replace(&mut reader.warned_about_mode, true) {
+                let mode = format!("{mode:04o}");
+                warn!(secret.source = %self.source, mode, "secret file is readable by others; make it 0600");
+            }
+        }
+        Ok(reading)
+    }
+
+    /// The last good lease, if there is one; says once why no newer one is used.
+    fn fall_back(&self, error: &SecretError) -> Result<Lease, SecretError> {
+        let mut known = self.known();
+        let Some(lease) = known.lease.clone() else {
+            return Err(error.clone());
+        };
+        let text = chain(error);
+        if known.logged.as_ref() != Some(&text) {
+            warn!(secret.source = %self.source, error = text, "secret could not be read again; the last one stays in use");
+            known.logged = Some(text);
+        }
+        Ok(lease)
+    }
+
+    fn error(&self, fault: Fault) -> SecretError {
+        SecretError::new(&self.source, fault)
+    }
+}
+
+const FIRST_GENERATION: u64 = 1;
+
+/// After a failed run, the last good output is used for so long before the next run.
+const RETRY_PAUSE: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,101 @@
+//! Why a secret could not be read, in sentences that name the source and never its content.
+
+use super::source::Source;
+use std::{error::Error, fmt, io, process::ExitStatus, sync::Arc, time::Duration};
+
+/// Why a secret could not be read: the operator's to mend. Names the source, never the value.
+#[derive(Clone, Debug)]
+pub struct SecretError {
+    source: String,
+    fault: Fault,
+}
+
+/// What is wrong with a source. Causes are shared, since all that waited get the same answer.
+#[derive(Clone, Debug)]
+pub(super) enum Fault {
+    Unreadable(Arc<io::Error>),
+    NotAFile,
+    ReadableByOthers { mode: u32 },
+    Unset,
+    NoCredentials,
+    BadName,
+    Empty,
+    TooLong,
+    Nul,
+    NotStarted(Arc<io::Error>),
+    Failed(ExitStatus),
+    Slow { limit: Duration },
+    Hangs { limit: Duration },
+    Interrupted,
+}
+
+impl SecretError {
+    pub(super) fn new(source: &Source, fault: Fault) -> Self {
+        Self {
+            source: source.to_string(),
+            fault,
+        }
+    }
+}
+
+impl fmt::Display for SecretError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.source)?;
+        match &self.fault {
+            Fault::Unreadable(cause) => match cause.kind() {
+                io::ErrorKind::NotFound => f.write_str(" does not exist; check its name"),
+                io::ErrorKind::PermissionDenied => {
+                    f.write_str(" may not be read; let the daemon's user read it")
+                }
+                _ => f.write_str(" cannot be read"),
+            },
+            Fault::NotAFile => {
+                f.write_str(" is not a regular file; for a program's output name a command")
+            }
+            Fault::ReadableByOthers { mode } => write!(
+                f,
+                " is readable by others (mode {mode:04o}), which strict_secrets refuses; make it 0600"
+            ),
+            Fault::Unset => f.write_str(" is not set in the daemon's environment"),
+            Fault::NoCredentials => f.write_str(
+                " cannot be found: CREDENTIALS_DIRECTORY is not set; has the unit a LoadCredential=?",
+            ),
+            Fault::BadName => f.write_str(" has a name that is no plain file name"),
+            Fault::Empty => f.write_str(" is empty where a secret was expected"),
+            Fault::TooLong => f.write_str(" gives more than 64 KiB; is it the right one?"),
+            Fault::Nul => f.write_str(" holds a NUL byte, which no password can; is it text?"),
+            Fault::NotStarted(_) => {
+                f.write_str(" could not be started; is it installed and executable?")
+            }
+            Fault::Failed(status) => {
+                write!(f, " failed ({status}); run it by hand as the daemon's user to see why")
+            }
+            Fault::Slow { limit } => {
+                write!(f, " did not finish within {limit:?} and was killed; raise its limit if it needs longer")
+            }
+            Fault::Hangs { limit } => {
+                write!(f, " could not be read within {limit:?}; does its file system answer?")
+            }
+            Fault::Interrupted => f.write_str(" was not read: the reading was interrupted"),
+        }
+    }
+}
+
+impl Error for SecretError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match &self.fault {
+            // Said in full by the sentence itself.
+            Fault::Unreadable(cause) if cause.kind() == io::ErrorKind::NotFound => None,
+            Fault::Unreadable(cause) | Fault::NotStarted(cause) => Some(cause.as_ref()),
+            _ => None,
+        }
+    }
+}
+
+/// The error and its cause in one line.
+pub(super) fn chain(error: &SecretError) -> String {
+    match error.source() {
+        Some(cause) => format!("{error}: {cause}"),
+        None => error.to_string(),
+    }
+}

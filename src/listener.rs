@@ -1,0 +1,217 @@
+//! Local sockets: bound once, accepting until the daemon has stopped, each the owner of its sessions.
+
+mod unix;
+
+use crate::{
+    session::{self, Accepted, ClientStream, Parts},
+    settings::{Limits, ListenAddress, Name},
+    shutdown::Stop,
+    upstream,
+};
+use std::{
+    fmt, io,
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+use tokio::{
+    net::{TcpListener, UnixListener},
+    sync::{OwnedSemaphorePermit, Semaphore},
+    task::JoinSet,
+    time::sleep,
+};
+use tracing::{info, warn};
+
+/// A bound socket.
+pub(crate) enum Socket {
+    /// TCP.
+    Tcp(TcpListener),
+    /// A Unix socket; its file goes when this does.
+    Unix(UnixListener, unix::SocketFile),
+}
+
+/// An address that could not be bound.
+#[derive(Debug)]
+pub struct BindError {
+    /// What it was for: a listener's name, or `admin`.
+    pub name: String,
+    /// The address.
+    pub address: String,
+    /// Why.
+    pub source: io::Error,
+}
+
+/// Binds every socket of an address. `localhost` is both loopback families on one port; a family that
+/// this machine does not have is passed over, with a log line.
+pub(crate) fn bind(name: &str, address: &ListenAddress, mode: u32) -> Result<Vec<Socket>, BindError> {
+    let failed = |address: String| move |source| BindError { name: name.to_owned(), address, source };
+    match address {
+        ListenAddress::Localhost(port) => bind_loopback(name, *port),
+        ListenAddress::Tcp(address) => {
+            let socket = bind_tcp(*address).map_err(failed(address.to_string()))?;
+            Ok(vec![Socket::Tcp(socket)])
+        }
+        ListenAddress::Unix(path) => {
+            let (socket, file) = unix::bind(path, mode).map_err(failed(format!("unix:{}", path.display())))?;
+            Ok(vec![Socket::Unix(socket, file)])
+        }
+    }
+}
+
+fn bind_loopback(name: &str, port: u16) -> Result<Vec<Socket>, BindError> {
+    let mut sockets = Vec::new();
+    let mut missing = Vec::new();
+    let mut port = port;
+    for address in [SocketAddr::from((Ipv4Addr::LOCALHOST, port)), SocketAddr::from((Ipv6Addr::LOCALHOST, port))] {
+        let address = SocketAddr::new(address.ip(), port);
+        match bind_tcp(address) {
+            Ok(socket) => {
+                // Both families share the port that the system gave to the first.
+                port = socket.local_addr().map_or(port, |bound| bound.port());
+                sockets.push(Socket::Tcp(socket));
+            }
+            Err(error) if is_family_missing(&error) => missing.push((address, error)),
+            Err(source) => return Err(BindError { name: name.to_owned(), address: address.to_string(), source }),
+        }
+    }
+    for (address, error) in missing {
+        if sockets.is_empty() {
+            return Err(BindError { name: name.to_owned(), address: address.to_string(), source: error });
+        }
+        info!(listener.name = name, listener.addr = %address, %error, "address family not here, passed over");
+    }
+    Ok(sockets)
+}
+
+fn is_family_missing(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let missing = [Errno::AFNOSUPPORT, Errno::ADDRNOTAVAIL].map(|errno| Some(errno.raw_os_error()));
+    missing.contains(&error.raw_os_error())
+}
+
+/// SO_REUSEADDR, so that a restart finds its port; never SO_REUSEPORT, which would let a second process
+/// take half of the clients.
+fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
+    use socket2::{Domain, Socket, Type};
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), None)?;
+    socket.set_reuse_address(true)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    TcpListener::from_std(socket.into())
+}
+
+impl Socket {
+    /// Where clients connect.
+    pub(crate) fn address(&self) -> String {
+        match self {
+            Self::Tcp(socket) => socket.local_addr().map_or_else(|error| error.to_string(), |address| address.to_string()),
+            Self::Unix(_, file) => format!("unix:{}", file.path().display()),
+        }
+    }
+
+    async fn accept(&self, limits: &Limits) -> io::Result<(ClientStream, String)> {
+        match self {
+            Self::Tcp(socket) => {
+                let (stream, address) = socket.accept().await?;
+                // A socket that cannot be tuned is still served; the client may be gone already.
+                let _ = stream.set_nodelay(true);
+                let _ = upstream::set_keepalive(&socket2::SockRef::from(&stream), limits);
+                Ok((ClientStream::Tcp(stream), address.to_string()))
+            }
+            Self::Unix(socket, _) => {
+                let (stream, _) = socket.accept().await?;
+                let peer = stream.peer_cred().ok().and_then(|peer| peer.pid());
+                let client = peer.map_or_else(|| "unix".to_owned(), |pid| format!("unix:pid={pid}"));
+                Ok((ClientStream::Unix(stream), client))
+            }
+        }
+    }
+}
+
+/// Accepts clients and owns their sessions, until `stop` says that what is open is cut off; while the
+/// daemon drains, new clients are accepted to be told so. Returns once every session has ended. Cancel
+/// safety: dropping the future cuts all of them off.
+pub(crate) async fn serve(socket: Socket, parts: Arc<Parts>, startups: Arc<Semaphore>, mut stop: Stop) {
+    let mut sessions = JoinSet::new();
+    let mut cut = stop.clone();
+    let accepting = async {
+        loop {
+            tokio::select! {
+                biased;
+                Some(_) = sessions.join_next(), if !sessions.is_empty() => {}
+                (stream, client, startup_place) = accept(&socket, &parts, &startups) => {
+                    let accepted = Accepted { stream, client, startup_place };
+                    sessions.spawn(session::run(Arc::clone(&parts), accepted, stop.clone()));
+                }
+            }
+        }
+    };
+    tokio::select! {
+        biased;
+        () = cut.cutting() => {}
+        () = accepting => {}
+    }
+    stop.mark_seen();
+    drop(socket);
+    while sessions.join_next().await.is_some() {}
+}
+
+/// The next client, once there is a place for a socket in startup. A failed accept (descriptors are used
+/// up, a client that left again) never ends the listener: it pauses, longer each time, and tries again.
+async fn accept(
+    socket: &Socket,
+    parts: &Parts,
+    startups: &Arc<Semaphore>,
+) -> (ClientStream, String, OwnedSemaphorePermit) {
+    let mut pause = PAUSE_MIN;
+    loop {
+        let Ok(place) = Arc::clone(startups).acquire_owned().await else { return std::future::pending().await };
+        match socket.accept(&parts.limits).await {
+            Ok((stream, client)) => return (stream, client, place),
+            Err(error) => {
+                if pause == PAUSE_MIN {
+                    let name = &parts.listener.name;
+                    warn!(listener.name = %name, %error, "accepting paused; it goes on as soon as it can");
+                }
+                drop(place);
+                sleep(pause).await;
+                pause = (pause * 2).min(PAUSE_MAX);
+            }
+        }
+    }
+}
+
+/// The name under which the admin address is bound and logged.
+pub(crate) const ADMIN: &str = "admin";
+
+/// Says where clients can connect, once for each socket.
+pub(crate) fn announce(name: &str, socket: &Socket) {
+    info!(listener.name = name, listener.addr = socket.address(), "listening");
+}
+
+/// Says it for a listener.
+pub(crate) fn announce_listener(name: &Name, socket: &Socket) {
+    announce(name.as_str(), socket);
+}
+
+impl fmt::Display for BindError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, address, source } = self;
+        write!(f, "\"{name}\" cannot listen on {address}: {source}")?;
+        f.write_str(match source.kind() {
+            io::ErrorKind::AddrInUse => "; does another crdb-proxy or a local database use it? Choose another address with --listen or \"address\" (for the admin address --admin or \"admin\")",
+            io::ErrorKind::AddrNotAvailable => "; this machine does not have that address",
+            io::ErrorKind::PermissionDenied => "; ports below 1024 and some folders need more rights",
+            _ => "",
+        })
+    }
+}
+
+impl std::error::Error for BindError {}
+
+const BACKLOG: i32 = 1024;
+const PAUSE_MIN: Duration = Duration::from_millis(5);
+const PAUSE_MAX: Duration = Duration::from_secs(1);

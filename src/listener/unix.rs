@@ -1,0 +1,102 @@
+//! Unix sockets: a stale file is replaced, a live one is not, and the file goes with the socket.
+
+use rustix::fs::{FileType, Mode};
+use std::{
+    fs, io,
+    os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt},
+    os::unix::net::UnixStream,
+    path::{Path, PathBuf},
+};
+use tokio::net::UnixListener;
+
+/// The file of a bound socket; removed when dropped, unless another process has replaced it.
+pub(crate) struct SocketFile {
+    path: PathBuf,
+    identity: Option<(u64, u64)>,
+}
+
+/// Binds a socket at `path` with the permission bits `mode`.
+pub(super) fn bind(path: &Path, mode: u32) -> io::Result<(UnixListener, SocketFile)> {
+    remove_stale(path)?;
+    // Bound with no rights for others, then opened up: there is no moment with too many.
+    let before = rustix::process::umask(Mode::from_raw_mode(0o177));
+    let bound = UnixListener::bind(path);
+    rustix::process::umask(before);
+    let socket = bound?;
+    let file = SocketFile { path: path.to_owned(), identity: identity(path).ok() };
+    fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
+    Ok((socket, file))
+}
+
+/// Removes what a killed process left behind: a socket that nobody accepts on.
+fn remove_stale(path: &Path) -> io::Result<()> {
+    let found = match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        found => found?,
+    };
+    if !found.file_type().is_socket() {
+        let kind = FileType::from_raw_mode(found.mode());
+        return Err(io::Error::new(io::ErrorKind::AlreadyExists, format!("there is something that is no socket ({kind:?})")));
+    }
+    match UnixStream::connect(path) {
+        Ok(_) => Err(io::Error::from(io::ErrorKind::AddrInUse)),
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path),
+        // A full backlog is a sign of life.
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(io::Error::from(io::ErrorKind::AddrInUse)),
+        Err(error) => Err(error),
+    }
+}
+
+impl SocketFile {
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        if self.identity.is_some() && identity(&self.path).ok() == self.identity {
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+fn identity(path: &Path) -> io::Result<(u64, u64)> {
+    fs::symlink_metadata(path).map(|found| (found.dev(), found.ino()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_stale_file_is_replaced_a_live_one_and_other_files_are_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(".s.PGSQL.26257");
+        drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+        assert!(path.exists());
+
+        let (_socket, file) = bind(&path, 0o660).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o660);
+        assert_eq!(bind(&path, 0o600).err().unwrap().kind(), io::ErrorKind::AddrInUse);
+        drop(file);
+        assert!(!path.exists());
+
+        fs::write(&path, "mine").unwrap();
+        assert_eq!(bind(&path, 0o600).err().unwrap().kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(fs::read_to_string(&path).unwrap(), "mine");
+    }
+
+    #[tokio::test]
+    async fn a_file_that_another_process_put_there_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(".s.PGSQL.1");
+        let (_socket, file) = bind(&path, 0o600).unwrap();
+        fs::remove_file(&path).unwrap();
+        let _other = std::os::unix::net::UnixListener::bind(&path).unwrap();
+
+        drop(file);
+
+        assert!(path.exists());
+    }
+}

@@ -1,0 +1,333 @@
+//! Every metric in one place. Names, units and label values are a promise to dashboards; label sets are
+//! closed: no user, query or client address ever becomes one. A scrape takes no lock of the data path.
+
+pub mod labels;
+
+use crate::settings::Name;
+use labels::{
+    AttemptResult, CacheResult, CancelResult, ClaimSource, CloseReason, DaemonState, Direction, ErrorClass,
+    HandshakeKind, Label, RefuseReason, Stage, UpstreamState,
+};
+use prometheus::{
+    Encoder, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, TextEncoder, core::Collector,
+};
+use std::{marker::PhantomData, time::SystemTime};
+
+/// The registry and the families in it.
+pub struct Metrics {
+    registry: Registry,
+    accepted: IntCounterVec,
+    active: IntGaugeVec,
+    closed: IntCounterVec,
+    refused: IntCounterVec,
+    session_seconds: HistogramVec,
+    sessions_max: IntGaugeVec,
+    bytes: IntCounterVec,
+    statements: IntCounterVec,
+    errors: IntCounterVec,
+    claim_seconds: HistogramVec,
+    connect_attempts: IntCounterVec,
+    connect_seconds: HistogramVec,
+    scram_cache: IntCounterVec,
+    tls_handshakes: IntCounterVec,
+    upstreams: IntGaugeVec,
+    ca_not_after: GaugeVec,
+    secret_read: GaugeVec,
+    certificate_not_after: GaugeVec,
+    /// What became of cancel requests.
+    pub cancels: Per<CancelResult, IntCounter>,
+    state: Per<DaemonState, IntGauge>,
+}
+
+/// The series of one listener.
+pub struct ListenerMetrics {
+    /// Connections accepted.
+    pub accepted: IntCounter,
+    /// Connections open, in startup or in session.
+    pub active: IntGauge,
+    /// Sessions ended.
+    pub closed: Per<CloseReason, IntCounter>,
+    /// Clients that got no session.
+    pub refused: Per<RefuseReason, IntCounter>,
+    /// How long sessions lasted.
+    pub session_seconds: Histogram,
+    /// Protocol bytes after login.
+    pub bytes: Per<Direction, IntCounter>,
+    /// Statements completed.
+    pub statements: IntCounter,
+    /// The server's errors after login.
+    pub errors: Per<ErrorClass, IntCounter>,
+    /// Startup read to upstream ready.
+    pub claim_seconds: Per<ClaimSource, Histogram>,
+}
+
+/// The series of one cluster.
+pub struct ClusterMetrics {
+    /// Whether derived SCRAM keys were at hand.
+    pub scram_cache: Per<CacheResult, IntCounter>,
+    ca_not_after: prometheus::Gauge,
+    secret_read: prometheus::Gauge,
+}
+
+/// The series of one endpoint.
+pub struct EndpointMetrics {
+    /// Attempts to get an upstream.
+    pub attempts: Per<AttemptResult, IntCounter>,
+    /// How long each stage took when it succeeded.
+    pub seconds: Per<Stage, Histogram>,
+    /// TLS handshakes done.
+    pub handshakes: Per<HandshakeKind, IntCounter>,
+    /// Upstreams, by what they are busy with.
+    pub upstreams: Per<UpstreamState, IntGauge>,
+}
+
+impl Metrics {
+    /// Registers every family. Fails only when two of them share a name.
+    pub fn new() -> Result<Self, prometheus::Error> {
+        let registry = Registry::new();
+        let r = Families { registry: &registry };
+        let build_info =
+            r.gauges("build_info", "What this program was built from.", &["version", "revision", "rustc"])?;
+        let revision = option_env!("CRDB_PROXY_REVISION").unwrap_or("unknown");
+        let rustc = option_env!("CRDB_PROXY_RUSTC").unwrap_or("unknown");
+        build_info.with_label_values(&[env!("CARGO_PKG_VERSION"), revision, rustc]).set(1);
+        let cancels = r.counters("cancels_total", "Cancel requests of clients, by result.", &["result"])?;
+        let state = r.gauges("state", "1 for what the daemon is doing.", &["state"])?;
+        #[cfg(target_os = "linux")]
+        registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
+        Ok(Self {
+            accepted: r.counters("client_connections_accepted_total", "Client connections accepted.", LISTENER)?,
+            active: r.gauges("client_connections_active", "Client connections open.", LISTENER)?,
+            closed: r.counters("client_connections_closed_total", "Sessions ended, by reason.", LISTENER_REASON)?,
+            refused: r.counters("client_connections_refused_total", "Clients refused, by reason.", LISTENER_REASON)?,
+            session_seconds: r.histograms("session_seconds", "How long sessions lasted.", LISTENER, SESSION_BUCKETS)?,
+            sessions_max: r.gauges("sessions_max", "Most sessions at once.", LISTENER)?,
+            bytes: r.counters("bytes_total", "Protocol bytes after login.", &["listener", "direction"])?,
+            statements: r.counters("statements_total", "Statements completed by the server.", LISTENER)?,
+            errors: r.counters(
+                "errors_total",
+                "Errors of the server after login, by SQLSTATE class.",
+                &["listener", "class"],
+            )?,
+            claim_seconds: r.histograms(
+                "claim_seconds",
+                "From a client's startup message to its upstream.",
+                &["listener", "source"],
+                CONNECT_BUCKETS,
+            )?,
+            connect_attempts: r.counters(
+                "connect_attempts_total",
+                "Attempts to get an upstream, by result.",
+                &["cluster", "endpoint", "result"],
+            )?,
+            connect_seconds: r.histograms(
+                "connect_seconds",
+                "How long each stage on the way to an upstream took.",
+                &["cluster", "endpoint", "stage"],
+                CONNECT_BUCKETS,
+            )?,
+            scram_cache: r.counters("scram_cache_total", "Look-ups of derived SCRAM keys.", &["cluster", "result"])?,
+            tls_handshakes: r.counters(
+                "tls_handshakes_total",
+                "TLS handshakes upstream.",
+                &["cluster", "endpoint", "kind"],
+            )?,
+            upstreams: r.gauges("upstreams", "Upstream connections, by use.", &["cluster", "endpoint", "state"])?,
+            ca_not_after: r.times("ca_not_after_timestamp_seconds", "When the cluster's CA expires.", &["cluster"])?,
+            secret_read: r.times(
+                "secret_read_timestamp_seconds",
+                "When the cluster's secret was read.",
+                &["cluster"],
+            )?,
+            certificate_not_after: r.times(
+                "certificate_not_after_timestamp_seconds",
+                "When a certificate expires.",
+                &["kind", "name"],
+            )?,
+            cancels: Per::new(|label| cancels.with_label_values(&[label])),
+            state: Per::new(|label| state.with_label_values(&[label])),
+            registry,
+        })
+    }
+
+    /// The series of a listener, all at zero from now on.
+    pub fn listener(&self, name: &Name, sessions_max: usize) -> ListenerMetrics {
+        let name = name.as_str();
+        self.sessions_max.with_label_values(&[name]).set(i64::try_from(sessions_max).unwrap_or(i64::MAX));
+        ListenerMetrics {
+            accepted: self.accepted.with_label_values(&[name]),
+            active: self.active.with_label_values(&[name]),
+            closed: Per::new(|reason| self.closed.with_label_values(&[name, reason])),
+            refused: Per::new(|reason| self.refused.with_label_values(&[name, reason])),
+            session_seconds: self.session_seconds.with_label_values(&[name]),
+            bytes: Per::new(|direction| self.bytes.with_label_values(&[name, direction])),
+            statements: self.statements.with_label_values(&[name]),
+            errors: Per::new(|class| self.errors.with_label_values(&[name, class])),
+            claim_seconds: Per::new(|source| self.claim_seconds.with_label_values(&[name, source])),
+        }
+    }
+
+    /// The series of a cluster, all at zero from now on.
+    pub fn cluster(&self, name: &Name) -> ClusterMetrics {
+        let name = name.as_str();
+        ClusterMetrics {
+            scram_cache: Per::new(|result| self.scram_cache.with_label_values(&[name, result])),
+            ca_not_after: self.ca_not_after.with_label_values(&[name]),
+            secret_read: self.secret_read.with_label_values(&[name]),
+        }
+    }
+
+    /// The series of an endpoint, all at zero from now on.
+    pub fn endpoint(&self, cluster: &Name, endpoint: &Name) -> EndpointMetrics {
+        let (cluster, endpoint) = (cluster.as_str(), endpoint.as_str());
+        EndpointMetrics {
+            attempts: Per::new(|result| self.connect_attempts.with_label_values(&[cluster, endpoint, result])),
+            seconds: Per::new(|stage| self.connect_seconds.with_label_values(&[cluster, endpoint, stage])),
+            handshakes: Per::new(|kind| self.tls_handshakes.with_label_values(&[cluster, endpoint, kind])),
+            upstreams: Per::new(|state| self.upstreams.with_label_values(&[cluster, endpoint, state])),
+        }
+    }
+
+    /// Notes when a certificate expires; `kind` is `client`, `local` or `server`.
+    pub fn certificate_expires(&self, kind: &'static str, name: &Name, at: SystemTime) {
+        self.certificate_not_after.with_label_values(&[kind, name.as_str()]).set(unix_seconds(at));
+    }
+
+    /// Shows what the daemon is doing.
+    pub fn set_state(&self, now: DaemonState) {
+        for &state in DaemonState::ALL {
+            self.state.at(state).set(i64::from(state == now));
+        }
+    }
+
+    /// Everything, in Prometheus' text form.
+    pub fn render(&self) -> Result<Vec<u8>, prometheus::Error> {
+        let mut text = Vec::new();
+        TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
+        Ok(text)
+    }
+}
+
+impl ClusterMetrics {
+    /// Notes when the earliest certificate of the CA bundle expires.
+    pub fn ca_expires(&self, at: SystemTime) {
+        self.ca_not_after.set(unix_seconds(at));
+    }
+
+    /// Notes when the secret was last read.
+    pub fn secret_read(&self, at: SystemTime) {
+        self.secret_read.set(unix_seconds(at));
+    }
+}
+
+/// One metric for each value of a label.
+pub struct Per<L, M>(Vec<M>, PhantomData<L>);
+
+impl<L: Label, M> Per<L, M> {
+    fn new(make: impl Fn(&'static str) -> M) -> Self {
+        Self(L::ALL.iter().map(|label| make(label.text())).collect(), PhantomData)
+    }
+
+    /// The metric for this value.
+    #[expect(clippy::indexing_slicing, reason = "there is one for each of L::ALL")]
+    pub fn at(&self, label: L) -> &M {
+        &self.0[label.place()]
+    }
+}
+
+/// Keeps a gauge one higher for as long as it lives.
+pub struct Held(IntGauge);
+
+impl Held {
+    /// Raises the gauge.
+    pub fn new(gauge: &IntGauge) -> Self {
+        gauge.inc();
+        Self(gauge.clone())
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+struct Families<'a> {
+    registry: &'a Registry,
+}
+
+impl Families<'_> {
+    fn counters(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntCounterVec, prometheus::Error> {
+        self.register(IntCounterVec::new(Opts::new(full_name(name), help), labels)?)
+    }
+
+    fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntGaugeVec, prometheus::Error> {
+        self.register(IntGaugeVec::new(Opts::new(full_name(name), help), labels)?)
+    }
+
+    fn times(&self, name: &str, help: &str, labels: &[&str]) -> Result<GaugeVec, prometheus::Error> {
+        self.register(GaugeVec::new(Opts::new(full_name(name), help), labels)?)
+    }
+
+    fn histograms(
+        &self,
+        name: &str,
+        help: &str,
+        labels: &[&str],
+        buckets: &[f64],
+    ) -> Result<HistogramVec, prometheus::Error> {
+        self.register(HistogramVec::new(HistogramOpts::new(full_name(name), help).buckets(buckets.to_vec()), labels)?)
+    }
+
+    fn register<C: Collector + Clone + 'static>(&self, family: C) -> Result<C, prometheus::Error> {
+        self.registry.register(Box::new(family.clone()))?;
+        Ok(family)
+    }
+}
+
+fn full_name(name: &str) -> String {
+    format!("crdb_proxy_{name}")
+}
+
+fn unix_seconds(at: SystemTime) -> f64 {
+    at.duration_since(SystemTime::UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
+}
+
+const LISTENER: &[&str] = &["listener"];
+const LISTENER_REASON: &[&str] = &["listener", "reason"];
+const CONNECT_BUCKETS: &[f64] = &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+const SESSION_BUCKETS: &[f64] = &[0.01, 0.1, 1.0, 10.0, 60.0, 300.0, 1800.0, 3600.0, 21600.0, 86400.0];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_series_exists_at_zero_from_the_start() {
+        let metrics = Metrics::new().unwrap();
+        let name = Name::new("main").unwrap();
+        let _listener = metrics.listener(&name, 7);
+
+        let text = String::from_utf8(metrics.render().unwrap()).unwrap();
+
+        for reason in RefuseReason::ALL {
+            let series =
+                format!("crdb_proxy_client_connections_refused_total{{listener=\"main\",reason=\"{reason}\"}} 0");
+            assert!(text.contains(&series), "{series}");
+        }
+        assert!(text.contains("crdb_proxy_sessions_max{listener=\"main\"} 7"));
+    }
+
+    #[test]
+    fn a_held_gauge_falls_when_its_holder_goes() {
+        let metrics = Metrics::new().unwrap();
+        let active = metrics.listener(&Name::new("main").unwrap(), 1).active;
+
+        let held = Held::new(&active);
+        assert_eq!(active.get(), 1);
+        drop(held);
+
+        assert_eq!(active.get(), 0);
+    }
+}

@@ -1,0 +1,359 @@
+//! The closed sets of label values; every series of them exists from the start.
+
+/// One value of a closed set.
+pub trait Label: Copy + 'static {
+    /// All values, in order of [`Label::place`].
+    const ALL: &'static [Self];
+    /// Its place in [`Label::ALL`].
+    fn place(self) -> usize;
+    /// As metrics and logs show it.
+    fn text(self) -> &'static str;
+}
+
+macro_rules! labels {
+    ($($(#[$about:meta])* $name:ident { $($(#[$meaning:meta])* $value:ident = $text:literal),+ $(,)? })+) => {$(
+        $(#[$about])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum $name { $($(#[$meaning])* $value),+ }
+
+        impl Label for $name {
+            const ALL: &'static [Self] = &[$(Self::$value),+];
+            fn place(self) -> usize { self as usize }
+            fn text(self) -> &'static str { match self { $(Self::$value => $text),+ } }
+        }
+
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result { f.write_str(self.text()) }
+        }
+    )+};
+}
+
+labels! {
+    /// Why a session ended.
+    CloseReason {
+        /// The client sent Terminate.
+        ClientTerminate = "client_terminate",
+        /// The client closed without Terminate.
+        ClientEof = "client_eof",
+        /// The client's connection broke.
+        ClientReset = "client_reset",
+        /// The server ended the session with an error that says why.
+        UpstreamFatal = "upstream_fatal",
+        /// The server closed without a word.
+        UpstreamEof = "upstream_eof",
+        /// The upstream connection broke.
+        UpstreamReset = "upstream_reset",
+        /// The upstream stopped acknowledging.
+        UpstreamTimeout = "upstream_timeout",
+        /// The client sent what is no message.
+        ClientProtocol = "client_protocol",
+        /// The server sent what is no message.
+        UpstreamProtocol = "upstream_protocol",
+        /// `session_idle_limit`.
+        IdleLimit = "idle_limit",
+        /// `session_age_limit`.
+        AgeLimit = "age_limit",
+        /// Ended gently while the daemon stops.
+        Drain = "drain",
+        /// Cut when the daemon's `drain_limit` had passed.
+        DrainLimit = "drain_limit",
+        /// A fault of the daemon.
+        Internal = "internal",
+    }
+
+    /// Why a client got no session.
+    RefuseReason {
+        /// It never sent a byte.
+        Silent = "silent",
+        /// Its first messages are not the protocol's.
+        StartupMalformed = "startup_malformed",
+        /// Its startup message is larger than `startup_bytes_max`.
+        StartupTooLarge = "startup_too_large",
+        /// Its startup took longer than `startup_limit`.
+        StartupTimeout = "startup_timeout",
+        /// A major protocol version that is not spoken here.
+        ProtocolVersion = "protocol_version",
+        /// The TLS handshake with it failed.
+        TlsFailed = "tls_failed",
+        /// It came in clear to a listener that requires TLS.
+        TlsRequired = "tls_required",
+        /// A wrong local password.
+        LocalAuth = "local_auth",
+        /// A user of this machine that may not come in.
+        LocalUid = "local_uid",
+        /// `sessions_max` of the daemon.
+        LimitDaemon = "limit_daemon",
+        /// `sessions_max` of the listener.
+        LimitListener = "limit_listener",
+        /// No login slot within `login_queue_limit`.
+        LoginQueue = "login_queue",
+        /// The daemon is stopping.
+        Draining = "draining",
+        /// No endpoint could be reached.
+        Unreachable = "unreachable",
+        /// A server's certificate was not accepted.
+        Certificate = "certificate",
+        /// The server refused the login.
+        Login = "login",
+        /// The server has too many connections.
+        UpstreamLimit = "upstream_limit",
+        /// The cluster's secret could not be read.
+        Secret = "secret",
+        /// A fault of the daemon.
+        Internal = "internal",
+    }
+
+    /// How an attempt to get an upstream ended.
+    AttemptResult {
+        /// Logged in.
+        Ok = "ok",
+        /// The name was not resolved.
+        Dns = "dns",
+        /// The connection was refused.
+        Refused = "refused",
+        /// No answer in time.
+        Timeout = "timeout",
+        /// The connection was closed or broken.
+        Reset = "reset",
+        /// The server does not do TLS.
+        TlsDeclined = "tls_declined",
+        /// Its certificate is not of the cluster's CA.
+        TlsCa = "tls_ca",
+        /// Its certificate has expired.
+        TlsExpired = "tls_expired",
+        /// Its certificate is not valid yet.
+        TlsNotYetValid = "tls_not_yet_valid",
+        /// Its certificate is for other names.
+        TlsName = "tls_name",
+        /// The TLS handshake failed otherwise.
+        TlsOther = "tls_other",
+        /// The secret could not be read.
+        Secret = "secret",
+        /// 28P01.
+        LoginPassword = "login_password",
+        /// 28000.
+        LoginRejected = "login_rejected",
+        /// 53300.
+        LoginLimit = "login_limit",
+        /// 57P01 or 57P03.
+        LoginDraining = "login_draining",
+        /// Another error of the server.
+        LoginOther = "login_other",
+        /// The server does not speak the protocol.
+        Protocol = "protocol",
+    }
+
+    /// A stage on the way to an upstream.
+    Stage {
+        /// Resolving the name.
+        Dns = "dns",
+        /// The TCP handshake.
+        Tcp = "tcp",
+        /// SSLRequest and the TLS handshake.
+        Tls = "tls",
+        /// From the startup message to ReadyForQuery.
+        Login = "login",
+    }
+
+    /// What became of a cancel request.
+    CancelResult {
+        /// Sent to the upstream that holds the session.
+        Sent = "sent",
+        /// No session has this key.
+        UnknownKey = "unknown_key",
+        /// More than `cancels_max` in flight.
+        Limited = "limited",
+        /// The upstream could not be reached in time.
+        Failed = "failed",
+    }
+
+    /// Which way bytes went.
+    Direction {
+        /// From the client.
+        ToUpstream = "to_upstream",
+        /// From the server.
+        ToClient = "to_client",
+    }
+
+    /// Whether derived SCRAM keys were there already.
+    CacheResult {
+        /// They were.
+        Hit = "hit",
+        /// They had to be derived.
+        Miss = "miss",
+    }
+
+    /// How much of a TLS handshake was needed.
+    HandshakeKind {
+        /// All of it.
+        Full = "full",
+        /// It resumed an earlier session.
+        Resumed = "resumed",
+    }
+
+    /// What an upstream is busy with.
+    UpstreamState {
+        /// Connecting or logging in.
+        Login = "login",
+        /// Joined to a client.
+        Session = "session",
+        /// Waiting for a client.
+        Warm = "warm",
+    }
+
+    /// Where a session's upstream came from.
+    ClaimSource {
+        /// It was connected for this session.
+        Cold = "cold",
+        /// It stood ready.
+        Warm = "warm",
+        /// Another session had used it.
+        Reused = "reused",
+    }
+
+    /// What the daemon is doing.
+    DaemonState {
+        /// Not serving yet.
+        Starting = "starting",
+        /// Serving.
+        Running = "running",
+        /// Stopping, still serving.
+        Delaying = "delaying",
+        /// Stopping, ending sessions.
+        Draining = "draining",
+    }
+
+    /// SQLSTATE classes of PostgreSQL and CockroachDB.
+    ErrorClass {
+        /// Successful completion.
+        C00 = "00",
+        /// Warning.
+        C01 = "01",
+        /// No data.
+        C02 = "02",
+        /// Statement not yet complete.
+        C03 = "03",
+        /// Connection exception.
+        C08 = "08",
+        /// Triggered action exception.
+        C09 = "09",
+        /// Feature not supported.
+        C0A = "0A",
+        /// Invalid transaction initiation.
+        C0B = "0B",
+        /// Locator exception.
+        C0F = "0F",
+        /// Invalid grantor.
+        C0L = "0L",
+        /// Invalid role specification.
+        C0P = "0P",
+        /// Diagnostics exception.
+        C0Z = "0Z",
+        /// XQuery error.
+        C10 = "10",
+        /// Case not found.
+        C20 = "20",
+        /// Cardinality violation.
+        C21 = "21",
+        /// Data exception.
+        C22 = "22",
+        /// Integrity constraint violation.
+        C23 = "23",
+        /// Invalid cursor state.
+        C24 = "24",
+        /// Invalid transaction state.
+        C25 = "25",
+        /// Invalid SQL statement name.
+        C26 = "26",
+        /// Triggered data change violation.
+        C27 = "27",
+        /// Invalid authorization.
+        C28 = "28",
+        /// Dependent privilege descriptors still exist.
+        C2B = "2B",
+        /// Invalid transaction termination.
+        C2D = "2D",
+        /// SQL routine exception.
+        C2F = "2F",
+        /// Invalid cursor name.
+        C34 = "34",
+        /// External routine exception.
+        C38 = "38",
+        /// External routine invocation exception.
+        C39 = "39",
+        /// Savepoint exception.
+        C3B = "3B",
+        /// Invalid catalog name.
+        C3D = "3D",
+        /// Invalid schema name.
+        C3F = "3F",
+        /// Transaction rollback.
+        C40 = "40",
+        /// Syntax error or access rule violation.
+        C42 = "42",
+        /// WITH CHECK OPTION violation.
+        C44 = "44",
+        /// Insufficient resources.
+        C53 = "53",
+        /// Program limit exceeded.
+        C54 = "54",
+        /// Object not in prerequisite state.
+        C55 = "55",
+        /// Operator intervention.
+        C57 = "57",
+        /// System error.
+        C58 = "58",
+        /// Snapshot failure.
+        C72 = "72",
+        /// Configuration file error.
+        F0 = "F0",
+        /// Foreign data wrapper error.
+        Hv = "HV",
+        /// PL/pgSQL error.
+        P0 = "P0",
+        /// CockroachDB: features and limits of its own.
+        Xc = "XC",
+        /// Internal error.
+        Xx = "XX",
+        /// None of these.
+        Other = "other",
+    }
+}
+
+impl ErrorClass {
+    /// The class of a SQLSTATE.
+    pub fn of(sqlstate: crate::wire::SqlState) -> Self {
+        Self::ALL.iter().copied().find(|class| class.text() == sqlstate.class()).unwrap_or(Self::Other)
+    }
+}
+
+impl CloseReason {
+    /// Which side ended the session.
+    pub fn by(self) -> &'static str {
+        match self {
+            Self::ClientTerminate | Self::ClientEof | Self::ClientReset | Self::ClientProtocol => "client",
+            Self::UpstreamFatal
+            | Self::UpstreamEof
+            | Self::UpstreamReset
+            | Self::UpstreamTimeout
+            | Self::UpstreamProtocol => "upstream",
+            Self::IdleLimit | Self::AgeLimit | Self::Drain | Self::DrainLimit | Self::Internal => "proxy",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::SqlState;
+
+    #[test]
+    fn places_and_values_agree() {
+        for (place, class) in ErrorClass::ALL.iter().enumerate() {
+            assert_eq!(class.place(), place);
+        }
+        assert_eq!(ErrorClass::of(SqlState::CONNECT_FAILED), ErrorClass::C08);
+        assert_eq!(ErrorClass::of(SqlState::parse(b"XXUUU").unwrap()), ErrorClass::Xx);
+        assert_eq!(ErrorClass::of(SqlState::parse(b"QQ000").unwrap()), ErrorClass::Other);
+    }
+}

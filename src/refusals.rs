@@ -1,0 +1,120 @@
+//! The last refusals: for `/status`, and so that equal ones fill no log.
+
+use crate::{settings::Name, wire::SqlState};
+use std::{
+    collections::VecDeque,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant, SystemTime},
+};
+
+/// What clients were refused with, the newest last; equal refusals are one entry.
+pub struct Refusals {
+    repeat: Duration,
+    recent: Mutex<VecDeque<Entry>>,
+}
+
+/// What a client was told.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Told {
+    /// The listener that it came to.
+    pub listener: Name,
+    /// Which kind of error.
+    pub sqlstate: SqlState,
+    /// The message.
+    pub message: String,
+    /// The hint, if there was one.
+    pub hint: Option<String>,
+}
+
+/// A refusal and how often it was given.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// When last.
+    pub at: SystemTime,
+    /// What was told.
+    pub told: Told,
+    /// How often so far.
+    pub count: u64,
+    logged_at: Instant,
+    unlogged: u64,
+}
+
+impl Refusals {
+    /// Equal refusals are to be logged once per `repeat`.
+    pub fn new(repeat: Duration) -> Self {
+        Self { repeat, recent: Mutex::default() }
+    }
+
+    /// Notes a refusal. `Some` when it is to be logged now, with how many equal ones were not.
+    pub fn note(&self, told: Told) -> Option<u64> {
+        let (now, at) = (Instant::now(), SystemTime::now());
+        let mut recent = self.lock();
+        let known = recent.iter().position(|entry| entry.told == told).and_then(|place| recent.remove(place));
+        let Some(mut entry) = known else {
+            if recent.len() >= ENTRIES_MAX {
+                recent.pop_front();
+            }
+            recent.push_back(Entry { at, told, count: 1, logged_at: now, unlogged: 0 });
+            return Some(0);
+        };
+        entry.at = at;
+        entry.count = entry.count.saturating_add(1);
+        let is_due = now.duration_since(entry.logged_at) >= self.repeat;
+        let unlogged = entry.unlogged;
+        (entry.logged_at, entry.unlogged) = if is_due { (now, 0) } else { (entry.logged_at, unlogged.saturating_add(1)) };
+        recent.push_back(entry);
+        is_due.then_some(unlogged)
+    }
+
+    /// The entries, newest last.
+    pub fn list(&self) -> Vec<Entry> {
+        self.lock().iter().cloned().collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, VecDeque<Entry>> {
+        self.recent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+const ENTRIES_MAX: usize = 50;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(message: &str) -> Told {
+        let listener = Name::new("main").unwrap();
+        Told { listener, sqlstate: SqlState::CONNECT_FAILED, message: message.into(), hint: None }
+    }
+
+    #[test]
+    fn equal_refusals_are_logged_once_per_span_and_counted() {
+        let refusals = Refusals::new(Duration::from_secs(3600));
+
+        assert_eq!(refusals.note(told("a")), Some(0));
+        assert_eq!(refusals.note(told("a")), None);
+        assert_eq!(refusals.note(told("b")), Some(0));
+
+        let counts: Vec<_> = refusals.list().into_iter().map(|entry| (entry.told.message, entry.count)).collect();
+        assert_eq!(counts, [("a".into(), 2), ("b".into(), 1)]);
+    }
+
+    #[test]
+    fn a_line_that_is_due_says_how_many_were_left_out() {
+        let refusals = Refusals::new(Duration::ZERO);
+        refusals.note(told("a"));
+        refusals.lock()[0].unlogged = 7;
+
+        assert_eq!(refusals.note(told("a")), Some(7));
+    }
+
+    #[test]
+    fn no_more_than_fifty_are_kept() {
+        let refusals = Refusals::new(Duration::ZERO);
+        for i in 0..200 {
+            refusals.note(told(&i.to_string()));
+        }
+
+        assert_eq!(refusals.list().len(), ENTRIES_MAX);
+    }
+}

@@ -1,0 +1,104 @@
+//! Cancel requests: from the key that a client was given to the upstream that holds its session.
+//!
+//! A client's key shows the upstream's process ID and hides the upstream's secret behind one of ours, so
+//! that a key means nothing to the server, and nothing at all once its session is over.
+
+use crate::{
+    metrics::labels::CancelResult,
+    upstream::{Cluster, Route},
+    wire::CancelKey,
+};
+use aws_lc_rs::rand;
+use std::{
+    collections::HashMap,
+    num::NonZero,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+use tokio::sync::Semaphore;
+
+/// The keys of all open sessions, and the bound on cancels in flight.
+pub(crate) struct CancelKeys {
+    targets: Mutex<HashMap<CancelKey, Arc<Target>>>,
+    in_flight: Semaphore,
+}
+
+/// What a cancel needs to find the session again.
+pub(crate) struct Target {
+    /// The cluster, whose verified TLS it goes over.
+    pub(crate) cluster: Arc<Cluster>,
+    /// The very address that holds the session.
+    pub(crate) route: Route,
+    /// The server's key.
+    pub(crate) key: CancelKey,
+}
+
+/// A key that is valid for as long as this lives.
+pub(crate) struct Issued {
+    keys: Arc<CancelKeys>,
+    /// What the client is given.
+    pub(crate) key: CancelKey,
+}
+
+impl CancelKeys {
+    pub(crate) fn new(cancels_max: NonZero<usize>) -> Self {
+        Self { targets: Mutex::default(), in_flight: Semaphore::new(cancels_max.get()) }
+    }
+
+    /// Makes a key for a session: the secret has 32 bytes from protocol 3.2 on, before that 4. `None`
+    /// when the system has no random bytes to give.
+    pub(crate) fn issue(self: &Arc<Self>, target: Target, minor: u16) -> Option<Issued> {
+        let target = Arc::new(target);
+        let mut secret = [0; 32];
+        let secret = secret.get_mut(..if minor >= 2 { 32 } else { 4 })?;
+        loop {
+            rand::fill(secret).ok()?;
+            let key = target.key.with_secret(secret)?;
+            let mut targets = self.lock();
+            // Two sessions with one process ID (of two servers) may draw the same four bytes.
+            if let std::collections::hash_map::Entry::Vacant(place) = targets.entry(key.clone()) {
+                place.insert(Arc::clone(&target));
+                drop(targets);
+                return Some(Issued { keys: Arc::clone(self), key });
+            }
+        }
+    }
+
+    /// Cancels what the session with this key runs. There is nobody to tell the outcome to but the metrics.
+    pub(crate) async fn cancel(&self, key: &CancelKey) -> CancelResult {
+        let Some(target) = self.lock().get(key).cloned() else { return CancelResult::UnknownKey };
+        let Ok(_place) = self.in_flight.try_acquire() else { return CancelResult::Limited };
+        target.send().await
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<CancelKey, Arc<Target>>> {
+        self.targets.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Target {
+    async fn send(&self) -> CancelResult {
+        match self.cluster.cancel(&self.route, &self.key).await {
+            Ok(()) => CancelResult::Sent,
+            Err(error) => {
+                tracing::warn!(
+                    cluster.name = %self.cluster.name(), endpoint.addr = %self.route.address, %error,
+                    "cancel not delivered"
+                );
+                CancelResult::Failed
+            }
+        }
+    }
+}
+
+impl Issued {
+    /// Cancels this session's own query, which nobody waits for any more.
+    pub(crate) async fn cancel(&self) -> CancelResult {
+        self.keys.cancel(&self.key).await
+    }
+}
+
+impl Drop for Issued {
+    fn drop(&mut self) {
+        self.keys.lock().remove(&self.key);
+    }
+}

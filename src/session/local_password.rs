@@ -1,0 +1,133 @@
+//! The password that a listener asks of its clients (SCRAM-SHA-256). What the client proves here is
+//! never passed on; the login upstream is the daemon's own.
+
+use super::client_stream::ClientStream;
+use crate::{
+    credentials::{Credentials, Lease},
+    scram::{ServerExchange, Verifier},
+    wire::{ClientError, SqlState, messages},
+};
+use std::{io, sync::Arc};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    sync::Mutex,
+    time::{Instant, timeout_at},
+};
+
+/// What the clients of one listener must prove to know.
+pub(crate) struct LocalPassword {
+    credentials: Credentials,
+    /// Derived from the secret of this generation; deriving takes thousands of hash rounds.
+    verifier: Mutex<Option<(u64, Arc<Verifier>)>>,
+}
+
+/// Why a client did not pass.
+#[derive(Debug)]
+pub(crate) enum NotPassed {
+    /// It proved nothing, or the wrong thing.
+    Wrong,
+    /// It left, or took too long.
+    Gone,
+    /// There is nothing to check it against; the text is for the log.
+    NothingToCheckAgainst(String),
+}
+
+impl LocalPassword {
+    pub(crate) fn new(credentials: Credentials) -> Self {
+        Self { credentials, verifier: Mutex::default() }
+    }
+
+    /// Has the client prove that it knows the password, by `deadline`. AuthenticationOk is left to the
+    /// caller. Not cancel safe: the exchange cannot be taken up again.
+    pub(crate) async fn check(&self, client: &mut ClientStream, deadline: Instant) -> Result<(), NotPassed> {
+        let verifier = self.verifier().await?;
+        timeout_at(deadline, exchange(client, &verifier)).await.unwrap_or(Err(NotPassed::Gone))
+    }
+
+    async fn verifier(&self) -> Result<Arc<Verifier>, NotPassed> {
+        let fault = |error: String| NotPassed::NothingToCheckAgainst(error);
+        let Lease { secret, generation } = self.credentials.current().await.map_err(|error| fault(error.to_string()))?;
+        let mut known = self.verifier.lock().await;
+        if let Some((of, verifier)) = &*known
+            && *of == generation
+        {
+            return Ok(Arc::clone(verifier));
+        }
+        let verifier = Arc::new(Verifier::of(&secret).await.map_err(|error| fault(error.to_string()))?);
+        *known = Some((generation, Arc::clone(&verifier)));
+        Ok(verifier)
+    }
+}
+
+impl NotPassed {
+    /// What the client reads; never why in detail.
+    pub(crate) fn to_client(&self) -> Option<ClientError> {
+        match self {
+            Self::Wrong => Some(
+                ClientError::new(SqlState::INVALID_PASSWORD, "password authentication failed at crdb-proxy")
+                    .hint("This listener asks for its own password (\"local_password\"), not for the database user's."),
+            ),
+            Self::Gone => None,
+            Self::NothingToCheckAgainst(_) => Some(
+                ClientError::new(SqlState::INVALID_AUTHORIZATION, "crdb-proxy cannot check passwords just now")
+                    .hint("Its log says why; the listener's \"local_password\" is what to look at."),
+            ),
+        }
+    }
+}
+
+async fn exchange(client: &mut ClientStream, verifier: &Verifier) -> Result<(), NotPassed> {
+    send(client, &messages::authentication_sasl("SCRAM-SHA-256")).await?;
+    let first = read_answer(client).await?;
+    let first = initial_response(&first).ok_or(NotPassed::Wrong)?;
+    let (challenge, exchange) = ServerExchange::begin(verifier, first).map_err(|_wrong| NotPassed::Wrong)?;
+    send(client, &messages::authentication_sasl_continue(&challenge)).await?;
+    let proof = read_answer(client).await?;
+    let signature = exchange.finish(&proof).map_err(|_wrong| NotPassed::Wrong)?;
+    send(client, &messages::authentication_sasl_final(&signature)).await
+}
+
+/// The data of a SASLInitialResponse for SCRAM-SHA-256.
+fn initial_response(body: &[u8]) -> Option<&[u8]> {
+    let rest = body.strip_prefix(b"SCRAM-SHA-256\0")?;
+    let (length, data) = rest.split_first_chunk()?;
+    (usize::try_from(u32::from_be_bytes(*length)).ok()? == data.len()).then_some(data)
+}
+
+async fn send(client: &mut ClientStream, message: &[u8]) -> Result<(), NotPassed> {
+    let work = async {
+        client.write_all(message).await?;
+        client.flush().await
+    };
+    work.await.map_err(|_gone: io::Error| NotPassed::Gone)
+}
+
+/// The body of the client's next message, which must be an answer to ours. Reads not a byte more.
+async fn read_answer(client: &mut ClientStream) -> Result<Vec<u8>, NotPassed> {
+    let mut header = [0; 5];
+    client.read_exact(&mut header).await.map_err(|_gone| NotPassed::Gone)?;
+    let [kind, length @ ..] = header;
+    let length = usize::try_from(u32::from_be_bytes(length)).unwrap_or(usize::MAX);
+    if kind != b'p' || !(4..=ANSWER_BYTES_MAX).contains(&length) {
+        return Err(NotPassed::Wrong);
+    }
+    let mut body = vec![0; length.saturating_sub(4)];
+    client.read_exact(&mut body).await.map_err(|_gone| NotPassed::Gone)?;
+    Ok(body)
+}
+
+/// Far more than SCRAM's messages take.
+const ANSWER_BYTES_MAX: usize = 8 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_initial_response_must_be_of_our_mechanism_and_whole() {
+        assert_eq!(initial_response(b"SCRAM-SHA-256\0\0\0\0\x02ab"), Some(&b"ab"[..]));
+        for odd in [&b""[..], b"SCRAM-SHA-256", b"SCRAM-SHA-256\0\0\0\0\x03ab", b"SCRAM-SHA-256-PLUS\0\0\0\0\x02ab"] {
+            assert_eq!(initial_response(odd), None);
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! A client that gets no session: what it reads, what the operator reads, what is counted.
+
+use super::{
+    Parts,
+    admission::NotAdmitted,
+    client_stream::ClientStream,
+    closing,
+    local_password::NotPassed,
+    startup::{Failed, StartupError},
+};
+use crate::{
+    metrics::labels::{CloseReason, RefuseReason},
+    refusals,
+    sessions::{Registered, SessionState},
+    upstream::{ClaimError, Told},
+    wire::{ClientError, SqlState, StartupParameters},
+};
+use std::io;
+use tracing::{debug, warn};
+
+/// Why there is no session, and how to say so.
+pub(super) struct Refusal {
+    outcome: Outcome,
+    /// What the client reads, if it still can.
+    told: Option<Told>,
+    /// As bytes, when the client reads another protocol.
+    encoded: Option<Vec<u8>>,
+    /// What the operator reads.
+    cause: String,
+    blame: Blame,
+    stream: Option<ClientStream>,
+}
+
+enum Outcome {
+    Refused(RefuseReason),
+    /// The client closed before it could be served or refused.
+    Left(CloseReason),
+}
+
+#[derive(PartialEq)]
+enum Blame {
+    /// The client: nothing for the operator to do.
+    Client,
+    /// The operator, the network or the cluster.
+    Operator,
+}
+
+impl Refusal {
+    pub(super) fn of_startup(Failed { error, stream }: Failed) -> Self {
+        let told = error.to_client();
+        let encoded = match &error {
+            StartupError::Major(..3) => told.as_ref().map(ClientError::encode_for_protocol_2),
+            _ => None,
+        };
+        Self { encoded, stream, ..Self::new(error.reason(), told.map(Told::Ours), error.to_string(), Blame::Client) }
+    }
+
+    pub(super) fn draining(stream: ClientStream) -> Self {
+        let told = ClientError::new(SqlState::CANNOT_CONNECT_NOW, "crdb-proxy is stopping and takes no new sessions")
+            .hint("Connect again in a moment.");
+        Self::ours(RefuseReason::Draining, told, Blame::Client, stream)
+    }
+
+    pub(super) fn not_admitted(full: NotAdmitted, stream: ClientStream) -> Self {
+        Self::ours(full.reason(), full.to_client(), Blame::Operator, stream)
+    }
+
+    pub(super) fn no_random_bytes(stream: ClientStream) -> Self {
+        let told = ClientError::new(SqlState::INTERNAL, "the system gave crdb-proxy no random bytes");
+        Self::ours(RefuseReason::Internal, told, Blame::Operator, stream)
+    }
+
+    pub(super) fn local_password(error: &NotPassed, stream: ClientStream) -> Self {
+        let (reason, cause, blame) = match error {
+            NotPassed::Wrong => (RefuseReason::LocalAuth, "wrong local password".to_owned(), Blame::Client),
+            NotPassed::Gone => (RefuseReason::LocalAuth, "the client left amid the password exchange".to_owned(), Blame::Client),
+            NotPassed::NothingToCheckAgainst(cause) => (RefuseReason::Secret, cause.clone(), Blame::Operator),
+        };
+        Self { stream: Some(stream), ..Self::new(reason, error.to_client().map(Told::Ours), cause, blame) }
+    }
+
+    pub(super) fn claim(error: &ClaimError, told: Told, stream: ClientStream) -> Self {
+        let cause = match error {
+            ClaimError::Secret(error) => error.to_string(),
+            _ => told.message().to_owned(),
+        };
+        Self { stream: Some(stream), ..Self::new(error.reason(), Some(told), cause, Blame::Operator) }
+    }
+
+    pub(super) fn client_left(error: &io::Error) -> Self {
+        let reason = if error.kind() == io::ErrorKind::UnexpectedEof { CloseReason::ClientEof } else { CloseReason::ClientReset };
+        let cause = "the client left before it had a session".to_owned();
+        Self { outcome: Outcome::Left(reason), told: None, encoded: None, cause, blame: Blame::Client, stream: None }
+    }
+
+    /// Counts, logs and tells it, then closes. Takes at most about a second.
+    pub(super) async fn tell(self, parts: &Parts, live: &Registered) {
+        live.enter(SessionState::Closing);
+        match self.outcome {
+            Outcome::Refused(reason) => parts.metrics.refused.at(reason).inc(),
+            Outcome::Left(reason) => parts.metrics.closed.at(reason).inc(),
+        }
+        self.log(parts, live);
+        if let (Some(stream), Some(told)) = (self.stream, self.told) {
+            closing::refuse(stream, &self.encoded.unwrap_or_else(|| told.encode())).await;
+        }
+    }
+
+    fn log(&self, parts: &Parts, live: &Registered) {
+        let reason = match self.outcome {
+            Outcome::Refused(reason) => reason.to_string(),
+            Outcome::Left(reason) => reason.to_string(),
+        };
+        let sqlstate = self.told.as_ref().map(|told| told.sqlstate().to_string());
+        let is_due = self.told.as_ref().and_then(|told| parts.refusals.note(self.remembered(told, parts)));
+        if self.blame == Blame::Client {
+            debug!(
+                session.id = live.id, listener.name = %parts.listener.name, client.addr = live.client, sqlstate,
+                refuse.reason = reason, cause = self.cause, "session refused"
+            );
+        } else if let Some(left_out) = is_due {
+            warn!(
+                session.id = live.id, listener.name = %parts.listener.name, client.addr = live.client,
+                cluster.name = %parts.cluster.name(), sqlstate, refuse.reason = reason, cause = self.cause,
+                equal_left_out = left_out, "session refused"
+            );
+        }
+    }
+
+    fn remembered(&self, told: &Told, parts: &Parts) -> refusals::Told {
+        let hint = match told {
+            Told::Ours(error) => error.hint.as_deref().map(str::to_owned),
+            Told::Servers(_) => None,
+        };
+        refusals::Told {
+            listener: parts.listener.name.clone(),
+            sqlstate: told.sqlstate(),
+            message: told.message().to_owned(),
+            hint,
+        }
+    }
+
+    fn ours(reason: RefuseReason, told: ClientError, blame: Blame, stream: ClientStream) -> Self {
+        let cause = told.message.to_string();
+        Self { stream: Some(stream), ..Self::new(reason, Some(Told::Ours(told)), cause, blame) }
+    }
+
+    fn new(reason: RefuseReason, told: Option<Told>, cause: String, blame: Blame) -> Self {
+        Self { outcome: Outcome::Refused(reason), told, encoded: None, cause, blame, stream: None }
+    }
+}
+
+/// libpq fills in the user's name where no database is given; the server then says that there is no such
+/// database, which puzzles whoever never named one.
+pub(super) fn explain_missing_database(told: Told, parameters: &StartupParameters) -> Told {
+    match told {
+        Told::Servers(error)
+            if error.sqlstate == SqlState::NO_DATABASE && parameters.get("database") == parameters.get("user") =>
+        {
+            Told::Servers(error.with_hint(
+                "The client asked for a database with its own user's name, as libpq does when none is given. Name one, for example psql -d defaultdb, or …/defaultdb in the URL.",
+            ))
+        }
+        told => told,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::ServerError;
+
+    #[test]
+    fn a_database_that_libpq_made_up_is_explained() {
+        let told = || Told::Servers(ServerError::parse(b"SFATAL\0C3D000\0Mno such database\0\0"));
+        let explained = |body: &[u8]| {
+            let parameters = StartupParameters::parse(body).unwrap();
+            String::from_utf8_lossy(&explain_missing_database(told(), &parameters).encode()).contains("psql -d defaultdb")
+        };
+
+        assert!(explained(b"user\0me\0database\0me\0\0"));
+        assert!(!explained(b"user\0me\0database\0shop\0\0"));
+    }
+}

@@ -1,0 +1,257 @@
+//! Moves bytes between a client and its upstream, exactly as they came, until one of them or a rule
+//! ends the session. One task polls both directions; nothing is copied, allocated, locked or logged for
+//! a message. It always knows where both streams stand, so it can stop at an idle point.
+
+mod buffers;
+mod flow;
+mod pace;
+
+use crate::{
+    metrics::{ListenerMetrics, labels::{CloseReason, ErrorClass}},
+    sessions::{Live, SessionState, Totals},
+    shutdown::{Phase, Stop},
+    wire::{Conversation, conversation::Activity},
+};
+use flow::{Flow, FlowEnd};
+use pace::{Pace, Verdict};
+use std::{
+    future::{Future, poll_fn},
+    io,
+    pin::pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+pub(crate) use pace::Rules;
+
+/// A client and an upstream, joined.
+pub(crate) struct Relay<C, U> {
+    /// The client's stream.
+    pub(crate) client: C,
+    /// The upstream's stream.
+    pub(crate) upstream: U,
+    /// Where both streams stand.
+    pub(crate) talk: Conversation,
+    to_upstream: Flow,
+    to_client: Flow,
+    client_eof: bool,
+    /// The upstream takes no more bytes, but may still have some to give: its last words.
+    upstream_deaf: Option<CloseReason>,
+    live: Arc<Live>,
+    metrics: Arc<ListenerMetrics>,
+}
+
+/// How a relay came to its end.
+#[derive(Clone, Debug)]
+pub(crate) struct Ended {
+    /// Why.
+    pub(crate) reason: CloseReason,
+    /// The server still works on something that nobody waits for any more.
+    pub(crate) abandons_query: bool,
+    /// What exactly went wrong, for the log.
+    pub(crate) detail: Option<String>,
+}
+
+/// Bytes that were read before the relay began.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct ReadAhead<'a> {
+    /// From the client, after its startup message.
+    pub(crate) client: &'a [u8],
+    /// From the server, after ReadyForQuery.
+    pub(crate) upstream: &'a [u8],
+}
+
+impl<C, U> Relay<C, U>
+where
+    C: AsyncRead + AsyncWrite + Unpin,
+    U: AsyncRead + AsyncWrite + Unpin,
+{
+    /// Joins a client that has read its ReadyForQuery and an upstream that has sent one.
+    pub(crate) fn new(
+        client: C,
+        upstream: U,
+        read_ahead: ReadAhead<'_>,
+        buffer_bytes: usize,
+        live: Arc<Live>,
+        metrics: Arc<ListenerMetrics>,
+    ) -> Self {
+        let mut talk = Conversation::after_login();
+        let to_upstream = Flow::new(buffer_bytes, read_ahead.client, |piece| talk.follow_client(piece));
+        let to_client = Flow::new(buffer_bytes, read_ahead.upstream, |piece| {
+            talk.follow_server(piece, &mut |sqlstate| metrics.errors.at(ErrorClass::of(sqlstate)).inc())
+        });
+        Self { client, upstream, talk, to_upstream, to_client, client_eof: false, upstream_deaf: None, live, metrics }
+    }
+
+    /// Relays until the session has to end. Cancel safe: a relay that was dropped half-way can be run
+    /// again, or taken apart; bytes that were read stay in it.
+    pub(crate) async fn run(&mut self, rules: &Rules, stop: &Stop) -> Ended {
+        let mut pace = Pace::new(rules, stop.phase());
+        let mut watch = stop.clone();
+        let mut phase_changed = pin!(next_phase(stop.clone()));
+        let mut waits_for_phase = false;
+        poll_fn(|cx| {
+            // Waiting for a phase takes a lock: done once, so that a change wakes this task, and then
+            // only when there is one.
+            if !waits_for_phase || watch.has_changed() {
+                waits_for_phase = true;
+                watch.mark_seen();
+                while let Poll::Ready((phase, stop)) = phase_changed.as_mut().poll(cx) {
+                    pace.enter(phase);
+                    phase_changed.set(next_phase(stop));
+                }
+            }
+            self.poll(cx, &mut pace)
+        })
+        .await
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>, pace: &mut Pace<'_>) -> Poll<Ended> {
+        let before = self.totals();
+        let from_upstream = self.poll_to_client(cx);
+        let from_client = self.poll_to_upstream(cx);
+        let totals = self.totals();
+        let has_moved = totals != before;
+        if has_moved {
+            self.live.publish(totals);
+            self.live.enter(self.state());
+        }
+
+        if let Poll::Ready(end) = from_upstream {
+            return Poll::Ready(self.upstream_ended(end));
+        }
+        if let Poll::Ready(end) = from_client
+            && let Some(ended) = self.client_ended(end)
+        {
+            return Poll::Ready(ended);
+        }
+        let client_has_gone = self.client_eof || self.talk.client_said_goodbye();
+        if client_has_gone && !self.talk.is_answer_owed() && self.to_upstream.pending().is_empty() {
+            return Poll::Ready(Ended::because(self.client_reason()));
+        }
+        pace.note(has_moved, self.talk.is_idle(), self.client_eof);
+        pace.poll(cx).map(|verdict| Ended {
+            reason: match verdict {
+                Verdict::Close(reason) => reason,
+                Verdict::ClientGone => self.client_reason(),
+            },
+            abandons_query: self.talk.is_answer_owed(),
+            detail: None,
+        })
+    }
+
+    fn poll_to_client(&mut self, cx: &mut Context<'_>) -> Poll<FlowEnd> {
+        let (talk, metrics) = (&mut self.talk, &self.metrics);
+        let mut count_error = |sqlstate| metrics.errors.at(ErrorClass::of(sqlstate)).inc();
+        let mut follow = |piece: &[u8]| talk.follow_server(piece, &mut count_error);
+        self.to_client.poll(cx, &mut self.upstream, &mut self.client, &mut follow)
+    }
+
+    fn poll_to_upstream(&mut self, cx: &mut Context<'_>) -> Poll<FlowEnd> {
+        if self.client_eof || self.upstream_deaf.is_some() {
+            return Poll::Pending;
+        }
+        let talk = &mut self.talk;
+        let mut follow = |piece: &[u8]| talk.follow_client(piece);
+        self.to_upstream.poll(cx, &mut self.client, &mut self.upstream, &mut follow)
+    }
+
+    fn upstream_ended(&self, end: FlowEnd) -> Ended {
+        let detail = end.detail();
+        let reason = match end {
+            FlowEnd::SinkFailed(_) if !self.talk.client_said_goodbye() => CloseReason::ClientReset,
+            FlowEnd::Malformed(_) => CloseReason::UpstreamProtocol,
+            _ if self.talk.client_said_goodbye() || self.client_eof => self.client_reason(),
+            _ if self.talk.server_said_fatal() => CloseReason::UpstreamFatal,
+            FlowEnd::SourceFailed(error) => upstream_failure(&error),
+            _ => self.upstream_deaf.unwrap_or(CloseReason::UpstreamEof),
+        };
+        let abandons_query = reason == CloseReason::ClientReset && self.talk.is_answer_owed();
+        Ended { reason, abandons_query, detail }
+    }
+
+    /// `None` when the server may still have something to say.
+    fn client_ended(&mut self, end: FlowEnd) -> Option<Ended> {
+        let detail = end.detail();
+        let reason = match end {
+            FlowEnd::SourceEof => {
+                self.client_eof = true;
+                return None;
+            }
+            FlowEnd::SinkFailed(error) => {
+                self.upstream_deaf = Some(upstream_failure(&error));
+                self.to_upstream.discard();
+                return None;
+            }
+            FlowEnd::Malformed(_) => CloseReason::ClientProtocol,
+            FlowEnd::SourceFailed(_) if self.talk.client_said_goodbye() => CloseReason::ClientTerminate,
+            FlowEnd::SourceFailed(_) => CloseReason::ClientReset,
+        };
+        Some(Ended { reason, abandons_query: self.talk.is_answer_owed(), detail })
+    }
+
+    fn client_reason(&self) -> CloseReason {
+        if self.talk.client_said_goodbye() { CloseReason::ClientTerminate } else { CloseReason::ClientEof }
+    }
+
+    fn totals(&self) -> Totals {
+        Totals {
+            to_upstream: self.to_upstream.bytes(),
+            to_client: self.to_client.bytes(),
+            statements: self.talk.statements(),
+        }
+    }
+
+    fn state(&self) -> SessionState {
+        match self.talk.activity() {
+            Activity::Idle => SessionState::Idle,
+            Activity::Active => SessionState::Active,
+            Activity::Transaction => SessionState::Transaction,
+            Activity::Failed => SessionState::Failed,
+            Activity::Copy => SessionState::Copy,
+        }
+    }
+
+    /// Bytes of the server that the client has not got yet.
+    pub(crate) fn pending_for_client(&self) -> &[u8] {
+        self.to_client.pending()
+    }
+
+    /// Bytes of the client that the server has not got yet.
+    pub(crate) fn pending_for_upstream(&self) -> &[u8] {
+        self.to_upstream.pending()
+    }
+}
+
+impl Ended {
+    fn because(reason: CloseReason) -> Self {
+        Self { reason, abandons_query: false, detail: None }
+    }
+}
+
+impl FlowEnd {
+    fn detail(&self) -> Option<String> {
+        match self {
+            Self::SourceEof => None,
+            Self::SourceFailed(error) | Self::SinkFailed(error) => Some(error.to_string()),
+            Self::Malformed(error) => Some(error.reason.to_owned()),
+        }
+    }
+}
+
+async fn next_phase(mut stop: Stop) -> (Phase, Stop) {
+    (stop.phase_changed().await, stop)
+}
+
+fn upstream_failure(error: &io::Error) -> CloseReason {
+    match error.kind() {
+        io::ErrorKind::TimedOut => CloseReason::UpstreamTimeout,
+        // TLS without close_notify: servers do that, and what came before is whole messages or it shows.
+        io::ErrorKind::UnexpectedEof => CloseReason::UpstreamEof,
+        _ => CloseReason::UpstreamReset,
+    }
+}
+
+#[cfg(test)]
+mod tests;

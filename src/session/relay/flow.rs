@@ -1,0 +1,162 @@
+//! One direction of a relay: bytes of a source on their way to a sink, as they came.
+
+use super::buffers::{self, Buffer};
+use crate::wire::frames::FrameError;
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// Bytes read and not yet written, and how the source stands.
+pub(super) struct Flow {
+    buffer_bytes: usize,
+    /// Borrowed while it holds bytes.
+    buffer: Option<Buffer>,
+    start: usize,
+    end: usize,
+    unflushed: bool,
+    source_ended: Option<FlowEnd>,
+    read: u64,
+}
+
+/// Why no more bytes will flow. What was read before has been written, unless the sink failed.
+#[derive(Debug)]
+pub(super) enum FlowEnd {
+    /// The source said that it has no more.
+    SourceEof,
+    /// The source broke.
+    SourceFailed(io::Error),
+    /// The source sent what is no message; whole messages before it were written.
+    Malformed(FrameError),
+    /// The sink takes no more.
+    SinkFailed(io::Error),
+}
+
+impl Flow {
+    /// A flow that begins with bytes which were read ahead.
+    pub(super) fn new(buffer_bytes: usize, read_ahead: &[u8], follow: impl FnOnce(&[u8]) -> Result<(), FrameError>) -> Self {
+        let mut flow = Self { buffer_bytes, buffer: None, start: 0, end: 0, unflushed: false, source_ended: None, read: 0 };
+        if !read_ahead.is_empty() {
+            flow.buffer = Some(read_ahead.into());
+            flow.take_in(read_ahead.len(), follow(read_ahead));
+        }
+        flow
+    }
+
+    /// Protocol bytes read from the source so far.
+    pub(super) fn bytes(&self) -> u64 {
+        self.read
+    }
+
+    /// Bytes that were read and not yet written.
+    pub(super) fn pending(&self) -> &[u8] {
+        self.buffer.as_deref().and_then(|buffer| buffer.get(self.start..self.end)).unwrap_or_default()
+    }
+
+    /// Moves bytes until one side has to be waited for, or nothing will flow any more. `follow` sees
+    /// every byte once, before it is written.
+    pub(super) fn poll<R, W>(
+        &mut self,
+        cx: &mut Context<'_>,
+        source: &mut R,
+        sink: &mut W,
+        follow: &mut impl FnMut(&[u8]) -> Result<(), FrameError>,
+    ) -> Poll<FlowEnd>
+    where
+        R: AsyncRead + Unpin,
+        W: AsyncWrite + Unpin,
+    {
+        loop {
+            if let Err(error) = ready!(self.poll_write(cx, sink)) {
+                return Poll::Ready(FlowEnd::SinkFailed(error));
+            }
+            if self.source_ended.is_some() {
+                if let Err(error) = ready!(self.poll_flush(cx, sink)) {
+                    return Poll::Ready(FlowEnd::SinkFailed(error));
+                }
+                return Poll::Ready(self.source_ended.take().unwrap_or(FlowEnd::SourceEof));
+            }
+            if self.poll_read(cx, source, follow).is_pending() {
+                // What is written must not wait for what is not read.
+                return match self.poll_flush(cx, sink) {
+                    Poll::Ready(Err(error)) => Poll::Ready(FlowEnd::SinkFailed(error)),
+                    _ => Poll::Pending,
+                };
+            }
+        }
+    }
+
+    /// Forgets what could not be written.
+    pub(super) fn discard(&mut self) {
+        self.start = self.end;
+        self.release();
+    }
+
+    fn poll_write<W: AsyncWrite + Unpin>(&mut self, cx: &mut Context<'_>, sink: &mut W) -> Poll<io::Result<()>> {
+        while self.start < self.end {
+            let written = ready!(Pin::new(&mut *sink).poll_write(cx, self.pending()))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.start = self.start.saturating_add(written);
+            self.unflushed = true;
+        }
+        self.release();
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_flush<W: AsyncWrite + Unpin>(&mut self, cx: &mut Context<'_>, sink: &mut W) -> Poll<io::Result<()>> {
+        if self.unflushed {
+            ready!(Pin::new(sink).poll_flush(cx))?;
+            self.unflushed = false;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_read<R: AsyncRead + Unpin>(
+        &mut self,
+        cx: &mut Context<'_>,
+        source: &mut R,
+        follow: &mut impl FnMut(&[u8]) -> Result<(), FrameError>,
+    ) -> Poll<()> {
+        let mut buffer = buffers::borrow(self.buffer_bytes);
+        let mut space = ReadBuf::new(&mut buffer);
+        let result = Pin::new(source).poll_read(cx, &mut space);
+        let (filled, followed) = match &result {
+            Poll::Ready(Ok(())) if !space.filled().is_empty() => (space.filled().len(), follow(space.filled())),
+            _ => (0, Ok(())),
+        };
+        if filled == 0 {
+            buffers::give_back(buffer);
+        } else {
+            self.buffer = Some(buffer);
+        }
+        match ready!(result) {
+            Ok(()) if filled == 0 => self.source_ended = Some(FlowEnd::SourceEof),
+            Ok(()) => self.take_in(filled, followed),
+            Err(error) => self.source_ended = Some(FlowEnd::SourceFailed(error)),
+        }
+        Poll::Ready(())
+    }
+
+    fn take_in(&mut self, filled: usize, followed: Result<(), FrameError>) {
+        (self.start, self.end) = (0, filled);
+        self.read = self.read.saturating_add(u64::try_from(filled).unwrap_or(u64::MAX));
+        if let Err(error) = followed {
+            // Whole messages before the malformed one still go out; of the bad one nothing more does.
+            self.end = error.sound_bytes.unwrap_or(0);
+            self.source_ended = Some(FlowEnd::Malformed(error));
+        }
+    }
+
+    fn release(&mut self) {
+        (self.start, self.end) = (0, 0);
+        if let Some(buffer) = self.buffer.take() {
+            if buffer.len() == self.buffer_bytes {
+                buffers::give_back(buffer);
+            }
+        }
+    }
+}

@@ -1,0 +1,276 @@
+//! The effective settings as text, each value with its source: what `config show` prints. A secret's
+//! place is shown, a secret never.
+
+use super::{
+    AuthKind, CaSource, Cluster, Endpoint, EndpointKind, Listener, Loaded, LocalTls, SecretSource,
+    address::listen_text,
+    clusters::{AUTHS, KINDS},
+    keys::{SCALARS, number, span_or_off_text},
+    values::duration_text,
+};
+use serde::Serialize;
+use std::fmt::Write;
+use toml::Value;
+
+/// Valid TOML; each value's source stands behind it as a comment. What has no place in a file, a
+/// password or certificates out of a connection string, is a comment only.
+pub fn show(loaded: &Loaded) -> String {
+    let mut text = String::new();
+    if let Some(file) = &loaded.settings.file {
+        text += &commented(&file.display().to_string());
+    }
+    for (index, table) in tables(loaded).iter().enumerate() {
+        if index > 0 {
+            let _ = write!(text, "\n{}\n", table.header);
+        }
+        for line in &table.lines {
+            text += &match &line.value {
+                Some(value) => {
+                    let source = one_line(&line.source);
+                    format!("{} = {value}  # {source}\n", line.key)
+                }
+                None => commented(&format!(
+                    "{}: from the {}, not shown",
+                    line.key, line.source
+                )),
+            };
+        }
+    }
+    text
+}
+
+/// One JSON object: `file`, and `tables`, a list in the order of [`show`], each with the `table` it
+/// stands for and its `values`: key, value (null when it is not shown) and source.
+pub fn show_json(loaded: &Loaded) -> String {
+    let file = loaded
+        .settings
+        .file
+        .as_ref()
+        .map(|file| file.display().to_string());
+    let shown = serde_json::json!({ "file": file, "tables": tables(loaded) });
+    format!("{shown:#}\n")
+}
+
+#[derive(Serialize)]
+struct Table {
+    /// `[cluster.prod]`; empty for the first block.
+    #[serde(rename = "table")]
+    header: String,
+    #[serde(rename = "values")]
+    lines: Vec<Line>,
+    /// As [`super::Provenance`] names the table.
+    #[serde(skip)]
+    path: String,
+}
+
+#[derive(Serialize)]
+struct Line {
+    key: &'static str,
+    value: Option<Value>,
+    source: String,
+}
+
+/// Builds one table, looking up sources as it goes.
+struct Builder<'l> {
+    loaded: &'l Loaded,
+    table: Table,
+}
+
+impl<'l> Builder<'l> {
+    fn new(loaded: &'l Loaded, header: String, path: String) -> Self {
+        Self {
+            loaded,
+            table: Table {
+                header,
+                lines: Vec::new(),
+                path,
+            },
+        }
+    }
+
+    fn line(&mut self, key: &'static str, value: impl Into<Value>) {
+        self.push(key, Some(value.into()));
+    }
+
+    fn push(&mut self, key: &'static str, value: Option<Value>) {
+        let path = &self.table.path;
+        let full = if path.is_empty() {
+            key.to_owned()
+        } else {
+            format!("{path}.{key}")
+        };
+        let source = self.loaded.provenance.of(&full).to_string();
+        self.table.lines.push(Line { key, value, source });
+    }
+}
+
+fn tables(loaded: &Loaded) -> Vec<Table> {
+    let mut tables = vec![scalars(loaded)];
+    for cluster in &loaded.settings.clusters {
+        tables.push(cluster_table(loaded, cluster));
+        tables.extend(
+            cluster
+                .endpoints
+                .iter()
+                .map(|endpoint| endpoint_table(loaded, cluster, endpoint)),
+        );
+    }
+    tables.extend(
+        loaded
+            .settings
+            .listeners
+            .iter()
+            .map(|listener| listener_table(loaded, listener)),
+    );
+    tables
+}
+
+fn scalars(loaded: &Loaded) -> Table {
+    let mut builder = Builder::new(loaded, String::new(), String::new());
+    let mut settings = loaded.settings.clone();
+    for key in SCALARS {
+        builder.line(key.name, key.slot.show(&mut settings));
+    }
+    builder.table
+}
+
+fn cluster_table(loaded: &Loaded, cluster: &Cluster) -> Table {
+    let header = format!("[cluster.{}]", quoted(cluster.name.as_str()));
+    let mut builder = Builder::new(loaded, header, format!("cluster.{}", cluster.name));
+    builder.push(
+        "ca",
+        match &cluster.ca {
+            CaSource::System => Some("system".into()),
+            CaSource::File(path) => Some(path.display().to_string().into()),
+            CaSource::Inline(_) => None,
+        },
+    );
+    builder.line("user", cluster.user.as_str());
+    builder.line("auth", auth_text(cluster.auth));
+    if let Some(password) = &cluster.password {
+        builder.push("password", secret_value(password));
+    }
+    if let Some(files) = &cluster.client_certificate {
+        builder.line("cert", files.cert.display().to_string());
+        builder.line("key", files.key.display().to_string());
+    }
+    builder.table
+}
+
+fn endpoint_table(loaded: &Loaded, cluster: &Cluster, endpoint: &Endpoint) -> Table {
+    let header = format!("[[cluster.{}.endpoint]]", quoted(cluster.name.as_str()));
+    let path = format!("cluster.{}.endpoint.{}", cluster.name, endpoint.name);
+    let mut builder = Builder::new(loaded, header, path);
+    builder.line("name", endpoint.name.as_str());
+    if let Some(region) = &endpoint.region {
+        builder.line("region", region.as_str());
+    }
+    builder.line("kind", kind_text(endpoint.kind));
+    builder.line("host", endpoint.host.as_str());
+    builder.line("port", i64::from(endpoint.port));
+    builder.line(
+        "tls_server_name",
+        endpoint.tls_server_name.to_str().as_ref(),
+    );
+    builder.table
+}
+
+fn listener_table(loaded: &Loaded, listener: &Listener) -> Table {
+    let path = format!("listener.{}", listener.name);
+    let mut builder = Builder::new(loaded, "[[listener]]".to_owned(), path);
+    builder.line("name", listener.name.as_str());
+    builder.line("address", listen_text(&listener.address));
+    builder.line("cluster", listener.cluster.as_str());
+    builder.line("database", listener.database.as_str());
+    builder.line("regions", listener.regions.clone());
+    let parameters = listener.session_parameters.iter();
+    let parameters = parameters.map(|(key, value)| (key.clone(), Value::from(value.as_str())));
+    builder.line("session_parameters", Value::Table(parameters.collect()));
+    let (tls, files) = match &listener.tls {
+        LocalTls::Off => ("off", None),
+        LocalTls::Allow(files) => ("allow", Some(files)),
+        LocalTls::Require(files) => ("require", Some(files)),
+    };
+    builder.line("tls", tls);
+    if let Some(files) = files {
+        builder.line("tls_cert", files.cert.display().to_string());
+        builder.line("tls_key", files.key.display().to_string());
+    }
+    if let Some(password) = &listener.local_password {
+        builder.push("local_password", secret_value(password));
+    }
+    builder.line("unsafe_allow_remote", listener.unsafe_allow_remote);
+    builder.line("mode", format!("{:04o}", listener.mode));
+    builder.line("sessions_max", number(listener.sessions_max.get()));
+    builder.line(
+        "session_idle_limit",
+        span_or_off_text(listener.session_idle_limit),
+    );
+    builder.line(
+        "session_age_limit",
+        span_or_off_text(listener.session_age_limit),
+    );
+    builder.table
+}
+
+/// Where a secret is; `None` for one that stood in the connection string.
+fn secret_value(source: &SecretSource) -> Option<Value> {
+    let mut table = toml::Table::new();
+    let mut put = |key: &str, value: Value| table.insert(key.to_owned(), value);
+    match source {
+        SecretSource::File(path) => put("file", path.display().to_string().into()),
+        SecretSource::Env(name) => put("env", name.as_str().into()),
+        SecretSource::Credential(name) => put("credential", name.as_str().into()),
+        SecretSource::Command {
+            argv,
+            limit,
+            lifetime,
+        } => {
+            put("limit", duration_text(*limit).into());
+            put("lifetime", duration_text(*lifetime).into());
+            put("command", argv.clone().into())
+        }
+        SecretSource::Url(_) => return None,
+    };
+    Some(Value::Table(table))
+}
+
+fn auth_text(auth: AuthKind) -> &'static str {
+    AUTHS
+        .iter()
+        .find(|(_, known)| *known == auth)
+        .map_or("password", |(word, _)| word)
+}
+
+fn kind_text(kind: EndpointKind) -> &'static str {
+    KINDS
+        .iter()
+        .find(|(_, known)| *known == kind)
+        .map_or("public", |(word, _)| word)
+}
+
+/// Names may contain dots, which part keys in TOML; nothing else in them needs quotes.
+fn quoted(name: &str) -> String {
+    if name.contains('.') {
+        format!("\"{name}\"")
+    } else {
+        name.to_owned()
+    }
+}
+
+fn commented(text: &str) -> String {
+    format!("# {}\n", one_line(text))
+}
+
+/// A file's name may contain a line feed, which would end a comment.
+fn one_line(text: &str) -> String {
+    text.chars()
+        .map(|letter| {
+            if letter.is_control() {
+                '\u{fffd}'
+            } else {
+                letter
+            }
+        })
+        .collect()
+}

@@ -1,0 +1,208 @@
+//! Startup parameters: kept byte for byte and in order, since clients may send any encoding.
+
+/// Names and values of a startup message, without their NULs.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct StartupParameters(Vec<(Box<[u8]>, Box<[u8]>)>);
+
+/// What the daemon puts into a client's startup parameters.
+#[derive(Clone, Copy, Debug)]
+pub struct Injected<'a> {
+    /// Replaces every `user`.
+    pub user: &'a str,
+    /// For a client that sends no database or an empty one.
+    pub database: &'a str,
+    /// Appended unless the client sends the same key.
+    pub session_parameters: &'a [(String, String)],
+    /// Appends `--crdb:jwt_auth_enabled=true` to `options`.
+    pub jwt: bool,
+}
+
+impl StartupParameters {
+    /// Reads the body of a startup message: NUL-terminated names and values in turn, then one NUL.
+    pub fn parse(body: &[u8]) -> Result<Self, &'static str> {
+        let (&last, mut rest) = body.split_last().ok_or("it ends before its parameters do")?;
+        if last != 0 {
+            return Err("its parameters are not terminated");
+        }
+        let mut pairs = Vec::new();
+        while !rest.is_empty() {
+            let name = take_text(&mut rest).ok_or("a parameter's name is not terminated")?;
+            if name.is_empty() {
+                return Err("bytes follow its end");
+            }
+            let value = take_text(&mut rest).ok_or("a parameter has no value")?;
+            pairs.push((name, value));
+        }
+        let parameters = Self(pairs);
+        parameters.get("user").ok_or("it names no user")?;
+        Ok(parameters)
+    }
+
+    /// The last value of `name`, compared without case, as CockroachDB lower-cases names.
+    pub fn get(&self, name: &str) -> Option<&[u8]> {
+        self.0.iter().rev().find(|(n, _)| n.eq_ignore_ascii_case(name.as_bytes())).map(|(_, value)| &**value)
+    }
+
+    /// The last value of `name`, for a person to read: not UTF-8 is replaced.
+    pub fn text(&self, name: &str) -> Option<String> {
+        self.get(name).map(|value| String::from_utf8_lossy(value).into_owned())
+    }
+
+    /// Protocol options (`_pq_.…`) of the client; the daemon knows none.
+    pub fn protocol_options(&self) -> impl Iterator<Item = &[u8]> {
+        self.0.iter().map(|(name, _)| &**name).filter(|name| has_prefix(name, "_pq_."))
+    }
+
+    /// What goes upstream: the client's parameters, in its order and byte for byte, but for `injected`
+    /// and without `crdb:*` (a local client must not speak as the vendor's proxy) and `_pq_.*`.
+    pub fn for_upstream(&self, injected: &Injected<'_>) -> Self {
+        let mut pairs: Vec<_> = vec![pair("user", injected.user)];
+        let kept = |name: &[u8]| {
+            !name.eq_ignore_ascii_case(b"user") && !has_prefix(name, "crdb:") && !has_prefix(name, "_pq_.")
+        };
+        let names_database =
+            |(name, value): &(Box<[u8]>, Box<[u8]>)| name.eq_ignore_ascii_case(b"database") && !value.is_empty();
+        let has_database = self.0.iter().any(names_database);
+        let is_empty_database = |name: &[u8]| !has_database && name.eq_ignore_ascii_case(b"database");
+        pairs.extend(self.0.iter().filter(|(name, _)| kept(name) && !is_empty_database(name)).cloned());
+        if !has_database {
+            pairs.push(pair("database", injected.database));
+        }
+        for (name, value) in injected.session_parameters {
+            if self.get(name).is_none() {
+                pairs.push(pair(name, value));
+            }
+        }
+        let mut parameters = Self(pairs);
+        if injected.jwt {
+            parameters.append_option(b"--crdb:jwt_auth_enabled=true");
+        }
+        parameters
+    }
+
+    /// Names and values as a startup message carries them, with the closing NUL.
+    pub fn encode(&self, into: &mut Vec<u8>) {
+        for (name, value) in &self.0 {
+            into.extend_from_slice(name);
+            into.push(0);
+            into.extend_from_slice(value);
+            into.push(0);
+        }
+        into.push(0);
+    }
+
+    /// Adds an item to `options`. Blanks part items and a backslash escapes a blank, so behind a
+    /// trailing lone backslash an appended item would melt into the client's last one: it goes first then.
+    fn append_option(&mut self, item: &[u8]) {
+        let Some((_, options)) = self.0.iter_mut().rev().find(|(name, _)| name.eq_ignore_ascii_case(b"options")) else {
+            self.0.push((b"options".as_slice().into(), item.into()));
+            return;
+        };
+        let backslashes = options.iter().rev().take_while(|&&byte| byte == b'\\').count();
+        let ends_in_escape = backslashes % 2 == 1;
+        *options = match (options.is_empty(), ends_in_escape) {
+            (true, _) => item.into(),
+            (false, false) => [&**options, item].join(&b' ').into(),
+            (false, true) => [item, &**options].join(&b' ').into(),
+        };
+    }
+}
+
+fn pair(name: &str, value: &str) -> (Box<[u8]>, Box<[u8]>) {
+    (name.as_bytes().into(), value.as_bytes().into())
+}
+
+fn has_prefix(name: &[u8], prefix: &str) -> bool {
+    name.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix.as_bytes()))
+}
+
+fn take_text(rest: &mut &[u8]) -> Option<Box<[u8]>> {
+    let end = rest.iter().position(|&byte| byte == 0)?;
+    let (text, after) = rest.split_at_checked(end)?;
+    *rest = after.get(1..)?;
+    Some(text.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn injected() -> Injected<'static> {
+        Injected { user: "app", database: "defaultdb", session_parameters: &[], jwt: false }
+    }
+
+    fn sent(body: &[u8], injected: &Injected<'_>) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        StartupParameters::parse(body).unwrap().for_upstream(injected).encode(&mut bytes);
+        bytes
+    }
+
+    #[test]
+    fn all_but_the_user_passes_byte_for_byte_and_in_order() {
+        let body =
+            b"zeta\0\xff\xfe\0user\0me\0database\0shop\0options\0-c a=b\\ c -cd=e\0replication\0database\0Zeta\0\0\0";
+
+        assert_eq!(
+            sent(body, &injected()),
+            b"user\0app\0zeta\0\xff\xfe\0database\0shop\0options\0-c a=b\\ c -cd=e\0replication\0database\0Zeta\0\0\0"
+        );
+    }
+
+    #[test]
+    fn every_user_is_replaced_by_one_whatever_its_case() {
+        assert_eq!(sent(b"USER\0root\0user\0me\0database\0d\0\0", &injected()), b"user\0app\0database\0d\0\0");
+    }
+
+    #[test]
+    fn vendor_keys_and_protocol_options_do_not_reach_the_server() {
+        let body = b"user\0me\0crdb:remote_addr\0x\0CRDB:session_revival_token_base64\0t\0_pq_.x\0on\0database\0d\0\0";
+
+        assert_eq!(sent(body, &injected()), b"user\0app\0database\0d\0\0");
+    }
+
+    #[test]
+    fn an_absent_or_empty_database_becomes_the_listeners() {
+        assert_eq!(sent(b"user\0me\0\0", &injected()), b"user\0app\0database\0defaultdb\0\0");
+        assert_eq!(sent(b"user\0me\0Database\0\0\0", &injected()), b"user\0app\0database\0defaultdb\0\0");
+    }
+
+    #[test]
+    fn the_clients_own_value_beats_a_session_parameter() {
+        let session_parameters = [("application_name".to_owned(), "ours".to_owned()), ("a".to_owned(), "b".to_owned())];
+        let injected = Injected { session_parameters: &session_parameters, ..injected() };
+
+        assert_eq!(
+            sent(b"user\0me\0database\0d\0Application_Name\0theirs\0\0", &injected),
+            b"user\0app\0database\0d\0Application_Name\0theirs\0a\0b\0\0"
+        );
+    }
+
+    #[test]
+    fn the_jwt_option_stands_apart_from_the_clients_options() {
+        let injected = Injected { jwt: true, ..injected() };
+        let jwt = "--crdb:jwt_auth_enabled=true";
+        let options =
+            |body: &[u8]| StartupParameters::parse(body).unwrap().for_upstream(&injected).text("options").unwrap();
+
+        assert_eq!(options(b"user\0me\0\0"), jwt);
+        assert_eq!(options(b"user\0me\0options\0\0\0"), jwt);
+        assert_eq!(options(b"user\0me\0options\0-c a=b\\\\\0\0"), format!("-c a=b\\\\ {jwt}"));
+        assert_eq!(options(b"user\0me\0options\0-c a=b\\\0\0"), format!("{jwt} -c a=b\\"));
+    }
+
+    #[test]
+    fn what_is_not_terminated_or_names_no_user_is_malformed() {
+        for body in [
+            &b""[..],
+            b"\0",
+            b"user",
+            b"user\0",
+            b"user\0me",
+            b"user\0me\0",
+            b"database\0d\0\0",
+            b"user\0me\0\0x\0y\0\0",
+        ] {
+            assert!(StartupParameters::parse(body).is_err(), "{body:?}");
+        }
+    }
+}
