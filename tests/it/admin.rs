@@ -27,10 +27,7 @@ fn unknown_paths_are_404_and_other_methods_405_with_what_is_allowed() {
     for path in ["/metrics", "/livez", "/readyz", "/status"] {
         let (status, head, _) = proxy.http(&format!("POST {path}"), "Content-Length: 0\r\n");
         assert_eq!(status, 405, "{path}");
-        assert!(
-            head.to_ascii_lowercase().contains("\r\nallow: get, head"),
-            "{head}"
-        );
+        assert!(head.to_ascii_lowercase().contains("\r\nallow: get, head"), "{head}");
         assert_eq!(proxy.http(&format!("HEAD {path}"), "").0, 200, "{path}");
     }
 }
@@ -38,22 +35,10 @@ fn unknown_paths_are_404_and_other_methods_405_with_what_is_allowed() {
 #[test]
 fn status_takes_names_of_this_machine_only_and_probes_any() {
     let cluster = FakeUpstream::answering();
-    let proxy = SettingsFile::of(&cluster)
-        .global("admin_hosts = [\"proxy.internal\"]")
-        .start();
-    let status = |path: &str, host: &str| {
-        proxy
-            .http(&format!("GET {path}"), &format!("Host: {host}\r\n"))
-            .0
-    };
+    let proxy = SettingsFile::of(&cluster).global("admin_hosts = [\"proxy.internal\"]").start();
+    let status = |path: &str, host: &str| proxy.http(&format!("GET {path}"), &format!("Host: {host}\r\n")).0;
 
-    for host in [
-        "localhost:9257",
-        "127.0.0.1",
-        "[::1]:9257",
-        "10.1.2.3",
-        "proxy.internal",
-    ] {
+    for host in ["localhost:9257", "127.0.0.1", "[::1]:9257", "10.1.2.3", "proxy.internal"] {
         assert_eq!(status("/status", host), 200, "{host}");
     }
     // A page elsewhere that points its own name here must not read it.
@@ -68,9 +53,7 @@ fn a_taken_admin_address_is_fatal_and_releases_the_listeners() {
     let cluster = FakeUpstream::answering();
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
-    let mut proxy = SettingsFile::of(&cluster)
-        .global(&format!("admin = \"{address}\""))
-        .start();
+    let mut proxy = SettingsFile::of(&cluster).global(&format!("admin = \"{address}\"")).start();
 
     assert_eq!(proxy.exit_code(), 3);
 
@@ -85,12 +68,7 @@ fn the_admin_address_can_be_off() {
     proxy.client();
 
     assert_eq!(proxy.terminate(), 0);
-    assert!(
-        proxy
-            .log_lines()
-            .iter()
-            .all(|line| line["listener.name"] != "admin")
-    );
+    assert!(proxy.log_lines().iter().all(|line| line["listener.name"] != "admin"));
 }
 
 #[test]
@@ -117,13 +95,8 @@ fn metrics_are_well_formed() {
             assert!(seen.insert(name_and_labels), "{name_and_labels} twice");
             assert!(value.parse::<f64>().is_ok(), "{line}");
             let name = name_and_labels.split('{').next().unwrap();
-            let family = ["_bucket", "_sum", "_count"]
-                .iter()
-                .find_map(|end| name.strip_suffix(end));
-            assert!(
-                types.contains_key(name) || family.is_some_and(|name| types.contains_key(name)),
-                "{line}"
-            );
+            let family = ["_bucket", "_sum", "_count"].iter().find_map(|end| name.strip_suffix(end));
+            assert!(types.contains_key(name) || family.is_some_and(|name| types.contains_key(name)), "{line}");
         }
     }
     assert!(seen.len() > 100, "only {} series", seen.len());
@@ -139,60 +112,15 @@ fn every_series_exists_from_the_start() {
     let listener = ("listener", "main");
     let endpoint = [("cluster", "test"), ("endpoint", "first")];
     for (name, labels, label, values) in [
-        (
-            "client_connections_closed_total",
-            vec![listener],
-            "reason",
-            CLOSED,
-        ),
-        (
-            "client_connections_refused_total",
-            vec![listener],
-            "reason",
-            REFUSED,
-        ),
-        (
-            "connect_attempts_total",
-            endpoint.to_vec(),
-            "result",
-            ATTEMPTS,
-        ),
-        (
-            "connect_seconds_count",
-            endpoint.to_vec(),
-            "stage",
-            &["dns", "tcp", "tls", "login"],
-        ),
-        (
-            "bytes_total",
-            vec![listener],
-            "direction",
-            &["to_upstream", "to_client"],
-        ),
-        (
-            "errors_total",
-            vec![listener],
-            "class",
-            &["08", "22", "23", "40", "42", "53", "57", "XX", "other"],
-        ),
-        (
-            "cancels_total",
-            vec![],
-            "result",
-            &["sent", "unknown_key", "limited", "failed"],
-        ),
-        (
-            "scram_cache_total",
-            vec![("cluster", "test")],
-            "result",
-            &["hit", "miss"],
-        ),
-        (
-            "tls_handshakes_total",
-            endpoint.to_vec(),
-            "kind",
-            &["full", "resumed"],
-        ),
+        ("client_connections_closed_total", vec![listener], "reason", CLOSED),
+        ("client_connections_refused_total", vec![listener], "reason", REFUSED),
+        ("connect_attempts_total", endpoint.to_vec(), "result", ATTEMPTS),
+        ("connect_seconds_count", endpoint.to_vec(), "stage", &["dns", "tcp", "tls", "login"]),
+        ("bytes_total", vec![listener], "direction", &["to_upstream", "to_client"]),
+        ("errors_total", vec![listener], "class", &["08", "22", "23", "40", "42", "53", "57", "XX", "other"]),
+        ("cancels_total", vec![], "result", &["sent", "unknown_key", "limited", "failed"]),
+        ("scram_cache_total", vec![("cluster", "test")], "result", &["hit", "miss"]),
+        ("tls_handshakes_total", endpoint.to_vec(), "kind", &["full", "resumed"]),
     ] {
         for value in values {
             let labels = [labels.as_slice(), &[(label, *value)]].concat();
@@ -200,29 +128,13 @@ fn every_series_exists_from_the_start() {
             assert_eq!(found, Some(0.0), "{name}{labels:?}");
         }
     }
-    for name in [
-        "client_connections_accepted_total",
-        "client_connections_active",
-        "statements_total",
-    ] {
-        assert_eq!(
-            series(&metrics, &format!("crdb_proxy_{name}"), &[listener]),
-            Some(0.0),
-            "{name}"
-        );
+    for name in ["client_connections_accepted_total", "client_connections_active", "statements_total"] {
+        assert_eq!(series(&metrics, &format!("crdb_proxy_{name}"), &[listener]), Some(0.0), "{name}");
     }
-    for name in [
-        "crdb_proxy_build_info",
-        "process_open_fds",
-        "process_resident_memory_bytes",
-    ] {
+    for name in ["crdb_proxy_build_info", "process_open_fds", "process_resident_memory_bytes"] {
         assert!(series(&metrics, name, &[]) > Some(0.0), "{name}");
     }
-    let expiry = series(
-        &metrics,
-        "crdb_proxy_ca_not_after_timestamp_seconds",
-        &[("cluster", "test")],
-    );
+    let expiry = series(&metrics, "crdb_proxy_ca_not_after_timestamp_seconds", &[("cluster", "test")]);
     assert_eq!(expiry, Some(4_102_444_800.0), "1 January 2100");
 }
 
@@ -234,95 +146,48 @@ fn the_numbers_add_up_after_a_day_in_the_life() {
     staying.query("select 1");
     leaving.query("select 1/0");
     drop(leaving);
-    proxy
-        .startup(&[("user", "anyone"), ("database", "missing")])
-        .refusal();
+    proxy.startup(&[("user", "anyone"), ("database", "missing")]).refusal();
     proxy.wait_for_closed("client_eof", 1.0);
 
     let metrics = proxy.metrics();
 
-    let value = |name: &str, labels: &[(&str, &str)]| {
-        series(&metrics, &format!("crdb_proxy_{name}"), labels).unwrap()
-    };
+    let value = |name: &str, labels: &[(&str, &str)]| series(&metrics, &format!("crdb_proxy_{name}"), labels).unwrap();
     let listener = ("listener", "main");
     assert_eq!(value("client_connections_accepted_total", &[listener]), 3.0);
     assert_eq!(value("client_connections_active", &[listener]), 1.0);
-    assert_eq!(
-        value(
-            "client_connections_refused_total",
-            &[listener, ("reason", "login")]
-        ),
-        1.0
-    );
+    assert_eq!(value("client_connections_refused_total", &[listener, ("reason", "login")]), 1.0);
     assert_eq!(value("statements_total", &[listener]), 1.0);
     assert_eq!(value("errors_total", &[listener, ("class", "22")]), 1.0);
     assert_eq!(value("session_seconds_count", &[listener]), 1.0);
-    assert_eq!(
-        value(
-            "connect_attempts_total",
-            &[("endpoint", "first"), ("result", "ok")]
-        ),
-        2.0
-    );
-    assert_eq!(
-        value("upstreams", &[("endpoint", "first"), ("state", "session")]),
-        1.0
-    );
+    assert_eq!(value("connect_attempts_total", &[("endpoint", "first"), ("result", "ok")]), 2.0);
+    assert_eq!(value("upstreams", &[("endpoint", "first"), ("state", "session")]), 1.0);
     let sent = [query("select 1"), query("select 1/0")].concat().len();
-    assert_eq!(
-        value("bytes_total", &[listener, ("direction", "to_upstream")]),
-        sent as f64
-    );
+    assert_eq!(value("bytes_total", &[listener, ("direction", "to_upstream")]), sent as f64);
 }
 
 #[test]
 fn status_tells_what_is_going_on() {
     let cluster = FakeUpstream::answering();
     let proxy = TestProxy::before(&cluster);
-    let parameters = [
-        ("user", "anyone"),
-        ("database", "orders"),
-        ("application_name", "shop"),
-    ];
+    let parameters = [("user", "anyone"), ("database", "orders"), ("application_name", "shop")];
     let mut client = crate::harness::TestClient::log_in(proxy.connect(), &parameters);
     client.query("select 1");
 
     let status = proxy.status();
 
-    assert_eq!(
-        (&status["schema"], &status["state"], &status["ready"]),
-        (&1.into(), &"running".into(), &true.into())
-    );
+    assert_eq!((&status["schema"], &status["state"], &status["ready"]), (&1.into(), &"running".into(), &true.into()));
     let listener = &status["listeners"][0];
     assert_eq!(
-        (
-            &listener["name"],
-            &listener["sessions"],
-            &listener["accepted"]
-        ),
+        (&listener["name"], &listener["sessions"], &listener["accepted"]),
         (&"main".into(), &1.into(), &1.into())
     );
     assert_eq!(listener["addresses"][0], proxy.address().to_string());
     let endpoint = &status["clusters"][0]["endpoints"][0];
-    assert_eq!(
-        (&endpoint["name"], &endpoint["host"]),
-        (&"first".into(), &"127.0.0.1".into())
-    );
-    assert!(
-        status["clusters"][0]["secret"]["source"]
-            .as_str()
-            .unwrap()
-            .contains("app.pw")
-    );
+    assert_eq!((&endpoint["name"], &endpoint["host"]), (&"first".into(), &"127.0.0.1".into()));
+    assert!(status["clusters"][0]["secret"]["source"].as_str().unwrap().contains("app.pw"));
     let session = &status["sessions"][0];
-    assert_eq!(
-        (&session["database"], &session["application_name"]),
-        (&"orders".into(), &"shop".into())
-    );
-    assert_eq!(
-        (&session["state"], &session["statements"]),
-        (&"idle".into(), &1.into())
-    );
+    assert_eq!((&session["database"], &session["application_name"]), (&"orders".into(), &"shop".into()));
+    assert_eq!((&session["state"], &session["statements"]), (&"idle".into(), &1.into()));
 }
 
 const CLOSED: &[&str] = &[

@@ -22,11 +22,7 @@ fn one_gib_each_way_at_once_arrives_byte_for_byte() {
         let stream = wire.stream();
         let mut buffer = vec![0; 1 << 17];
         while let Ok(length @ 1..) = stream.read(&mut buffer) {
-            if stream
-                .write_all(&buffer[..length])
-                .and_then(|()| stream.flush())
-                .is_err()
-            {
+            if stream.write_all(&buffer[..length]).and_then(|()| stream.flush()).is_err() {
                 return;
             }
         }
@@ -97,11 +93,7 @@ fn one_message_of_a_gigabyte_passes_in_flat_memory() {
         }
     }
 
-    assert!(
-        peak.saturating_sub(before) < 2 * MIB,
-        "grew by {} KiB",
-        (peak - before) / 1024
-    );
+    assert!(peak.saturating_sub(before) < 2 * MIB, "grew by {} KiB", (peak - before) / 1024);
 }
 
 #[test]
@@ -131,11 +123,7 @@ fn a_stalled_reader_stalls_its_writer_and_nobody_else() {
     }
 
     let grown = proxy.resident_bytes().saturating_sub(before);
-    assert!(
-        grown < 8 * MIB,
-        "eight stalled readers cost {} KiB",
-        grown / 1024
-    );
+    assert!(grown < 8 * MIB, "eight stalled readers cost {} KiB", grown / 1024);
     let mut innocent = proxy.client();
     innocent.send(&query("select"));
     innocent.message();
@@ -163,16 +151,9 @@ fn ten_thousand_clients_leave_no_descriptor_behind_however_they_go() {
 
     proxy.wait_for_active(0.0);
     let accepted = [("listener", "main")];
-    assert_eq!(
-        proxy.metric("crdb_proxy_client_connections_accepted_total", &accepted),
-        Some(10_001.0)
-    );
+    assert_eq!(proxy.metric("crdb_proxy_client_connections_accepted_total", &accepted), Some(10_001.0));
     cluster.wait_until(|seen| seen.ended == seen.connections);
-    assert!(
-        proxy.descriptors() <= baseline + 2,
-        "{} descriptors, {baseline} before",
-        proxy.descriptors()
-    );
+    assert!(proxy.descriptors() <= baseline + 2, "{} descriptors, {baseline} before", proxy.descriptors());
     assert_eq!(close_wait(&proxy), 0, "sockets in CLOSE_WAIT");
 }
 
@@ -194,10 +175,7 @@ fn a_thousand_idle_sessions_cost_little_memory_and_give_it_back() {
 
 /// A cluster whose sessions a function serves.
 fn running(serve: impl Fn(Wire) + Send + Sync + 'static) -> FakeUpstream {
-    FakeUpstream::start(Script {
-        session: Session::Run(Arc::new(serve)),
-        ..Script::default()
-    })
+    FakeUpstream::start(Script { session: Session::Run(Arc::new(serve)), ..Script::default() })
 }
 
 /// CopyData messages of odd sizes and, in all, exactly `length` bytes.
@@ -208,10 +186,7 @@ struct Frames {
 
 impl Frames {
     fn new(length: usize) -> Self {
-        Self {
-            left: length,
-            state: 0x9e37_79b9_7f4a_7c15,
-        }
+        Self { left: length, state: 0x9e37_79b9_7f4a_7c15 }
     }
 
     /// xorshift64: quick, and no two frames alike.
@@ -276,10 +251,6 @@ fn close_wait(proxy: &TestProxy) -> usize {
     let sockets = std::fs::read_to_string(format!("/proc/{}/net/tcp", proxy.pid())).unwrap();
     let port = format!(":{:04X}", proxy.address().port());
     // Column 2 is the local address, column 4 the state; 08 is CLOSE_WAIT.
-    let columns = sockets
-        .lines()
-        .map(|line| line.split_whitespace().collect::<Vec<_>>());
-    columns
-        .filter(|columns| columns[1].ends_with(&port) && columns[3] == "08")
-        .count()
+    let columns = sockets.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    columns.filter(|columns| columns[1].ends_with(&port) && columns[3] == "08").count()
 }

@@ -1,15 +1,11 @@
 //! Cancelling: the right session, by the right key, over verified TLS.
 
 use crate::harness::{
-    Authority, DEADLINE, FakeUpstream, Front, Postgres, Script, SettingsFile, TestClient,
-    TestProxy,
+    Authority, DEADLINE, FakeUpstream, Front, Postgres, Script, SettingsFile, TestClient, TestProxy,
     client::connect_tls,
     fake_upstream::Cancel,
     settings::Cluster,
-    wire::{
-        PROTOCOL_3_2, SSL_REQUEST, Wire, cancel_request, command_complete, parameters, query,
-        ready, untyped,
-    },
+    wire::{PROTOCOL_3_2, SSL_REQUEST, Wire, cancel_request, command_complete, parameters, query, ready, untyped},
 };
 use std::{collections::HashSet, net::TcpListener, time::Duration};
 
@@ -44,10 +40,7 @@ fn only_the_session_that_the_key_belongs_to_is_cancelled() {
     cancel(&proxy, &first.key);
 
     assert_eq!(first.until(b'Z')[0].sqlstate(), "57014");
-    assert!(
-        second.stays_silent(Duration::from_millis(300)),
-        "the other session was cancelled too"
-    );
+    assert!(second.stays_silent(Duration::from_millis(300)), "the other session was cancelled too");
     cancel(&proxy, &second.key);
     assert_eq!(second.until(b'Z')[0].sqlstate(), "57014");
 }
@@ -55,37 +48,20 @@ fn only_the_session_that_the_key_belongs_to_is_cancelled() {
 #[test]
 fn the_clusters_own_key_is_sent_back_to_it_as_it_came() {
     let keys = [
-        vec![0xf1, 2, 3, 4, 0x95, 6, 7, 0xf8], // CockroachDB: one opaque number
+        vec![0xf1, 2, 3, 4, 0x95, 6, 7, 0xf8],     // CockroachDB: one opaque number
         [vec![9, 9, 9, 9], vec![7; 256]].concat(), // the longest that 3.2 allows
     ];
     for key in keys {
-        let cluster = FakeUpstream::start(Script {
-            key: key.clone(),
-            ..Script::default()
-        });
+        let cluster = FakeUpstream::start(Script { key: key.clone(), ..Script::default() });
         let proxy = TestProxy::before(&cluster);
         let client = proxy.client();
 
         cancel(&proxy, &client.key);
 
-        assert_eq!(
-            client.key[..4],
-            key[..4],
-            "drivers compare it with pg_backend_pid()"
-        );
-        assert_ne!(
-            client.key[4..],
-            key[4..8],
-            "the cluster's secret went to the client"
-        );
+        assert_eq!(client.key[..4], key[..4], "drivers compare it with pg_backend_pid()");
+        assert_ne!(client.key[4..], key[4..8], "the cluster's secret went to the client");
         let seen = cluster.wait_until(|seen| !seen.cancels.is_empty());
-        assert_eq!(
-            seen.cancels,
-            [Cancel {
-                key,
-                over_tls: true
-            }]
-        );
+        assert_eq!(seen.cancels, [Cancel { key, over_tls: true }]);
     }
 }
 
@@ -119,16 +95,8 @@ fn a_wrong_key_does_nothing_says_nothing_and_is_counted() {
     cancel(&proxy, &client.key[..4]);
 
     client.query("select 1");
-    proxy.wait_for_metric(
-        "crdb_proxy_cancels_total",
-        &[("result", "unknown_key")],
-        3.0,
-    );
-    assert_eq!(
-        cluster.seen().connections,
-        1,
-        "only the session reached the cluster"
-    );
+    proxy.wait_for_metric("crdb_proxy_cancels_total", &[("result", "unknown_key")], 3.0);
+    assert_eq!(cluster.seen().connections, 1, "only the session reached the cluster");
 }
 
 #[test]
@@ -142,11 +110,7 @@ fn the_key_of_a_closed_session_does_nothing() {
 
     cancel(&proxy, &key);
 
-    proxy.wait_for_metric(
-        "crdb_proxy_cancels_total",
-        &[("result", "unknown_key")],
-        1.0,
-    );
+    proxy.wait_for_metric("crdb_proxy_cancels_total", &[("result", "unknown_key")], 1.0);
     assert_eq!(cluster.seen().cancels, []);
 }
 
@@ -157,10 +121,7 @@ fn every_session_gets_a_key_of_its_own_although_the_clusters_are_all_the_same() 
 
     let clients = (0..50).map(|_| proxy.client()).collect::<Vec<_>>();
 
-    let secrets = clients
-        .iter()
-        .map(|client| client.key[4..].to_vec())
-        .collect::<HashSet<_>>();
+    let secrets = clients.iter().map(|client| client.key[4..].to_vec()).collect::<HashSet<_>>();
     assert_eq!(secrets.len(), clients.len());
 }
 
@@ -220,18 +181,13 @@ fn cancels_are_not_counted_as_clients() {
     proxy.wait_for_metric("crdb_proxy_cancels_total", &[("result", "sent")], 1.0);
     proxy.wait_for_active(1.0);
     let listener = [("listener", "main")];
-    assert_eq!(
-        proxy.metric("crdb_proxy_client_connections_accepted_total", &listener),
-        Some(2.0)
-    );
+    assert_eq!(proxy.metric("crdb_proxy_client_connections_accepted_total", &listener), Some(2.0));
 }
 
 #[test]
 fn a_cancel_that_the_cluster_does_not_take_in_time_is_given_up() {
     let cluster = FakeUpstream::by_hand();
-    let proxy = SettingsFile::of(&cluster)
-        .global("cancel_limit = \"300ms\"")
-        .start();
+    let proxy = SettingsFile::of(&cluster).global("cancel_limit = \"300ms\"").start();
     let mut client = proxy.client();
     let mut session = cluster.session();
     cluster.change(|script| script.front = Front::Silent);
@@ -248,15 +204,11 @@ fn a_cancel_that_the_cluster_does_not_take_in_time_is_given_up() {
 #[test]
 fn more_cancels_than_allowed_at_once_are_dropped() {
     let cluster = FakeUpstream::by_hand();
-    let proxy = SettingsFile::of(&cluster)
-        .global("cancels_max = 2\ncancel_limit = \"20s\"")
-        .start();
+    let proxy = SettingsFile::of(&cluster).global("cancels_max = 2\ncancel_limit = \"20s\"").start();
     let client = proxy.client();
     cluster.change(|script| script.front = Front::Silent);
 
-    let held = (0..4)
-        .map(|_| send_cancel(&proxy, &client.key))
-        .collect::<Vec<_>>();
+    let held = (0..4).map(|_| send_cancel(&proxy, &client.key)).collect::<Vec<_>>();
 
     proxy.wait_for_metric("crdb_proxy_cancels_total", &[("result", "limited")], 2.0);
     drop(held);
@@ -266,11 +218,7 @@ fn more_cancels_than_allowed_at_once_are_dropped() {
 #[track_caller]
 fn cancel(proxy: &TestProxy, key: &[u8]) {
     let mut wire = send_cancel(proxy, key);
-    assert_eq!(
-        wire.rest(),
-        b"",
-        "a cancel is never answered within {DEADLINE:?}"
-    );
+    assert_eq!(wire.rest(), b"", "a cancel is never answered within {DEADLINE:?}");
 }
 
 fn send_cancel(proxy: &TestProxy, key: &[u8]) -> Wire {

@@ -6,8 +6,7 @@ use std::net::TcpListener;
 #[test]
 fn all_broken_rules_are_told_at_once_each_with_source_key_value_and_rule() {
     let cluster = FakeUpstream::answering();
-    let settings =
-        SettingsFile::of(&cluster).global("no_such_key = 1\nsessions_max = 0\ndrain_limit = 25");
+    let settings = SettingsFile::of(&cluster).global("no_such_key = 1\nsessions_max = 0\ndrain_limit = 25");
     let file = settings.write();
 
     let checked = check(&settings, &[], &[]);
@@ -29,14 +28,8 @@ fn a_bad_value_names_the_flag_or_variable_that_it_came_from() {
     let by_flag = check(&settings, &["--log-level", "loud"], &[]).stderr;
     let by_variable = check(&settings, &[], &[("CRDB_PROXY_LOG_LEVEL", "loud")]).stderr;
 
-    assert!(
-        by_flag.contains("--log-level") && by_flag.contains("loud"),
-        "{by_flag}"
-    );
-    assert!(
-        by_variable.contains("CRDB_PROXY_LOG_LEVEL") && by_variable.contains("loud"),
-        "{by_variable}"
-    );
+    assert!(by_flag.contains("--log-level") && by_flag.contains("loud"), "{by_flag}");
+    assert!(by_variable.contains("CRDB_PROXY_LOG_LEVEL") && by_variable.contains("loud"), "{by_variable}");
 }
 
 #[test]
@@ -44,11 +37,7 @@ fn flags_beat_variables_beat_the_file_beats_the_default() {
     let cluster = FakeUpstream::answering();
     let level = |settings: &SettingsFile, arguments: &[&str], variables: &[(&str, &str)]| {
         let shown = show(settings, arguments, variables);
-        let line = shown
-            .lines()
-            .find(|line| line.starts_with("log_level"))
-            .expect("log_level")
-            .to_owned();
+        let line = shown.lines().find(|line| line.starts_with("log_level")).expect("log_level").to_owned();
         line.split('"').nth(1).unwrap().to_owned()
     };
     let bare = SettingsFile::of(&cluster);
@@ -76,11 +65,7 @@ fn an_unknown_variable_of_ours_is_fatal_and_a_service_link_is_not() {
     let kubernetes = check(&settings, &[], &links);
 
     assert_eq!(typo.status.code(), Some(2));
-    assert!(
-        typo.stderr.contains("CRDB_PROXY_PASWORD_FILE"),
-        "{}",
-        typo.stderr
-    );
+    assert!(typo.stderr.contains("CRDB_PROXY_PASWORD_FILE"), "{}", typo.stderr);
     assert!(kubernetes.status.success(), "{}", kubernetes.stderr);
 }
 
@@ -132,20 +117,11 @@ fn what_is_shown_can_be_served_again() {
 fn a_weaker_sslmode_is_refused_with_a_reason_and_a_way_out() {
     let folder = tempfile::tempdir().unwrap();
     for sslmode in ["disable", "allow", "prefer", "require", "verify-ca"] {
-        let url =
-            format!("postgresql://app@db.example/defaultdb?sslmode={sslmode}&sslrootcert=ca.crt");
-        let finished = run_daemon(
-            folder.path(),
-            &["config", "check", &url, "--password-file", "pw"],
-            &[],
-        );
+        let url = format!("postgresql://app@db.example/defaultdb?sslmode={sslmode}&sslrootcert=ca.crt");
+        let finished = run_daemon(folder.path(), &["config", "check", &url, "--password-file", "pw"], &[]);
 
         assert_eq!(finished.status.code(), Some(2), "{sslmode}");
-        assert!(
-            finished.stderr.contains("verify-full"),
-            "{sslmode}: {}",
-            finished.stderr
-        );
+        assert!(finished.stderr.contains("verify-full"), "{sslmode}: {}", finished.stderr);
     }
 }
 
@@ -154,18 +130,10 @@ fn a_missing_authority_is_fatal_and_the_text_says_where_to_get_it() {
     let folder = tempfile::tempdir().unwrap();
     let url = "postgresql://app@db.example/defaultdb";
 
-    let finished = run_daemon(
-        folder.path(),
-        &["config", "check", url, "--password-file", "pw"],
-        &[],
-    );
+    let finished = run_daemon(folder.path(), &["config", "check", url, "--password-file", "pw"], &[]);
 
     assert_eq!(finished.status.code(), Some(2));
-    assert!(
-        finished.stderr.contains("--ca-file") && finished.stderr.contains("/cert"),
-        "{}",
-        finished.stderr
-    );
+    assert!(finished.stderr.contains("--ca-file") && finished.stderr.contains("/cert"), "{}", finished.stderr);
 }
 
 #[test]
@@ -176,22 +144,11 @@ fn a_remote_listener_needs_tls_and_a_local_password_or_plain_words() {
     let identity = cluster.authority.server();
 
     let refused = check(&remote(), &[], &[]);
-    let guarded = check(
-        &remote()
-            .identity("l", &identity)
-            .file("l.pw", "x")
-            .listener(local),
-        &[],
-        &[],
-    );
+    let guarded = check(&remote().identity("l", &identity).file("l.pw", "x").listener(local), &[], &[]);
     let unsafely = check(&remote().listener("unsafe_allow_remote = true"), &[], &[]);
 
     assert_eq!(refused.status.code(), Some(2));
-    assert!(
-        refused.stderr.contains("unsafe_allow_remote"),
-        "{}",
-        refused.stderr
-    );
+    assert!(refused.stderr.contains("unsafe_allow_remote"), "{}", refused.stderr);
     assert!(guarded.status.success(), "{}", guarded.stderr);
     assert!(unsafely.status.success(), "{}", unsafely.stderr);
 }
@@ -204,34 +161,18 @@ fn there_is_no_password_flag_and_no_password_in_the_file() {
     let literal = check(&settings, &[], &[]);
     let flag = check(&SettingsFile::of(&cluster), &["--password", PASSWORD], &[]);
 
-    assert_eq!(
-        (literal.status.code(), flag.status.code()),
-        (Some(2), Some(2))
-    );
+    assert_eq!((literal.status.code(), flag.status.code()), (Some(2), Some(2)));
     assert!(!literal.stderr.contains(PASSWORD), "{}", literal.stderr);
 }
 
-fn check(
-    settings: &SettingsFile,
-    arguments: &[&str],
-    variables: &[(&str, &str)],
-) -> crate::harness::process::Finished {
+fn check(settings: &SettingsFile, arguments: &[&str], variables: &[(&str, &str)]) -> crate::harness::process::Finished {
     let file = settings.write();
     let base = ["config", "check", "--config", file.to_str().unwrap()];
-    run_daemon(
-        file.parent().unwrap(),
-        &[&base, arguments].concat(),
-        variables,
-    )
+    run_daemon(file.parent().unwrap(), &[&base, arguments].concat(), variables)
 }
 
 fn show(settings: &SettingsFile, arguments: &[&str], variables: &[(&str, &str)]) -> String {
     let file = settings.write();
     let base = ["config", "show", "--config", file.to_str().unwrap()];
-    run_daemon(
-        file.parent().unwrap(),
-        &[&base, arguments].concat(),
-        variables,
-    )
-    .expect_success()
+    run_daemon(file.parent().unwrap(), &[&base, arguments].concat(), variables).expect_success()
 }

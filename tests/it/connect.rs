@@ -1,8 +1,7 @@
 //! The way upstream: which endpoint and address is dialled, and how.
 
 use crate::harness::{
-    Authority, FakeUpstream, Script, Session, SettingsFile, TestProxy, proxy::closed_port,
-    settings::Cluster,
+    Authority, FakeUpstream, Script, Session, SettingsFile, TestProxy, proxy::closed_port, settings::Cluster,
 };
 use std::{
     fs,
@@ -15,17 +14,12 @@ fn the_first_reachable_endpoint_in_the_listed_order_serves() {
     let (second, third) = (FakeUpstream::answering(), FakeUpstream::answering());
     let settings = SettingsFile::trusting(&second.authority).endpoint("first", closed_port());
     let bundle = [second.authority.pem(), third.authority.pem()].concat();
-    let settings = settings
-        .endpoint("second", second.address())
-        .endpoint("third", third.address());
+    let settings = settings.endpoint("second", second.address()).endpoint("third", third.address());
     let proxy = settings.file("ca.crt", &bundle).start();
 
     proxy.client();
 
-    assert_eq!(
-        (second.seen().connections, third.seen().connections),
-        (1, 0)
-    );
+    assert_eq!((second.seen().connections, third.seen().connections), (1, 0));
 }
 
 #[test]
@@ -34,17 +28,11 @@ fn a_cluster_that_comes_back_serves_the_first_new_client() {
     let proxy = TestProxy::before(&cluster);
     proxy.client();
     cluster.stop();
-    assert_eq!(
-        proxy.startup(&[("user", "anyone")]).refusal().sqlstate(),
-        "08001"
-    );
+    assert_eq!(proxy.startup(&[("user", "anyone")]).refusal().sqlstate(), "08001");
 
     let listener = TcpListener::bind(cluster.address()).unwrap();
     let authority = std::mem::replace(&mut cluster.authority, Authority::new());
-    let script = Script {
-        session: Session::Answers,
-        ..Script::default()
-    };
+    let script = Script { session: Session::Answers, ..Script::default() };
     let _back = FakeUpstream::bound_to(listener, authority, script);
 
     proxy.client();
@@ -55,27 +43,18 @@ fn every_address_of_a_name_is_tried() {
     // The server listens on IPv4 only; localhost is ::1 as well, which refuses.
     let cluster = FakeUpstream::answering();
     let settings = SettingsFile::trusting(&cluster.authority);
-    let proxy = settings
-        .endpoint_at("first", "localhost", cluster.address().port(), "")
-        .start();
+    let proxy = settings.endpoint_at("first", "localhost", cluster.address().port(), "").start();
 
     let start = Instant::now();
     proxy.client();
 
-    assert!(
-        start.elapsed() < Duration::from_secs(1),
-        "took {:?}",
-        start.elapsed()
-    );
+    assert!(start.elapsed() < Duration::from_secs(1), "took {:?}", start.elapsed());
 }
 
 #[test]
 fn an_address_of_ipv6_is_dialled_too() {
     let listener = TcpListener::bind("[::1]:0").unwrap();
-    let script = Script {
-        session: Session::Answers,
-        ..Script::default()
-    };
+    let script = Script { session: Session::Answers, ..Script::default() };
     let cluster = FakeUpstream::bound_to(listener, Authority::new(), script);
     let proxy = TestProxy::before(&cluster);
 
@@ -91,12 +70,7 @@ fn later_handshakes_resume_an_earlier_one() {
     proxy.client();
 
     assert_eq!(cluster.seen().resumed, 1);
-    let kind = |kind| {
-        proxy.metric(
-            "crdb_proxy_tls_handshakes_total",
-            &[("endpoint", "first"), ("kind", kind)],
-        )
-    };
+    let kind = |kind| proxy.metric("crdb_proxy_tls_handshakes_total", &[("endpoint", "first"), ("kind", kind)]);
     assert_eq!((kind("full"), kind("resumed")), (Some(1.0), Some(1.0)));
 }
 
@@ -112,9 +86,7 @@ fn keepalive_runs_on_both_legs() {
 
     let legs = [("local", proxy.address()), ("remote", cluster.address())];
     for (leg, address) in legs {
-        let timer = timers
-            .lines()
-            .find_map(|line| keepalive_timer(line, leg, address));
+        let timer = timers.lines().find_map(|line| keepalive_timer(line, leg, address));
         assert_eq!(timer, Some(true), "{leg} leg of {timers}");
     }
 }

@@ -19,17 +19,7 @@ fn psycopg_3() {
 
     let steps = python(&proxy, "psycopg_3.py", &[]);
 
-    assert_eq!(
-        steps,
-        [
-            "transaction",
-            "prepared",
-            "copy",
-            "cancel",
-            "error",
-            "pipeline"
-        ]
-    );
+    assert_eq!(steps, ["transaction", "prepared", "copy", "cancel", "error", "pipeline"]);
 }
 
 #[test]
@@ -38,17 +28,7 @@ fn psycopg_3_with_protocol_3_2() {
 
     let steps = python(&proxy, "psycopg_3.py", &["max_protocol_version=latest"]);
 
-    assert_eq!(
-        steps,
-        [
-            "transaction",
-            "prepared",
-            "copy",
-            "cancel",
-            "error",
-            "pipeline"
-        ]
-    );
+    assert_eq!(steps, ["transaction", "prepared", "copy", "cancel", "error", "pipeline"]);
 }
 
 #[test]
@@ -59,23 +39,9 @@ fn psycopg_3_with_direct_tls() {
     let proxy = settings.listener(tls).start();
     let root = format!("sslrootcert={}", proxy.path("ca.crt").display());
 
-    let steps = python(
-        &proxy,
-        "psycopg_3.py",
-        &["sslmode=verify-full", "sslnegotiation=direct", &root],
-    );
+    let steps = python(&proxy, "psycopg_3.py", &["sslmode=verify-full", "sslnegotiation=direct", &root]);
 
-    assert_eq!(
-        steps,
-        [
-            "transaction",
-            "prepared",
-            "copy",
-            "cancel",
-            "error",
-            "pipeline"
-        ]
-    );
+    assert_eq!(steps, ["transaction", "prepared", "copy", "cancel", "error", "pipeline"]);
 }
 
 #[test]
@@ -84,18 +50,14 @@ fn django() {
 
     let steps = python(&proxy, "django_test.py", &[]);
 
-    assert_eq!(
-        steps,
-        ["connection", "transaction", "error", "test database"]
-    );
+    assert_eq!(steps, ["connection", "transaction", "error", "test database"]);
 }
 
 #[test]
 fn node_postgres() {
     let (_postgres, proxy) = started();
     let mut node = Command::new("node");
-    node.arg(script("node_postgres.js"))
-        .env("NODE_PATH", environment("node/node_modules"));
+    node.arg(script("node_postgres.js")).env("NODE_PATH", environment("node/node_modules"));
 
     assert_eq!(run(&proxy, &mut node), STEPS);
 }
@@ -104,22 +66,15 @@ fn node_postgres() {
 fn jdbc() {
     let (_postgres, proxy) = started();
     let mut java = Command::new("java");
-    java.args(["-cp", "/usr/share/java/postgresql.jar"])
-        .arg(script("Jdbc.java"));
+    java.args(["-cp", "/usr/share/java/postgresql.jar"]).arg(script("Jdbc.java"));
 
-    assert_eq!(
-        run(&proxy, &mut java),
-        ["transaction", "prepared", "copy", "cancel", "error"]
-    );
+    assert_eq!(run(&proxy, &mut java), ["transaction", "prepared", "copy", "cancel", "error"]);
 }
 
 #[test]
 fn tokio_postgres_does_it_all() {
     let (_postgres, proxy) = started();
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
 
     runtime.block_on(async {
         let port = proxy.address().port();
@@ -127,24 +82,15 @@ fn tokio_postgres_does_it_all() {
         let (mut client, connection) = tokio_postgres::connect(&settings, NoTls).await.unwrap();
         let driving = tokio::spawn(connection);
 
-        client
-            .batch_execute("create table t (n int primary key)")
-            .await
-            .unwrap();
+        client.batch_execute("create table t (n int primary key)").await.unwrap();
         let transaction = client.transaction().await.unwrap();
-        transaction
-            .execute("insert into t values (1)", &[])
-            .await
-            .unwrap();
+        transaction.execute("insert into t values (1)", &[]).await.unwrap();
         transaction.commit().await.unwrap();
         let statement = client.prepare("select n + $1 from t").await.unwrap();
         let row = client.query_one(&statement, &[&41_i32]).await.unwrap();
         assert_eq!(row.get::<_, i32>(0), 42);
 
-        let error = client
-            .execute("insert into t values (1)", &[])
-            .await
-            .unwrap_err();
+        let error = client.execute("insert into t values (1)", &[]).await.unwrap_err();
         assert_eq!(error.code().unwrap().code(), "23505");
 
         let token = client.cancel_token();
@@ -165,14 +111,11 @@ fn tokio_postgres_does_it_all() {
 async fn wait_until_sleeping(settings: &str) {
     let (client, connection) = tokio_postgres::connect(settings, NoTls).await.unwrap();
     let driving = tokio::spawn(connection);
-    let running =
-        "select 1 from pg_stat_activity where query = 'select pg_sleep(60)' and state = 'active'";
+    let running = "select 1 from pg_stat_activity where query = 'select pg_sleep(60)' and state = 'active'";
     let mut found = false;
     for _ in 0..1000 {
         let rows = client.simple_query(running).await.unwrap();
-        found = rows
-            .iter()
-            .any(|message| matches!(message, SimpleQueryMessage::Row(_)));
+        found = rows.iter().any(|message| matches!(message, SimpleQueryMessage::Row(_)));
         if found {
             break;
         }
@@ -202,18 +145,8 @@ fn python(proxy: &TestProxy, name: &str, parameters: &[&str]) -> Vec<String> {
 #[track_caller]
 fn run(proxy: &TestProxy, command: &mut Command) -> Vec<String> {
     let home = proxy.path(".");
-    command
-        .env("HOST", "localhost")
-        .env("PORT", proxy.address().port().to_string())
-        .env("HOME", home);
-    for variable in [
-        "PGPASSWORD",
-        "PGSSLMODE",
-        "PGUSER",
-        "PGDATABASE",
-        "PGHOST",
-        "PGPORT",
-    ] {
+    command.env("HOST", "localhost").env("PORT", proxy.address().port().to_string()).env("HOME", home);
+    for variable in ["PGPASSWORD", "PGSSLMODE", "PGUSER", "PGDATABASE", "PGHOST", "PGPORT"] {
         command.env_remove(variable);
     }
     let printed = process::run(command, "", Duration::from_secs(60)).expect_success();
@@ -221,14 +154,10 @@ fn run(proxy: &TestProxy, command: &mut Command) -> Vec<String> {
 }
 
 fn script(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/drivers")
-        .join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/drivers").join(name)
 }
 
 /// Where `tests/run` installs drivers.
 fn environment(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("target/test-env")
-        .join(path)
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("target/test-env").join(path)
 }

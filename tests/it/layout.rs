@@ -7,76 +7,52 @@ use std::{
 
 /// The rooms in reading order; a room may use those that stand on later lines, and its own line's.
 /// Whatever is not named here is a side room.
-const ORDER: [&[&str]; 5] = [
-    &["main", "cli", "demo"],
-    &["daemon", "check"],
-    &["listener"],
-    &["session"],
-    &["upstream"],
-];
+const ORDER: [&[&str]; 5] =
+    [&["main", "cli", "demo"], &["daemon", "check"], &["listener"], &["session"], &["upstream"]];
 
 /// Side rooms that use none of ours, so that they can be read, tested and fuzzed alone.
 const ALONE: [&str; 2] = ["settings", "wire"];
 
 #[test]
 fn imports_point_one_way() {
-    let mut edges = 0;
+    let (mut edges, mut wrong) = (0, Vec::new());
     for file in sources() {
         let from = room_of(&file);
         for to in imports_of(&production(&file)) {
             edges += 1;
-            assert!(
-                may_use(&from, &to),
-                "{}: {from} must not use {to}",
-                file.display()
-            );
+            if !may_use(&from, &to) {
+                wrong.push(format!("{}: {from} must not use {to}", file.display()));
+            }
         }
     }
-    assert!(
-        edges > 5,
-        "only {edges} imports were found; does this test still read the right lines?"
-    );
+    assert!(edges > 50, "only {edges} imports were found; does this test still read the right lines?");
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 #[test]
 fn files_stay_short_and_none_is_called_mod() {
     let files = sources();
-    assert!(
-        files.len() > 5,
-        "only {} source files were found",
-        files.len()
-    );
+    assert!(files.len() > 30, "only {} source files were found", files.len());
+    let mut wrong = Vec::new();
     for file in files {
-        assert_ne!(file.file_name().unwrap(), "mod.rs", "{}", file.display());
         let lines = production(&file).lines().count();
-        assert!(
-            lines < 400,
-            "{} has {lines} lines before its tests",
-            file.display()
-        );
+        if lines >= 400 || file.ends_with("mod.rs") {
+            wrong.push(format!("{}: {lines} lines before its tests", file.display()));
+        }
     }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 #[test]
 fn the_rule_itself_tells_right_from_wrong() {
-    assert!(
-        may_use("session", "upstream") && may_use("session", "tls") && may_use("tls", "settings")
-    );
-    assert!(
-        !may_use("upstream", "session") && !may_use("tls", "session") && !may_use("wire", "tls")
-    );
-    let lines =
-        "use crate::{settings::Settings, tls};\nlet x = crate::wire::query();\nuse std::io;\n";
+    assert!(may_use("session", "upstream") && may_use("session", "tls") && may_use("tls", "settings"));
+    assert!(!may_use("upstream", "session") && !may_use("tls", "session") && !may_use("wire", "tls"));
+    let lines = "use crate::{settings::Settings, tls};\nlet x = crate::wire::query();\nuse std::io;\n";
     assert_eq!(imports_of(lines), ["settings", "tls", "wire"]);
 }
 
 fn may_use(from: &str, to: &str) -> bool {
-    let step = |room: &str| {
-        ORDER
-            .iter()
-            .position(|rooms| rooms.contains(&room))
-            .unwrap_or(ORDER.len())
-    };
+    let step = |room: &str| ORDER.iter().position(|rooms| rooms.contains(&room)).unwrap_or(ORDER.len());
     // The secret type belongs to the settings; it is a file of its own because all rooms use it.
     let alone = ALONE.contains(&from) && to != "secret";
     from == to || (!alone && step(from) <= step(to))
@@ -84,11 +60,7 @@ fn may_use(from: &str, to: &str) -> bool {
 
 /// The rooms named behind `crate::`, in `use` lines (also nested ones) and in paths.
 fn imports_of(text: &str) -> Vec<String> {
-    let code = text
-        .lines()
-        .filter(|line| !line.trim_start().starts_with("//"))
-        .collect::<Vec<_>>()
-        .join("\n");
+    let code = text.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n");
     let mut rooms = Vec::new();
     for after in code.split("crate::").skip(1) {
         match after.strip_prefix('{') {
@@ -121,15 +93,15 @@ fn first_names(group: &str) -> Vec<String> {
 
 /// A module's name; items of the crate's root and `$crate` macros are none.
 fn name_at(text: &str) -> Option<String> {
-    let name = text
-        .chars()
-        .take_while(|&c| c.is_ascii_lowercase() || c == '_')
-        .collect::<String>();
+    let name = text.chars().take_while(|&c| c.is_ascii_lowercase() || c == '_').collect::<String>();
     (!name.is_empty()).then_some(name)
 }
 
-/// The part of a file before its tests.
+/// The part of a file before its tests; nothing of a file that is all tests.
 fn production(file: &Path) -> String {
+    if ["tests.rs", "testing.rs"].iter().any(|name| file.ends_with(name)) {
+        return String::new();
+    }
     let text = fs::read_to_string(file).unwrap();
     text.split("\n#[cfg(test)]").next().unwrap().to_owned()
 }
@@ -137,13 +109,7 @@ fn production(file: &Path) -> String {
 /// `src/session/relay.rs` belongs to `session`.
 fn room_of(file: &Path) -> String {
     let inside = file.strip_prefix(source_folder()).unwrap();
-    let first = inside
-        .components()
-        .next()
-        .unwrap()
-        .as_os_str()
-        .to_string_lossy()
-        .into_owned();
+    let first = inside.components().next().unwrap().as_os_str().to_string_lossy().into_owned();
     first.trim_end_matches(".rs").to_owned()
 }
 

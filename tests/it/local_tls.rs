@@ -27,10 +27,7 @@ fn a_client_in_clear_is_refused_where_tls_is_required() {
 
     assert_eq!(error.sqlstate(), "28000");
     proxy.wait_for_refusals("tls_required", 1.0);
-    TestClient::log_in(
-        connect_tls(proxy.address(), &cluster.authority),
-        &[("user", "anyone")],
-    );
+    TestClient::log_in(connect_tls(proxy.address(), &cluster.authority), &[("user", "anyone")]);
 }
 
 #[test]
@@ -85,56 +82,39 @@ fn a_broken_handshake_costs_only_its_own_connection() {
     wire.rest();
 
     proxy.wait_for_refusals("tls_failed", 1.0);
-    TestClient::log_in(
-        connect_tls(proxy.address(), &cluster.authority),
-        &[("user", "anyone")],
-    );
+    TestClient::log_in(connect_tls(proxy.address(), &cluster.authority), &[("user", "anyone")]);
 }
 
 #[test]
 fn a_local_password_lets_in_who_knows_it_and_nobody_else() {
     let cluster = FakeUpstream::answering();
     let settings = SettingsFile::of(&cluster).file("local.pw", "l0cal secret\n");
-    let proxy = settings
-        .listener("local_password = { file = \"local.pw\" }")
-        .start();
+    let proxy = settings.listener("local_password = { file = \"local.pw\" }").start();
 
     psql(&proxy, "disable", "l0cal secret").expect_success();
     let wrong = psql(&proxy, "disable", "guessed").stderr;
 
     assert!(wrong.contains("password authentication failed"), "{wrong}");
     proxy.wait_for_refusals("local_auth", 1.0);
-    assert_eq!(
-        cluster.seen().connections,
-        1,
-        "a stranger reached the cluster"
-    );
+    assert_eq!(cluster.seen().connections, 1, "a stranger reached the cluster");
 }
 
 #[test]
 fn a_local_password_may_be_a_verifier() {
     let cluster = FakeUpstream::answering();
     let settings = SettingsFile::of(&cluster).file("local.pw", VERIFIER_OF_PENCIL);
-    let proxy = settings
-        .listener("local_password = { file = \"local.pw\" }")
-        .start();
+    let proxy = settings.listener("local_password = { file = \"local.pw\" }").start();
 
     psql(&proxy, "disable", "pencil").expect_success();
 
-    assert!(
-        psql(&proxy, "disable", "pen")
-            .stderr
-            .contains("password authentication failed")
-    );
+    assert!(psql(&proxy, "disable", "pen").stderr.contains("password authentication failed"));
 }
 
 #[test]
 fn a_client_in_clear_is_not_offered_channel_binding() {
     let cluster = FakeUpstream::answering();
     let settings = SettingsFile::of(&cluster).file("local.pw", "l0cal");
-    let proxy = settings
-        .listener("local_password = { file = \"local.pw\" }")
-        .start();
+    let proxy = settings.listener("local_password = { file = \"local.pw\" }").start();
 
     let offer = proxy.startup(&[("user", "anyone")]).message();
 
@@ -145,10 +125,7 @@ fn a_client_in_clear_is_not_offered_channel_binding() {
 fn with_tls(mode: &str) -> (FakeUpstream, TestProxy) {
     let authority = Authority::new();
     let local = authority.server();
-    let script = crate::harness::Script {
-        session: crate::harness::Session::Answers,
-        ..Default::default()
-    };
+    let script = crate::harness::Script { session: crate::harness::Session::Answers, ..Default::default() };
     let cluster = FakeUpstream::signed_by(authority, script);
     let settings = SettingsFile::of(&cluster).identity("local", &local);
     let lines = format!("tls = \"{mode}\"\ntls_cert = \"local.crt\"\ntls_key = \"local.key\"");
@@ -161,8 +138,7 @@ fn psql(proxy: &TestProxy, sslmode: &str, password: &str) -> Finished {
     let connection = format!("host=127.0.0.1 port={port} user=anyone sslmode={sslmode}");
     let mut psql = Command::new(program("psql"));
     psql.args(["-XAt", "-w", "-c", "select 1", "-d", &connection]);
-    psql.env("PGPASSWORD", password)
-        .env("PGSSLROOTCERT", proxy.path("root.crt"));
+    psql.env("PGPASSWORD", password).env("PGSSLROOTCERT", proxy.path("root.crt"));
     process::run(&mut psql, "", DEADLINE)
 }
 

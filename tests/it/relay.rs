@@ -2,26 +2,15 @@
 
 use crate::harness::{
     FakeUpstream, Postgres, SettingsFile, TestClient, TestProxy,
-    wire::{
-        Wire, command_complete, error, extended, message, notice, parameter_status, query, ready,
-        sync, terminate,
-    },
+    wire::{Wire, command_complete, error, extended, message, notice, parameter_status, query, ready, sync, terminate},
 };
 use std::time::{Duration, Instant};
 
 #[test]
 fn messages_of_any_type_pass_unchanged_in_both_directions() {
     let (_cluster, _proxy, mut client, mut session) = joined();
-    let sent = [
-        message(b'F', b"\0\0\0\x2a function call"),
-        message(b'~', &[0, 255, 7]),
-        message(b'!', b""),
-    ];
-    let answered = [
-        message(b'V', b"\0\0\0\x01x"),
-        message(b'@', &[255; 70_000]),
-        message(b'5', b""),
-    ];
+    let sent = [message(b'F', b"\0\0\0\x2a function call"), message(b'~', &[0, 255, 7]), message(b'!', b"")];
+    let answered = [message(b'V', b"\0\0\0\x01x"), message(b'@', &[255; 70_000]), message(b'5', b"")];
 
     client.send(&sent.concat());
     for expected in &sent {
@@ -47,10 +36,7 @@ fn one_byte_at_a_time_arrives_as_well() {
     for &byte in &answer {
         session.send(&[byte]);
     }
-    assert_eq!(
-        [as_bytes(&mut client), as_bytes(&mut client)].concat(),
-        answer
-    );
+    assert_eq!([as_bytes(&mut client), as_bytes(&mut client)].concat(), answer);
 }
 
 #[test]
@@ -58,11 +44,7 @@ fn what_the_server_says_unasked_arrives_at_once_while_idle() {
     let (_cluster, _proxy, mut client, mut session) = joined();
     let notification = message(b'A', b"\0\0\0\x07channel\0payload\0");
 
-    for said in [
-        notice("hello"),
-        parameter_status("TimeZone", "UTC"),
-        notification,
-    ] {
+    for said in [notice("hello"), parameter_status("TimeZone", "UTC"), notification] {
         session.send(&said);
         assert_eq!(as_bytes(&mut client), said);
     }
@@ -88,11 +70,7 @@ fn a_client_that_leaves_with_nothing_owed_takes_its_upstream_along_within_a_seco
     drop(client);
     session.rest();
 
-    assert!(
-        start.elapsed() < Duration::from_secs(1),
-        "took {:?}",
-        start.elapsed()
-    );
+    assert!(start.elapsed() < Duration::from_secs(1), "took {:?}", start.elapsed());
     proxy.wait_for_closed("client_eof", 1.0);
 }
 
@@ -113,9 +91,7 @@ fn answers_still_flow_to_a_client_that_has_said_its_last() {
 #[test]
 fn a_query_owed_to_a_client_that_has_left_is_cancelled_after_the_close_limit() {
     let cluster = FakeUpstream::by_hand();
-    let proxy = SettingsFile::of(&cluster)
-        .global("close_limit = \"300ms\"")
-        .start();
+    let proxy = SettingsFile::of(&cluster).global("close_limit = \"300ms\"").start();
     let mut client = proxy.client();
     let mut session = cluster.session();
     client.send(&query("select pg_sleep(600)"));
@@ -163,12 +139,7 @@ fn an_upstream_lost_within_a_message_ends_in_a_plain_close() {
 #[test]
 fn an_upstream_that_vanishes_without_goodbye_loses_no_byte_that_it_sent() {
     let (_cluster, _proxy, mut client, mut session) = joined();
-    let answer = [
-        message(b'D', &[7; 50_000]),
-        command_complete("SELECT 1"),
-        ready(b'I'),
-    ]
-    .concat();
+    let answer = [message(b'D', &[7; 50_000]), command_complete("SELECT 1"), ready(b'I')].concat();
     client.send(&query("select 1"));
     session.message();
 
@@ -234,10 +205,7 @@ fn ten_thousand_pipelined_statements_need_no_reader_while_they_are_written() {
     client.send(&sync());
 
     let answers = client.until(b'Z');
-    assert_eq!(
-        answers.iter().filter(|message| message.tag == b'C').count(),
-        10_000
-    );
+    assert_eq!(answers.iter().filter(|message| message.tag == b'C').count(), 10_000);
 }
 
 #[test]
@@ -245,16 +213,10 @@ fn a_row_of_64_mib_arrives_whole() {
     let postgres = Postgres::start();
     let proxy = TestProxy::before(&postgres);
 
-    let row = proxy
-        .client()
-        .value("select repeat('0123456789abcdef', 4 * 1024 * 1024)");
+    let row = proxy.client().value("select repeat('0123456789abcdef', 4 * 1024 * 1024)");
 
     assert_eq!(row.len(), 64 << 20);
-    assert!(
-        row.as_bytes()
-            .chunks(16)
-            .all(|part| part == b"0123456789abcdef")
-    );
+    assert!(row.as_bytes().chunks(16).all(|part| part == b"0123456789abcdef"));
 }
 
 #[test]
@@ -268,10 +230,7 @@ fn a_notification_reaches_the_client_that_listens() {
 
     let notification = listening.message();
     assert_eq!(notification.tag, b'A');
-    assert!(
-        notification.body.ends_with(b"orders\0number 7\0"),
-        "{notification:?}"
-    );
+    assert!(notification.body.ends_with(b"orders\0number 7\0"), "{notification:?}");
     // Drivers compare the notifying process with the key that startup gave.
     assert_eq!(notification.body[..4], notifying.key[..4]);
 }
@@ -287,34 +246,21 @@ fn statements_and_errors_are_counted_by_class() {
     client.query("select 1/0");
     client.query("selct");
 
-    let errors = |class| {
-        proxy.metric(
-            "crdb_proxy_errors_total",
-            &[("listener", "main"), ("class", class)],
-        )
-    };
+    let errors = |class| proxy.metric("crdb_proxy_errors_total", &[("listener", "main"), ("class", class)]);
     proxy.wait_for_metric("crdb_proxy_statements_total", &[("listener", "main")], 3.0);
-    assert_eq!(
-        (errors("22"), errors("42"), errors("08")),
-        (Some(1.0), Some(1.0), Some(0.0))
-    );
+    assert_eq!((errors("22"), errors("42"), errors("08")), (Some(1.0), Some(1.0), Some(0.0)));
 }
 
 #[test]
 fn an_idle_limit_ends_a_session_outside_of_transactions_only() {
     let postgres = Postgres::start();
-    let proxy = SettingsFile::of(&postgres)
-        .global("session_idle_limit = \"500ms\"")
-        .start();
+    let proxy = SettingsFile::of(&postgres).global("session_idle_limit = \"500ms\"").start();
     let (mut idle, mut busy) = (proxy.client(), proxy.client());
     busy.query("begin");
 
     assert_eq!(idle.refusal().sqlstate(), "57P05");
 
-    assert!(
-        busy.stays_silent(Duration::from_millis(700)),
-        "cut within a transaction"
-    );
+    assert!(busy.stays_silent(Duration::from_millis(700)), "cut within a transaction");
     busy.query("commit");
     assert_eq!(busy.refusal().sqlstate(), "57P05");
     proxy.wait_for_closed("idle_limit", 2.0);
@@ -323,9 +269,7 @@ fn an_idle_limit_ends_a_session_outside_of_transactions_only() {
 #[test]
 fn an_age_limit_ends_a_session_at_its_next_idle_point() {
     let postgres = Postgres::start();
-    let proxy = SettingsFile::of(&postgres)
-        .global("session_age_limit = \"300ms\"")
-        .start();
+    let proxy = SettingsFile::of(&postgres).global("session_age_limit = \"300ms\"").start();
     let mut client = proxy.client();
     client.query("begin");
     client.query("select pg_sleep(0.5)");

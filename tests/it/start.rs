@@ -1,8 +1,7 @@
 //! Starting: what it listens on, what stops it, and what does not.
 
 use crate::harness::{
-    Authority, DEADLINE, FakeUpstream, PASSWORD, Script, Session, SettingsFile, TestClient,
-    TestProxy,
+    Authority, DEADLINE, FakeUpstream, PASSWORD, Script, Session, SettingsFile, TestClient, TestProxy,
     postgres::program,
     process,
     proxy::run_daemon,
@@ -21,17 +20,11 @@ fn it_accepts_while_the_cluster_is_down_and_recovers_unaided() {
     cluster.stop();
     let proxy = TestProxy::before(&cluster);
 
-    assert_eq!(
-        proxy.startup(&[("user", "anyone")]).refusal().sqlstate(),
-        "08001"
-    );
+    assert_eq!(proxy.startup(&[("user", "anyone")]).refusal().sqlstate(), "08001");
 
     let listener = TcpListener::bind(cluster.address()).unwrap();
     let authority = std::mem::replace(&mut cluster.authority, Authority::new());
-    let script = Script {
-        session: Session::Answers,
-        ..Script::default()
-    };
+    let script = Script { session: Session::Answers, ..Script::default() };
     let _up = FakeUpstream::bound_to(listener, authority, script);
     proxy.client();
 }
@@ -39,28 +32,14 @@ fn it_accepts_while_the_cluster_is_down_and_recovers_unaided() {
 #[test]
 fn localhost_means_both_families_on_one_port() {
     let cluster = FakeUpstream::answering();
-    let port = TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port();
-    let proxy = SettingsFile::of(&cluster)
-        .address(&format!("localhost:{port}"))
-        .start();
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let proxy = SettingsFile::of(&cluster).address(&format!("localhost:{port}")).start();
     proxy.address();
 
-    for address in [
-        SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
-        (Ipv6Addr::LOCALHOST, port).into(),
-    ] {
-        proxy.wait_for_log(|line| {
-            line["message"] == "listening" && line["listener.addr"] == address.to_string()
-        });
+    for address in [SocketAddr::from((Ipv4Addr::LOCALHOST, port)), (Ipv6Addr::LOCALHOST, port).into()] {
+        proxy.wait_for_log(|line| line["message"] == "listening" && line["listener.addr"] == address.to_string());
         let socket = TcpStream::connect(address).unwrap();
-        TestClient::log_in(
-            crate::harness::wire::Wire::new(socket),
-            &[("user", "anyone")],
-        );
+        TestClient::log_in(crate::harness::wire::Wire::new(socket), &[("user", "anyone")]);
     }
 }
 
@@ -71,16 +50,10 @@ fn a_port_in_use_on_either_family_is_fatal_and_named() {
     for taken in ["127.0.0.1:0", "[::1]:0"] {
         let taken = TcpListener::bind(taken).unwrap();
         let address = taken.local_addr().unwrap();
-        let mut proxy = SettingsFile::of(&cluster)
-            .address(&format!("localhost:{}", address.port()))
-            .start();
+        let mut proxy = SettingsFile::of(&cluster).address(&format!("localhost:{}", address.port())).start();
 
         assert_eq!(proxy.exit_code(), 3);
-        assert!(
-            proxy.log_text().contains(&address.to_string()),
-            "{}",
-            proxy.log_text()
-        );
+        assert!(proxy.log_text().contains(&address.to_string()), "{}", proxy.log_text());
     }
 }
 
@@ -99,10 +72,7 @@ fn the_connection_string_of_the_cloud_console_serves() {
     proxy.client();
 
     let startup = String::from_utf8(cluster.seen().startups.pop().unwrap()).unwrap();
-    assert!(
-        startup.contains("application_name\0console\0"),
-        "{startup:?}"
-    );
+    assert!(startup.contains("application_name\0console\0"), "{startup:?}");
 }
 
 #[test]
@@ -177,10 +147,7 @@ fn several_listeners_and_clusters_live_in_one_daemon() {
 
     for (name, cluster) in [("main", &first), ("to-second", &second)] {
         let socket = TcpStream::connect(proxy.listener(name)).unwrap();
-        TestClient::log_in(
-            crate::harness::wire::Wire::new(socket),
-            &[("user", "anyone")],
-        );
+        TestClient::log_in(crate::harness::wire::Wire::new(socket), &[("user", "anyone")]);
         assert_eq!(cluster.seen().startups.len(), 1, "{name}");
     }
 }
@@ -190,11 +157,7 @@ fn an_authority_that_cannot_be_used_is_fatal_in_one_readable_line() {
     let cluster = FakeUpstream::answering();
     let expired = Authority::expired();
 
-    for (text, word) in [
-        ("", "ca.crt"),
-        ("no certificate", "ca.crt"),
-        (expired.pem(), "expired"),
-    ] {
+    for (text, word) in [("", "ca.crt"), ("no certificate", "ca.crt"), (expired.pem(), "expired")] {
         let mut proxy = SettingsFile::of(&cluster).file("ca.crt", text).start();
 
         assert_eq!(proxy.exit_code(), 2);
@@ -217,11 +180,7 @@ fn a_secret_file_that_others_can_read_is_warned_about_or_refused() {
 
     let mut strict = lax(SettingsFile::of(&cluster).global("strict_secrets = true")).start();
     assert_eq!(strict.exit_code(), 2);
-    assert!(
-        strict.log_text().contains("app.pw"),
-        "{}",
-        strict.log_text()
-    );
+    assert!(strict.log_text().contains("app.pw"), "{}", strict.log_text());
 }
 
 #[test]
@@ -253,20 +212,11 @@ fn a_user_with_a_root_certificate_of_another_cluster_can_connect() {
     let proxy = TestProxy::before(&cluster);
     let home = tempfile::tempdir().unwrap();
     fs::create_dir(home.path().join(".postgresql")).unwrap();
-    fs::write(
-        home.path().join(".postgresql/root.crt"),
-        Authority::new().pem(),
-    )
-    .unwrap();
+    fs::write(home.path().join(".postgresql/root.crt"), Authority::new().pem()).unwrap();
 
     let mut psql = Command::new(program("psql"));
     let url = format!("postgresql://anyone@{}/defaultdb", proxy.address());
-    let finished = process::run(
-        psql.args(["-Xc", "select 1", &url])
-            .env("HOME", home.path()),
-        "",
-        DEADLINE,
-    );
+    let finished = process::run(psql.args(["-Xc", "select 1", &url]).env("HOME", home.path()), "", DEADLINE);
 
     finished.expect_success();
 }
@@ -280,13 +230,6 @@ fn folder_of(cluster: &impl Cluster) -> tempfile::TempDir {
 }
 
 fn with_free_ports(mut command: Command) -> Command {
-    command.args([
-        "--listen",
-        "127.0.0.1:0",
-        "--admin",
-        "127.0.0.1:0",
-        "--log-format",
-        "json",
-    ]);
+    command.args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--log-format", "json"]);
     command
 }

@@ -19,17 +19,8 @@ fn without_sessions_it_ends_within_a_second_and_exits_0() {
         proxy.signal(signal);
 
         assert_eq!(proxy.exit_code(), 0);
-        assert!(
-            start.elapsed() < Duration::from_secs(1),
-            "took {:?}",
-            start.elapsed()
-        );
-        assert!(
-            proxy
-                .log_lines()
-                .iter()
-                .any(|line| line["message"] == "stopped")
-        );
+        assert!(start.elapsed() < Duration::from_secs(1), "took {:?}", start.elapsed());
+        assert!(proxy.log_lines().iter().any(|line| line["message"] == "stopped"));
     }
 }
 
@@ -43,12 +34,7 @@ fn an_idle_session_is_told_57p01_and_the_daemon_exits_0() {
 
     assert_eq!(client.refusal().sqlstate(), "57P01");
     assert_eq!(proxy.exit_code(), 0);
-    assert!(
-        proxy
-            .log_lines()
-            .iter()
-            .any(|line| line["close.reason"] == "drain")
-    );
+    assert!(proxy.log_lines().iter().any(|line| line["close.reason"] == "drain"));
 }
 
 #[test]
@@ -72,10 +58,7 @@ fn a_transaction_is_given_time_to_commit() {
 
     proxy.signal(Signal::TERM);
     proxy.wait_for_message("draining");
-    assert!(
-        client.stays_silent(Duration::from_millis(1500)),
-        "cut within a transaction"
-    );
+    assert!(client.stays_silent(Duration::from_millis(1500)), "cut within a transaction");
     client.send(&query("commit"));
     session.message();
     session.send(&[command_complete("COMMIT"), ready(b'I')].concat());
@@ -92,10 +75,7 @@ fn new_clients_read_57p03_while_it_drains() {
     proxy.signal(Signal::TERM);
     proxy.wait_for_message("draining");
 
-    assert_eq!(
-        proxy.startup(&[("user", "anyone")]).refusal().sqlstate(),
-        "57P03"
-    );
+    assert_eq!(proxy.startup(&[("user", "anyone")]).refusal().sqlstate(), "57P03");
     proxy.wait_for_refusals("draining", 1.0);
 }
 
@@ -134,28 +114,14 @@ fn sessions_left_at_the_drain_limit_are_told_counted_and_exit_is_4() {
     assert_eq!(client.refusal().sqlstate(), "57P01");
     assert_eq!(proxy.exit_code(), 4);
     let lines = proxy.log_lines();
-    let stopped = lines
-        .iter()
-        .find(|line| line["message"] == "stopped")
-        .expect("a last line");
-    assert!(
-        stopped.to_string().contains(":1"),
-        "the number of sessions is not in {stopped}"
-    );
-    assert!(
-        lines
-            .iter()
-            .any(|line| line["close.reason"] == "drain_limit")
-    );
+    let stopped = lines.iter().find(|line| line["message"] == "stopped").expect("a last line");
+    assert!(stopped.to_string().contains(":1"), "the number of sessions is not in {stopped}");
+    assert!(lines.iter().any(|line| line["close.reason"] == "drain_limit"));
 }
 
 #[test]
 fn a_second_signal_ends_it_at_once() {
-    for (first, second) in [
-        (Signal::TERM, Signal::TERM),
-        (Signal::INT, Signal::INT),
-        (Signal::TERM, Signal::INT),
-    ] {
+    for (first, second) in [(Signal::TERM, Signal::TERM), (Signal::INT, Signal::INT), (Signal::TERM, Signal::INT)] {
         let (_cluster, mut proxy, _client, _session) = busy("");
         proxy.signal(first);
         proxy.wait_for_message("draining");
@@ -164,11 +130,7 @@ fn a_second_signal_ends_it_at_once() {
         proxy.signal(second);
 
         assert_eq!(proxy.exit_code(), 5);
-        assert!(
-            start.elapsed() < Duration::from_secs(1),
-            "took {:?}",
-            start.elapsed()
-        );
+        assert!(start.elapsed() < Duration::from_secs(1), "took {:?}", start.elapsed());
     }
 }
 
@@ -180,10 +142,7 @@ fn a_hang_up_while_it_drains_is_ignored() {
 
     proxy.signal(Signal::HUP);
 
-    assert_eq!(
-        proxy.startup(&[("user", "anyone")]).refusal().sqlstate(),
-        "57P03"
-    );
+    assert_eq!(proxy.startup(&[("user", "anyone")]).refusal().sqlstate(), "57P03");
     assert!(proxy.is_running());
 }
 

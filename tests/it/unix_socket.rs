@@ -1,8 +1,8 @@
 //! Listeners on Unix sockets.
 
 use crate::harness::{
-    DEADLINE, FakeUpstream, Postgres, SettingsFile, TestClient, client::connect_unix,
-    postgres::program, process, wire::cancel_request,
+    DEADLINE, FakeUpstream, Postgres, SettingsFile, TestClient, client::connect_unix, postgres::program, process,
+    wire::cancel_request,
 };
 use std::{
     fs,
@@ -17,25 +17,12 @@ fn psql_finds_the_socket_by_its_folder_and_port() {
     let settings = SettingsFile::of(&postgres);
     let folder = settings.path("run");
     fs::create_dir(&folder).unwrap();
-    let proxy = settings
-        .address(&format!("unix:{}", folder.display()))
-        .start();
+    let proxy = settings.address(&format!("unix:{}", folder.display())).start();
     proxy.wait_for_message("listening");
     proxy.listener("main");
 
     let mut psql = Command::new(program("psql"));
-    psql.args([
-        "-XAt",
-        "-p",
-        "26257",
-        "-U",
-        "anyone",
-        "-d",
-        "defaultdb",
-        "-c",
-        "select current_user",
-        "-h",
-    ]);
+    psql.args(["-XAt", "-p", "26257", "-U", "anyone", "-d", "defaultdb", "-c", "select current_user", "-h"]);
     let answer = process::run(psql.arg(&folder), "", DEADLINE).expect_success();
 
     assert_eq!(answer, "app");
@@ -48,15 +35,10 @@ fn the_socket_has_the_mode_that_the_listener_says() {
     for (line, mode) in [("", 0o600), ("mode = \"0660\"", 0o660)] {
         let settings = SettingsFile::of(&cluster).listener(line);
         let path = settings.path(".s.PGSQL.5433");
-        let proxy = settings
-            .address(&format!("unix:{}", path.display()))
-            .start();
+        let proxy = settings.address(&format!("unix:{}", path.display())).start();
 
         assert_eq!(proxy.listener("main"), path.to_str().unwrap());
-        assert_eq!(
-            fs::metadata(&path).unwrap().permissions().mode() & 0o777,
-            mode
-        );
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, mode);
     }
 }
 
@@ -66,9 +48,7 @@ fn a_stale_socket_file_is_replaced_and_removed_in_the_end() {
     let settings = SettingsFile::of(&cluster);
     let path = settings.path(".s.PGSQL.26257");
     drop(UnixListener::bind(&path).unwrap()); // Closing leaves the file behind.
-    let mut proxy = settings
-        .address(&format!("unix:{}", path.display()))
-        .start();
+    let mut proxy = settings.address(&format!("unix:{}", path.display())).start();
     proxy.listener("main");
 
     TestClient::log_in(connect_unix(&path), &[("user", "anyone")]);
@@ -83,17 +63,11 @@ fn a_socket_that_someone_listens_on_is_left_alone() {
     let settings = SettingsFile::of(&cluster);
     let path = settings.path(".s.PGSQL.26257");
     let taken = UnixListener::bind(&path).unwrap();
-    let mut proxy = settings
-        .address(&format!("unix:{}", path.display()))
-        .start();
+    let mut proxy = settings.address(&format!("unix:{}", path.display())).start();
 
     assert_eq!(proxy.exit_code(), 3);
 
-    assert!(
-        proxy.log_text().contains(path.to_str().unwrap()),
-        "{}",
-        proxy.log_text()
-    );
+    assert!(proxy.log_text().contains(path.to_str().unwrap()), "{}", proxy.log_text());
     assert!(path.exists());
     drop(taken);
 }
@@ -103,9 +77,7 @@ fn a_file_that_is_no_socket_is_never_replaced() {
     let cluster = FakeUpstream::answering();
     let settings = SettingsFile::of(&cluster).file(".s.PGSQL.26257", "precious");
     let path = settings.path(".s.PGSQL.26257");
-    let mut proxy = settings
-        .address(&format!("unix:{}", path.display()))
-        .start();
+    let mut proxy = settings.address(&format!("unix:{}", path.display())).start();
 
     assert_eq!(proxy.exit_code(), 3);
 
@@ -126,13 +98,8 @@ fn a_cancel_over_the_socket_reaches_the_session() {
     let cluster = FakeUpstream::by_hand();
     let settings = SettingsFile::of(&cluster);
     let path = settings.path(".s.PGSQL.26257");
-    let proxy = settings
-        .address(&format!("unix:{}", path.display()))
-        .start();
-    let client = TestClient::log_in(
-        connect_unix(Path::new(&proxy.listener("main"))),
-        &[("user", "anyone")],
-    );
+    let proxy = settings.address(&format!("unix:{}", path.display())).start();
+    let client = TestClient::log_in(connect_unix(Path::new(&proxy.listener("main"))), &[("user", "anyone")]);
 
     let mut wire = connect_unix(&path);
     wire.send(&cancel_request(&client.key));

@@ -2,9 +2,8 @@
 
 use aws_lc_rs::digest;
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, PKCS_ED25519, PKCS_RSA_SHA512,
-    SignatureAlgorithm, date_time_ymd,
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+    PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, PKCS_ED25519, PKCS_RSA_SHA512, SignatureAlgorithm, date_time_ymd,
 };
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 
@@ -68,31 +67,18 @@ impl Authority {
 
     /// A client certificate for the SQL user `user`.
     pub(crate) fn client(&self, user: &str) -> Identity {
-        self.sign(&Leaf {
-            names: &[],
-            common_name: user,
-            ..Leaf::default()
-        })
+        self.sign(&Leaf { names: &[], common_name: user, ..Leaf::default() })
     }
 
     /// Signs `leaf` with a key of its own.
     pub(crate) fn sign(&self, leaf: &Leaf<'_>) -> Identity {
-        let names = leaf
-            .names
-            .iter()
-            .map(|&name| name.to_owned())
-            .collect::<Vec<_>>();
+        let names = leaf.names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>();
         let mut params = CertificateParams::new(names).unwrap();
-        params
-            .distinguished_name
-            .push(DnType::CommonName, leaf.common_name);
+        params.distinguished_name.push(DnType::CommonName, leaf.common_name);
         params.not_before = date_time_ymd(leaf.years.0, 1, 1);
         params.not_after = date_time_ymd(leaf.years.1, 1, 1);
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        params.extended_key_usages = vec![
-            ExtendedKeyUsagePurpose::ServerAuth,
-            ExtendedKeyUsagePurpose::ClientAuth,
-        ];
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         let key = KeyPair::generate_for(self.algorithm).unwrap();
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
         Identity {
@@ -106,30 +92,20 @@ impl Authority {
 
     fn valid_in(algorithm: &'static SignatureAlgorithm, years: (i32, i32)) -> Self {
         let mut params = CertificateParams::default();
-        params
-            .distinguished_name
-            .push(DnType::CommonName, "Throwaway test CA");
+        params.distinguished_name.push(DnType::CommonName, "Throwaway test CA");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         params.not_before = date_time_ymd(years.0, 1, 1);
         params.not_after = date_time_ymd(years.1, 1, 1);
         let key = KeyPair::generate_for(algorithm).unwrap();
         let pem = params.self_signed(&key).unwrap().pem();
-        Self {
-            issuer: Issuer::new(params, key),
-            pem,
-            algorithm,
-        }
+        Self { issuer: Issuer::new(params, key), pem, algorithm }
     }
 }
 
 impl Default for Leaf<'_> {
     fn default() -> Self {
-        Self {
-            names: &[CLUSTER_NAME, "localhost", "127.0.0.1", "::1"],
-            years: (2020, 2100),
-            common_name: CLUSTER_NAME,
-        }
+        Self { names: &[CLUSTER_NAME, "localhost", "127.0.0.1", "::1"], years: (2020, 2100), common_name: CLUSTER_NAME }
     }
 }
 

@@ -4,9 +4,7 @@ use super::{
     Authority, DEADLINE,
     wire::{Message, SSL_REQUEST, Wire, startup},
 };
-use rustls::{
-    ClientConfig, ClientConnection, RootCertStore, StreamOwned, pki_types::pem::PemObject,
-};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned, pki_types::pem::PemObject};
 use std::{
     net::{SocketAddr, TcpStream},
     ops::{Deref, DerefMut},
@@ -36,15 +34,8 @@ impl TestClient {
     #[track_caller]
     pub(crate) fn ready(mut wire: Wire) -> Self {
         let greeting = wire.until(b'Z');
-        let key = greeting
-            .iter()
-            .find(|message| message.tag == b'K')
-            .map(|message| message.body.clone());
-        Self {
-            key: key.unwrap_or_default(),
-            greeting,
-            wire,
-        }
+        let key = greeting.iter().find(|message| message.tag == b'K').map(|message| message.body.clone());
+        Self { key: key.unwrap_or_default(), greeting, wire }
     }
 
     /// Runs one simple query to its ReadyForQuery.
@@ -100,11 +91,7 @@ pub(crate) fn connect_tls(address: SocketAddr, authority: &Authority) -> Wire {
 }
 
 /// Begins with a ClientHello, as `sslnegotiation=direct` does.
-pub(crate) fn connect_direct_tls(
-    address: SocketAddr,
-    authority: &Authority,
-    alpn: &[&str],
-) -> std::io::Result<Wire> {
+pub(crate) fn connect_direct_tls(address: SocketAddr, authority: &Authority, alpn: &[&str]) -> std::io::Result<Wire> {
     let socket = TcpStream::connect(address).unwrap();
     socket.set_read_timeout(Some(DEADLINE)).unwrap();
     handshake(socket, authority, alpn).map(Wire::new)
@@ -116,17 +103,12 @@ fn handshake(
     alpn: &[&str],
 ) -> std::io::Result<StreamOwned<ClientConnection, TcpStream>> {
     let mut roots = RootCertStore::empty();
-    roots
-        .add(rustls::pki_types::CertificateDer::from_pem_slice(authority.pem().as_bytes()).unwrap())
-        .unwrap();
+    roots.add(rustls::pki_types::CertificateDer::from_pem_slice(authority.pem().as_bytes()).unwrap()).unwrap();
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap();
+    let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
     let mut config = config.with_root_certificates(roots).with_no_client_auth();
     config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
-    let mut connection =
-        ClientConnection::new(Arc::new(config), "localhost".try_into().unwrap()).unwrap();
+    let mut connection = ClientConnection::new(Arc::new(config), "localhost".try_into().unwrap()).unwrap();
     while connection.is_handshaking() {
         connection.complete_io(&mut socket)?;
     }

@@ -5,10 +5,7 @@
 
 mod serve;
 
-use super::{
-    Authority, DEADLINE, PASSWORD, certificates::Identity, scram::Flaw, settings::Cluster,
-    wire::Wire,
-};
+use super::{Authority, DEADLINE, PASSWORD, certificates::Identity, scram::Flaw, settings::Cluster, wire::Wire};
 use serve::accept;
 use std::{
     net::{SocketAddr, TcpListener, TcpStream},
@@ -60,11 +57,7 @@ pub(crate) enum Login {
     /// AuthenticationCleartextPassword; this is the right one.
     Cleartext(String),
     /// SCRAM-SHA-256 only, as CockroachDB offers it.
-    Scram {
-        password: String,
-        iterations: u32,
-        flaw: Flaw,
-    },
+    Scram { password: String, iterations: u32, flaw: Flaw },
     /// SCRAM-SHA-256-PLUS beside it, as PostgreSQL offers it over TLS.
     ScramPlus { password: String },
     /// Any request for authentication, byte for byte; then the server waits.
@@ -101,11 +94,7 @@ impl Default for Script {
 impl Login {
     /// SCRAM with CockroachDB's least number of iterations, to keep tests quick.
     pub(crate) fn scram(password: &str) -> Self {
-        Self::Scram {
-            password: password.into(),
-            iterations: 4096,
-            flaw: Flaw::None,
-        }
+        Self::Scram { password: password.into(), iterations: 4096, flaw: Flaw::None }
     }
 }
 
@@ -169,10 +158,7 @@ impl FakeUpstream {
 
     /// A CockroachDB node that answers every query at once.
     pub(crate) fn answering() -> Self {
-        Self::start(Script {
-            session: Session::Answers,
-            ..Script::default()
-        })
+        Self::start(Script { session: Session::Answers, ..Script::default() })
     }
 
     /// With an authority of its own, on a free port.
@@ -199,23 +185,13 @@ impl FakeUpstream {
         let (sender, sessions) = mpsc::channel();
         let serving = Arc::clone(&shared);
         let accepting = Some(thread::spawn(move || accept(&listener, &serving, &sender)));
-        Self {
-            authority,
-            address,
-            shared,
-            sessions: Mutex::new(sessions),
-            accepting,
-        }
+        Self { authority, address, shared, sessions: Mutex::new(sessions), accepting }
     }
 
     /// The next logged-in connection.
     #[track_caller]
     pub(crate) fn session(&self) -> Wire {
-        self.sessions
-            .lock()
-            .unwrap()
-            .recv_timeout(DEADLINE)
-            .expect("no session reached the cluster")
+        self.sessions.lock().unwrap().recv_timeout(DEADLINE).expect("no session reached the cluster")
     }
 
     /// Changes what later connections meet.
@@ -232,11 +208,7 @@ impl FakeUpstream {
     #[track_caller]
     pub(crate) fn wait_until(&self, enough: impl Fn(&Seen) -> bool) -> Seen {
         let seen = self.shared.seen.lock().unwrap();
-        let (seen, timeout) = self
-            .shared
-            .changed
-            .wait_timeout_while(seen, DEADLINE, |seen| !enough(seen))
-            .unwrap();
+        let (seen, timeout) = self.shared.changed.wait_timeout_while(seen, DEADLINE, |seen| !enough(seen)).unwrap();
         assert!(!timeout.timed_out(), "the cluster saw only {seen:?}");
         seen.clone()
     }

@@ -49,11 +49,7 @@ impl Postgres {
     }
 
     /// With exactly this certificate.
-    pub(crate) fn with_identity(
-        authority: Authority,
-        identity: &Identity,
-        settings: &[&str],
-    ) -> Self {
+    pub(crate) fn with_identity(authority: Authority, identity: &Identity, settings: &[&str]) -> Self {
         let folder = data_folder();
         for (name, text) in [
             ("server.crt", identity.certificate.as_str()),
@@ -71,25 +67,13 @@ impl Postgres {
             let port = free_port();
             let mut child = server(folder.path(), port, settings).spawn().unwrap();
             let log = Lines::of(child.stderr.take().unwrap());
-            if log
-                .find(|line| line.contains("ready to accept connections").then_some(()))
-                .is_some()
-            {
-                return Self {
-                    authority,
-                    child,
-                    log,
-                    port,
-                    folder,
-                };
+            if log.find(|line| line.contains("ready to accept connections").then_some(())).is_some() {
+                return Self { authority, child, log, port, folder };
             }
             child.kill().ok();
             child.wait().unwrap();
             let log = log.all().join("\n");
-            assert!(
-                log.contains("Address already in use"),
-                "PostgreSQL did not start:\n{log}"
-            );
+            assert!(log.contains("Address already in use"), "PostgreSQL did not start:\n{log}");
         }
         panic!("no free port for PostgreSQL in twenty tries");
     }
@@ -97,20 +81,8 @@ impl Postgres {
     /// Runs SQL as the superuser, past the daemon; gives the rows as unaligned text.
     pub(crate) fn sql(&self, sql: &str) -> String {
         let mut psql = Command::new(program("psql"));
-        psql.args([
-            "-XAtq",
-            "-v",
-            "ON_ERROR_STOP=1",
-            "-U",
-            "postgres",
-            "-d",
-            "defaultdb",
-            "-c",
-            sql,
-        ]);
-        psql.arg("-h")
-            .arg(self.folder.path())
-            .args(["-p", &self.port.to_string()]);
+        psql.args(["-XAtq", "-v", "ON_ERROR_STOP=1", "-U", "postgres", "-d", "defaultdb", "-c", sql]);
+        psql.arg("-h").arg(self.folder.path()).args(["-p", &self.port.to_string()]);
         process::run(&mut psql, "", super::DEADLINE).expect_success()
     }
 }
@@ -140,29 +112,16 @@ pub(crate) fn program(name: &str) -> PathBuf {
     if let Some(folder) = std::env::var_os("PG_BIN") {
         return PathBuf::from(folder).join(name);
     }
-    let versions = fs::read_dir("/usr/lib/postgresql")
-        .into_iter()
-        .flatten()
-        .flatten();
-    let newest = versions.max_by_key(|entry| {
-        entry
-            .file_name()
-            .to_string_lossy()
-            .parse::<u32>()
-            .unwrap_or(0)
-    });
-    let newest =
-        newest.expect("no PostgreSQL in /usr/lib/postgresql or $PG_BIN; `tests/run` installs it");
+    let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    let newest = versions.max_by_key(|entry| entry.file_name().to_string_lossy().parse::<u32>().unwrap_or(0));
+    let newest = newest.expect("no PostgreSQL in /usr/lib/postgresql or $PG_BIN; `tests/run` installs it");
     newest.path().join("bin").join(name)
 }
 
 /// A fresh copy of the initialised data folder, beside the server's Unix socket.
 fn data_folder() -> TempDir {
     let template = template();
-    let folder = tempfile::Builder::new()
-        .prefix("crdb-proxy-pg-")
-        .tempdir_in(data_root())
-        .unwrap();
+    let folder = tempfile::Builder::new().prefix("crdb-proxy-pg-").tempdir_in(data_root()).unwrap();
     give_away(folder.path());
     // As root the copy keeps its owner, the user postgres.
     let mut copy = Command::new("cp");
@@ -175,65 +134,34 @@ fn data_folder() -> TempDir {
 fn data_root() -> PathBuf {
     let memory = Path::new("/dev/shm");
     let free = rustix::fs::statvfs(memory).map_or(0, |stat| stat.f_bavail * stat.f_frsize);
-    if free > 2 << 30 {
-        memory.into()
-    } else {
-        std::env::temp_dir()
-    }
+    if free > 2 << 30 { memory.into() } else { std::env::temp_dir() }
 }
 
 /// The data folder that every server begins with, made by whoever comes first.
 fn template() -> PathBuf {
     let target = Path::new(env!("CARGO_TARGET_TMPDIR"));
     let mut hasher = DefaultHasher::new();
-    (
-        program("initdb"),
-        initial_sql(),
-        rustix::process::getuid().as_raw(),
-    )
-        .hash(&mut hasher);
+    (program("initdb"), initial_sql(), rustix::process::getuid().as_raw()).hash(&mut hasher);
     let template = target.join(format!("postgres-{:016x}", hasher.finish()));
     let lock = File::create(template.with_extension("lock")).unwrap();
     lock.lock().unwrap();
     if !template.exists() {
-        let folder = tempfile::Builder::new()
-            .prefix("crdb-proxy-pg-")
-            .tempdir()
-            .unwrap();
+        let folder = tempfile::Builder::new().prefix("crdb-proxy-pg-").tempdir().unwrap();
         give_away(folder.path());
         let data = folder.path().join("data");
         let mut initdb = mortal(&program("initdb"), "KILL", database_user());
-        initdb.args([
-            "--no-sync",
-            "--username=postgres",
-            "--auth=reject",
-            "--encoding=UTF8",
-            "--locale=C.UTF-8",
-        ]);
-        initdb
-            .args(["--wal-segsize=1", "-D"])
-            .arg(&data)
-            .env("LC_ALL", "C.UTF-8")
-            .current_dir("/");
+        initdb.args(["--no-sync", "--username=postgres", "--auth=reject", "--encoding=UTF8", "--locale=C.UTF-8"]);
+        initdb.args(["--wal-segsize=1", "-D"]).arg(&data).env("LC_ALL", "C.UTF-8").current_dir("/");
         process::run(&mut initdb, "", Duration::from_secs(60)).expect_success();
         let mut single = mortal(&program("postgres"), "KILL", database_user());
-        single
-            .args(["--single", "-j", "-F", "-D"])
-            .arg(&data)
-            .arg("postgres")
-            .current_dir("/");
+        single.args(["--single", "-j", "-F", "-D"]).arg(&data).arg("postgres").current_dir("/");
         let finished = process::run(&mut single, &initial_sql(), Duration::from_secs(60));
         assert!(!finished.stderr.contains("ERROR"), "{}", finished.stderr);
         finished.expect_success();
         let unfinished = template.with_extension("unfinished");
         fs::remove_dir_all(&unfinished).ok();
         let mut copy = Command::new("cp");
-        process::run(
-            copy.arg("-a").arg(&data).arg(&unfinished),
-            "",
-            Duration::from_secs(60),
-        )
-        .expect_success();
+        process::run(copy.arg("-a").arg(&data).arg(&unfinished), "", Duration::from_secs(60)).expect_success();
         fs::rename(unfinished, &template).unwrap();
     }
     template
@@ -241,23 +169,10 @@ fn template() -> PathBuf {
 
 fn server(folder: &Path, port: u16, settings: &[&str]) -> Command {
     let mut command = mortal(&program("postgres"), "QUIT", database_user());
-    command
-        .arg("-D")
-        .arg(folder.join("data"))
-        .current_dir("/")
-        .stdin(Stdio::null())
-        .stderr(Stdio::piped());
-    let own = [
-        format!("port={port}"),
-        format!("unix_socket_directories={}", folder.display()),
-    ];
+    command.arg("-D").arg(folder.join("data")).current_dir("/").stdin(Stdio::null()).stderr(Stdio::piped());
+    let own = [format!("port={port}"), format!("unix_socket_directories={}", folder.display())];
     let own = own.iter().map(String::as_str);
-    for setting in CONFIGURATION
-        .iter()
-        .copied()
-        .chain(own)
-        .chain(settings.iter().copied())
-    {
+    for setting in CONFIGURATION.iter().copied().chain(own).chain(settings.iter().copied()) {
         command.args(["-c", setting]);
     }
     command
@@ -272,16 +187,8 @@ fn database_user() -> Option<&'static str> {
 fn give_away(path: &Path) {
     if database_user().is_some() {
         let passwd = fs::read_to_string("/etc/passwd").unwrap();
-        let entry = passwd
-            .lines()
-            .find(|line| line.starts_with("postgres:"))
-            .expect("a user postgres");
-        let ids = entry
-            .split(':')
-            .skip(2)
-            .take(2)
-            .map(|id| id.parse().unwrap())
-            .collect::<Vec<u32>>();
+        let entry = passwd.lines().find(|line| line.starts_with("postgres:")).expect("a user postgres");
+        let ids = entry.split(':').skip(2).take(2).map(|id| id.parse().unwrap()).collect::<Vec<u32>>();
         chown(path, Some(ids[0]), Some(ids[1])).unwrap();
     }
 }

@@ -31,10 +31,7 @@ impl Lines {
         thread::spawn(move || {
             let mut reader = BufReader::new(stream);
             let mut line = Vec::new();
-            while reader
-                .read_until(b'\n', &mut line)
-                .is_ok_and(|length| length > 0)
-            {
+            while reader.read_until(b'\n', &mut line).is_ok_and(|length| length > 0) {
                 let text = String::from_utf8_lossy(&line).trim_end().to_owned();
                 kept.state.lock().unwrap().lines.push(text);
                 kept.changed.notify_all();
@@ -73,11 +70,7 @@ impl Lines {
     /// Waits until the stream has ended, which is when its process has, or `limit` has passed.
     pub(crate) fn ended_within(&self, limit: Duration) -> bool {
         let state = self.state.lock().unwrap();
-        self.changed
-            .wait_timeout_while(state, limit, |state| !state.ended)
-            .unwrap()
-            .0
-            .ended
+        self.changed.wait_timeout_while(state, limit, |state| !state.ended).unwrap().0.ended
     }
 }
 
@@ -92,13 +85,7 @@ impl Finished {
     /// Panics with everything the process wrote unless it succeeded; gives its standard output.
     #[track_caller]
     pub(crate) fn expect_success(self) -> String {
-        assert!(
-            self.status.success(),
-            "{}\n{}\n{}",
-            self.status,
-            self.stdout,
-            self.stderr
-        );
+        assert!(self.status.success(), "{}\n{}\n{}", self.status, self.stdout, self.stderr);
         self.stdout
     }
 }
@@ -106,35 +93,18 @@ impl Finished {
 /// Runs `command` to its end with `input` as its standard input; kills it and panics after `limit`.
 #[track_caller]
 pub(crate) fn run(command: &mut Command, input: &str, limit: Duration) -> Finished {
-    let child = command
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn();
-    let mut child = child.unwrap_or_else(|error| {
-        panic!("{command:?}: {error}; `tests/run` installs what is missing")
-    });
-    let (stdout, stderr) = (
-        Lines::of(child.stdout.take().unwrap()),
-        Lines::of(child.stderr.take().unwrap()),
-    );
+    let child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    let mut child = child.unwrap_or_else(|error| panic!("{command:?}: {error}; `tests/run` installs what is missing"));
+    let (stdout, stderr) = (Lines::of(child.stdout.take().unwrap()), Lines::of(child.stderr.take().unwrap()));
     let mut stdin = child.stdin.take().unwrap();
     stdin.write_all(input.as_bytes()).ok(); // A program that has failed already reads nothing.
     drop(stdin);
     let text = |lines: &Lines| lines.all().join("\n");
     if !(stdout.ended_within(limit) && stderr.ended_within(limit)) {
         child.kill().unwrap();
-        panic!(
-            "{command:?} did not end within {limit:?}\n{}\n{}",
-            text(&stdout),
-            text(&stderr)
-        );
+        panic!("{command:?} did not end within {limit:?}\n{}\n{}", text(&stdout), text(&stderr));
     }
-    Finished {
-        status: child.wait().unwrap(),
-        stdout: text(&stdout),
-        stderr: text(&stderr),
-    }
+    Finished { status: child.wait().unwrap(), stdout: text(&stdout), stderr: text(&stderr) }
 }
 
 /// `program`, killed with `signal` if the thread that starts it ends first (a test runner may be

@@ -52,21 +52,10 @@ impl TestProxy {
 
     /// Starts a command made by [`Self::command`]; `folder` lives as long as the daemon.
     pub(crate) fn spawn(mut command: Command, folder: TempDir) -> Self {
-        command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
-        let (stdout, log) = (
-            Lines::of(child.stdout.take().unwrap()),
-            Lines::of(child.stderr.take().unwrap()),
-        );
-        Self {
-            child,
-            log,
-            stdout,
-            folder,
-        }
+        let (stdout, log) = (Lines::of(child.stdout.take().unwrap()), Lines::of(child.stderr.take().unwrap()));
+        Self { child, log, stdout, folder }
     }
 
     /// Where the listener `main`, or the only one, listens.
@@ -80,9 +69,8 @@ impl TestProxy {
     }
 
     fn address_of(&self, accept: impl Fn(&str) -> bool) -> String {
-        let line = self.wait_for_log(|line| {
-            line["message"] == "listening" && line["listener.name"].as_str().is_some_and(&accept)
-        });
+        let line = self
+            .wait_for_log(|line| line["message"] == "listening" && line["listener.name"].as_str().is_some_and(&accept));
         line["listener.addr"].as_str().unwrap().to_owned()
     }
 
@@ -90,9 +78,7 @@ impl TestProxy {
     #[track_caller]
     pub(crate) fn wait_for_log(&self, accept: impl Fn(&Value) -> bool) -> Value {
         let parse = |line: &str| serde_json::from_str(line).ok().filter(&accept);
-        self.log
-            .find(parse)
-            .unwrap_or_else(|| panic!("the daemon never logged it"))
+        self.log.find(parse).unwrap_or_else(|| panic!("the daemon never logged it"))
     }
 
     /// Waits for a line with this message.
@@ -103,11 +89,7 @@ impl TestProxy {
 
     /// The log so far, parsed.
     pub(crate) fn log_lines(&self) -> Vec<Value> {
-        self.log
-            .all()
-            .iter()
-            .map(|line| serde_json::from_str(line).expect(line))
-            .collect()
+        self.log.all().iter().map(|line| serde_json::from_str(line).expect(line)).collect()
     }
 
     /// The log so far, as written.
@@ -143,24 +125,13 @@ impl TestProxy {
         let address = self.listener("admin");
         let mut socket = TcpStream::connect(&address).unwrap();
         socket.set_read_timeout(Some(DEADLINE)).unwrap();
-        let host = if headers.contains("Host:") {
-            String::new()
-        } else {
-            format!("Host: {address}\r\n")
-        };
-        write!(
-            socket,
-            "{request_line} HTTP/1.1\r\n{host}Connection: close\r\n{headers}\r\n"
-        )
-        .unwrap();
+        let host = if headers.contains("Host:") { String::new() } else { format!("Host: {address}\r\n") };
+        write!(socket, "{request_line} HTTP/1.1\r\n{host}Connection: close\r\n{headers}\r\n").unwrap();
         let mut answer = String::new();
         socket.read_to_string(&mut answer).unwrap();
         let (head, body) = answer.split_once("\r\n\r\n").expect("a complete answer");
         let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-        assert!(
-            !head.to_ascii_lowercase().contains("chunked"),
-            "this client reads whole bodies only"
-        );
+        assert!(!head.to_ascii_lowercase().contains("chunked"), "this client reads whole bodies only");
         (status, head.to_owned(), body.to_owned())
     }
 
@@ -186,10 +157,7 @@ impl TestProxy {
             if found == Some(value) {
                 return;
             }
-            assert!(
-                Instant::now() < end,
-                "{name}{labels:?} is {found:?}, not {value}"
-            );
+            assert!(Instant::now() < end, "{name}{labels:?} is {found:?}, not {value}");
             std::thread::sleep(Duration::from_millis(10));
         }
     }
@@ -198,11 +166,7 @@ impl TestProxy {
     #[track_caller]
     pub(crate) fn wait_for_refusals(&self, reason: &str, count: f64) {
         let labels = [("listener", "main"), ("reason", reason)];
-        self.wait_for_metric(
-            "crdb_proxy_client_connections_refused_total",
-            &labels,
-            count,
-        );
+        self.wait_for_metric("crdb_proxy_client_connections_refused_total", &labels, count);
     }
 
     /// Asks until the listener `main` has closed `count` sessions for `reason`.
@@ -215,11 +179,7 @@ impl TestProxy {
     /// Asks until the listener `main` has `count` clients.
     #[track_caller]
     pub(crate) fn wait_for_active(&self, count: f64) {
-        self.wait_for_metric(
-            "crdb_proxy_client_connections_active",
-            &[("listener", "main")],
-            count,
-        );
+        self.wait_for_metric("crdb_proxy_client_connections_active", &[("listener", "main")], count);
     }
 
     /// `/status`.
@@ -237,10 +197,7 @@ impl TestProxy {
     /// Waits for the daemon's end; its exit code, or minus the signal that ended it.
     #[track_caller]
     pub(crate) fn exit_code(&mut self) -> i32 {
-        assert!(
-            self.log.ended_within(DEADLINE),
-            "the daemon is still running"
-        );
+        assert!(self.log.ended_within(DEADLINE), "the daemon is still running");
         let status = self.child.wait().unwrap();
         status.code().unwrap_or_else(|| -status.signal().unwrap())
     }
@@ -264,24 +221,14 @@ impl TestProxy {
 
     /// Open descriptors.
     pub(crate) fn descriptors(&self) -> usize {
-        fs::read_dir(format!("/proc/{}/fd", self.pid()))
-            .unwrap()
-            .count()
+        fs::read_dir(format!("/proc/{}/fd", self.pid())).unwrap().count()
     }
 
     /// The memory in use now, in bytes.
     pub(crate) fn resident_bytes(&self) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
-        let line = status
-            .lines()
-            .find(|line| line.starts_with("VmRSS:"))
-            .unwrap();
-        line.split_whitespace()
-            .nth(1)
-            .unwrap()
-            .parse::<u64>()
-            .unwrap()
-            * 1024
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
     }
 
     /// A file beside the settings.
@@ -302,11 +249,7 @@ impl Drop for TestProxy {
 
 /// Runs the daemon's binary to its end: a command, or a start that must fail.
 #[track_caller]
-pub(crate) fn run_daemon(
-    folder: &Path,
-    arguments: &[&str],
-    variables: &[(&str, &str)],
-) -> Finished {
+pub(crate) fn run_daemon(folder: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Finished {
     let mut command = TestProxy::command(folder);
     command.args(arguments).envs(variables.iter().copied());
     process::run(&mut command, "", DEADLINE)
@@ -320,14 +263,10 @@ pub(crate) fn closed_port() -> SocketAddr {
 
 /// The value of one series in the text that `/metrics` gives.
 pub(crate) fn series(metrics: &str, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
-    metrics
-        .lines()
-        .filter(|line| !line.starts_with('#'))
-        .find_map(|line| {
-            let (series, value) = line.rsplit_once(' ')?;
-            let (found, found_labels) = series.split_once('{').unwrap_or((series, ""));
-            let has =
-                |(key, value): &(&str, &str)| found_labels.contains(&format!("{key}=\"{value}\""));
-            (found == name && labels.iter().all(has)).then(|| value.parse().unwrap())
-        })
+    metrics.lines().filter(|line| !line.starts_with('#')).find_map(|line| {
+        let (series, value) = line.rsplit_once(' ')?;
+        let (found, found_labels) = series.split_once('{').unwrap_or((series, ""));
+        let has = |(key, value): &(&str, &str)| found_labels.contains(&format!("{key}=\"{value}\""));
+        (found == name && labels.iter().all(has)).then(|| value.parse().unwrap())
+    })
 }

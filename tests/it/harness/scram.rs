@@ -54,17 +54,11 @@ impl Exchange<'_> {
         };
         let salt = BASE64_STANDARD.encode(SALT);
         let server_first = format!("r={nonce},s={salt},i={}", self.iterations);
-        wire.try_send(&message(
-            b'R',
-            &[b"\0\0\0\x0b", server_first.as_bytes()].concat(),
-        ))?;
+        wire.try_send(&message(b'R', &[b"\0\0\0\x0b", server_first.as_bytes()].concat()))?;
 
         let client_final = String::from_utf8(wire.next_message()?.body).unwrap();
         if self.flaw == Flaw::NoProof {
-            return Ok(Outcome {
-                proven: true,
-                chosen,
-            });
+            return Ok(Outcome { proven: true, chosen });
         }
         let (without_proof, proof) = client_final.rsplit_once(",p=").expect("a proof");
         let auth_message = format!("{},{server_first},{without_proof}", first.bare);
@@ -101,11 +95,7 @@ impl ClientFirst {
         // Four bytes of length stand before the message itself.
         let text = String::from_utf8_lossy(&initial.body[end + 5..]).into_owned();
         let header = text.find(",,").expect("a GS2 header") + 2;
-        Self {
-            mechanism,
-            gs2_header: text[..header].to_owned(),
-            bare: text[header..].to_owned(),
-        }
+        Self { mechanism, gs2_header: text[..header].to_owned(), bare: text[header..].to_owned() }
     }
 }
 
@@ -120,17 +110,8 @@ impl Keys {
         // A client refuses an absurd count before it computes, so the server need not compute it either.
         let iterations = NonZeroU32::new(iterations.min(100_000)).unwrap_or(NonZeroU32::MIN);
         let password = password.as_bytes();
-        pbkdf2::derive(
-            pbkdf2::PBKDF2_HMAC_SHA256,
-            iterations,
-            SALT,
-            password,
-            &mut salted,
-        );
-        Self {
-            client: mac(&salted, b"Client Key"),
-            salted,
-        }
+        pbkdf2::derive(pbkdf2::PBKDF2_HMAC_SHA256, iterations, SALT, password, &mut salted);
+        Self { client: mac(&salted, b"Client Key"), salted }
     }
 
     fn accepts(&self, auth_message: &str, proof: &str) -> bool {
@@ -141,25 +122,17 @@ impl Keys {
     }
 
     fn server_signature(&self, auth_message: &str, flaw: Flaw) -> String {
-        let name: &[u8] = if flaw == Flaw::Signature {
-            b"Another Key"
-        } else {
-            b"Server Key"
-        };
+        let name: &[u8] = if flaw == Flaw::Signature { b"Another Key" } else { b"Server Key" };
         BASE64_STANDARD.encode(mac(&mac(&self.salted, name), auth_message.as_bytes()))
     }
 }
 
 fn attribute(text: &str, name: char) -> &str {
-    text.split(',')
-        .find_map(|part| part.strip_prefix(name)?.strip_prefix('='))
-        .expect("a SCRAM attribute")
+    text.split(',').find_map(|part| part.strip_prefix(name)?.strip_prefix('=')).expect("a SCRAM attribute")
 }
 
 fn mac(key: &[u8], text: &[u8]) -> Vec<u8> {
-    hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), text)
-        .as_ref()
-        .to_vec()
+    hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), text).as_ref().to_vec()
 }
 
 const SALT: &[u8] = b"sixteen bytes ok";

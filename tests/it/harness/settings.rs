@@ -42,10 +42,7 @@ impl SettingsFile {
     /// Trusts `authority`; has no endpoint yet.
     pub(crate) fn trusting(authority: &Authority) -> Self {
         let settings = Self {
-            folder: tempfile::Builder::new()
-                .prefix("crdb-proxy-it-")
-                .tempdir()
-                .unwrap(),
+            folder: tempfile::Builder::new().prefix("crdb-proxy-it-").tempdir().unwrap(),
             global: String::new(),
             cluster: String::new(),
             user: "app".into(),
@@ -57,9 +54,7 @@ impl SettingsFile {
             descriptors: None,
             arguments: Vec::new(),
         };
-        settings
-            .file("ca.crt", authority.pem())
-            .file("app.pw", PASSWORD)
+        settings.file("ca.crt", authority.pem()).file("app.pw", PASSWORD)
     }
 
     /// Another endpoint at `address`, which the usual certificate's name stands for.
@@ -127,8 +122,7 @@ impl SettingsFile {
 
     /// A certificate and key as `NAME.crt` and `NAME.key`.
     pub(crate) fn identity(self, name: &str, identity: &Identity) -> Self {
-        self.file(&format!("{name}.crt"), &identity.certificate)
-            .file(&format!("{name}.key"), &identity.key)
+        self.file(&format!("{name}.crt"), &identity.certificate).file(&format!("{name}.key"), &identity.key)
     }
 
     /// A file beside the settings, readable by its owner only.
@@ -162,21 +156,8 @@ impl SettingsFile {
 
     /// The text of the settings file.
     pub(crate) fn text(&self) -> String {
-        let Self {
-            global,
-            cluster,
-            user,
-            password,
-            endpoints,
-            listener,
-            appendix,
-            ..
-        } = self;
-        let admin = if global.contains("admin =") {
-            ""
-        } else {
-            "admin = \"127.0.0.1:0\""
-        };
+        let Self { global, cluster, user, password, endpoints, listener, appendix, .. } = self;
+        let admin = if global.contains("admin =") { "" } else { "admin = \"127.0.0.1:0\"" };
         format!(
             "{admin}\n{global}\n[cluster.test]\nca = \"ca.crt\"\nuser = \"{user}\"\n{password}\n{cluster}\n\
              {endpoints}\n[[listener]]\nname = \"main\"\ncluster = \"test\"\n{listener}\n\n{appendix}"
@@ -185,19 +166,10 @@ impl SettingsFile {
 
     /// Writes the file and starts the daemon with it.
     pub(crate) fn start(self) -> TestProxy {
-        let limit = self
-            .descriptors
-            .map(|limit| format!("--nofile={limit}:{limit}"));
-        let limiting = limit
-            .iter()
-            .flat_map(|limit| ["prlimit", limit, "--"])
-            .collect::<Vec<_>>();
+        let limit = self.descriptors.map(|limit| format!("--nofile={limit}:{limit}"));
+        let limiting = limit.iter().flat_map(|limit| ["prlimit", limit, "--"]).collect::<Vec<_>>();
         let mut command = TestProxy::command_behind(&limiting, self.folder.path());
-        command
-            .arg("--config")
-            .arg(self.write())
-            .args(["--log-format", "json"])
-            .args(&self.arguments);
+        command.arg("--config").arg(self.write()).args(["--log-format", "json"]).args(&self.arguments);
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         TestProxy::spawn(command, self.folder)
     }

@@ -35,23 +35,14 @@ impl Message {
 
     /// The SQLSTATE of an ErrorResponse; empty for any other message.
     pub(crate) fn sqlstate(&self) -> String {
-        if self.tag == b'E' {
-            self.field(b'C').unwrap_or_default()
-        } else {
-            String::new()
-        }
+        if self.tag == b'E' { self.field(b'C').unwrap_or_default() } else { String::new() }
     }
 }
 
 impl std::fmt::Debug for Message {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let shown = &self.body[..self.body.len().min(400)];
-        write!(
-            f,
-            "{} {:?}",
-            char::from(self.tag),
-            String::from_utf8_lossy(shown)
-        )
+        write!(f, "{} {:?}", char::from(self.tag), String::from_utf8_lossy(shown))
     }
 }
 
@@ -65,10 +56,7 @@ pub(crate) fn message(tag: u8, body: &[u8]) -> Vec<u8> {
 
 /// A message without a type byte, as they come before and at startup.
 pub(crate) fn untyped(code: u32, body: &[u8]) -> Vec<u8> {
-    let mut bytes = u32::try_from(body.len() + 8)
-        .unwrap()
-        .to_be_bytes()
-        .to_vec();
+    let mut bytes = u32::try_from(body.len() + 8).unwrap().to_be_bytes().to_vec();
     bytes.extend(code.to_be_bytes());
     bytes.extend(body);
     bytes
@@ -89,10 +77,7 @@ pub(crate) fn parameters(pairs: &[(&[u8], &[u8])]) -> Vec<u8> {
 
 /// A startup message of protocol 3.0.
 pub(crate) fn startup(pairs: &[(&str, &str)]) -> Vec<u8> {
-    let pairs = pairs
-        .iter()
-        .map(|(key, value)| (key.as_bytes(), value.as_bytes()))
-        .collect::<Vec<_>>();
+    let pairs = pairs.iter().map(|(key, value)| (key.as_bytes(), value.as_bytes())).collect::<Vec<_>>();
     untyped(PROTOCOL_3_0, &parameters(&pairs))
 }
 
@@ -110,12 +95,7 @@ pub(crate) fn extended(sql: &str) -> Vec<u8> {
     let parse = [b"\0".as_slice(), &zero_terminated(sql), &[0, 0]].concat();
     let bind = [0, 0, 0, 0, 0, 0, 0, 0];
     let execute = [0, 0, 0, 0, 0];
-    [
-        message(b'P', &parse),
-        message(b'B', &bind),
-        message(b'E', &execute),
-    ]
-    .concat()
+    [message(b'P', &parse), message(b'B', &bind), message(b'E', &execute)].concat()
 }
 
 pub(crate) fn sync() -> Vec<u8> {
@@ -136,10 +116,7 @@ pub(crate) fn command_complete(tag: &str) -> Vec<u8> {
 }
 
 pub(crate) fn parameter_status(name: &str, value: &str) -> Vec<u8> {
-    message(
-        b'S',
-        &[zero_terminated(name), zero_terminated(value)].concat(),
-    )
+    message(b'S', &[zero_terminated(name), zero_terminated(value)].concat())
 }
 
 /// An ErrorResponse with severity, SQLSTATE and message.
@@ -152,16 +129,9 @@ pub(crate) fn notice(text: &str) -> Vec<u8> {
 }
 
 fn error_fields(severity: &str, sqlstate: &str, text: &str) -> Vec<u8> {
-    let fields = [
-        ("S", severity),
-        ("V", severity),
-        ("C", sqlstate),
-        ("M", text),
-    ];
-    let mut body = fields
-        .iter()
-        .flat_map(|(code, value)| zero_terminated(&format!("{code}{value}")))
-        .collect::<Vec<_>>();
+    let fields = [("S", severity), ("V", severity), ("C", sqlstate), ("M", text)];
+    let mut body =
+        fields.iter().flat_map(|(code, value)| zero_terminated(&format!("{code}{value}"))).collect::<Vec<_>>();
     body.push(0);
     body
 }
@@ -222,16 +192,13 @@ impl Wire {
     pub(crate) fn new(stream: impl Stream + 'static) -> Self {
         stream.socket().set_read_timeout(Some(DEADLINE)).unwrap();
         stream.socket().set_write_timeout(Some(DEADLINE)).unwrap();
-        Self {
-            stream: Box::new(stream),
-        }
+        Self { stream: Box::new(stream) }
     }
 
     /// Sends bytes as they are.
     #[track_caller]
     pub(crate) fn send(&mut self, bytes: &[u8]) {
-        self.try_send(bytes)
-            .unwrap_or_else(|error| panic!("the peer no longer reads: {error}"));
+        self.try_send(bytes).unwrap_or_else(|error| panic!("the peer no longer reads: {error}"));
     }
 
     /// Sends bytes to a peer that may be gone.
@@ -243,8 +210,7 @@ impl Wire {
     /// The next message; panics at the end of file.
     #[track_caller]
     pub(crate) fn message(&mut self) -> Message {
-        self.next_message()
-            .unwrap_or_else(|error| panic!("no message came: {error}"))
+        self.next_message().unwrap_or_else(|error| panic!("no message came: {error}"))
     }
 
     /// The next message.
@@ -252,18 +218,9 @@ impl Wire {
         let mut header = [0; 5];
         self.stream.read_exact(&mut header)?;
         let length = u32::from_be_bytes([header[1], header[2], header[3], header[4]]);
-        let mut body = vec![
-            0;
-            usize::try_from(length)
-                .unwrap()
-                .checked_sub(4)
-                .expect("a length below four")
-        ];
+        let mut body = vec![0; usize::try_from(length).unwrap().checked_sub(4).expect("a length below four")];
         self.stream.read_exact(&mut body)?;
-        Ok(Message {
-            tag: header[0],
-            body,
-        })
+        Ok(Message { tag: header[0], body })
     }
 
     /// Messages up to and including the first of type `tag`.
@@ -273,10 +230,7 @@ impl Wire {
         loop {
             match self.next_message() {
                 Ok(message) => messages.push(message),
-                Err(error) => panic!(
-                    "no {:?} came: {error}; before it: {messages:?}",
-                    char::from(tag)
-                ),
+                Err(error) => panic!("no {:?} came: {error}; before it: {messages:?}", char::from(tag)),
             }
             if messages.last().is_some_and(|message| message.tag == tag) {
                 return messages;
@@ -288,13 +242,7 @@ impl Wire {
     pub(crate) fn untyped(&mut self) -> io::Result<(u32, Vec<u8>)> {
         let length = u32::from_be_bytes(self.try_bytes()?);
         let code = u32::from_be_bytes(self.try_bytes()?);
-        let mut body = vec![
-            0;
-            usize::try_from(length)
-                .unwrap()
-                .checked_sub(8)
-                .expect("a length below eight")
-        ];
+        let mut body = vec![0; usize::try_from(length).unwrap().checked_sub(8).expect("a length below eight")];
         self.stream.read_exact(&mut body)?;
         Ok((code, body))
     }
@@ -302,8 +250,7 @@ impl Wire {
     /// Exactly `N` bytes; panics at the end of file.
     #[track_caller]
     pub(crate) fn bytes<const N: usize>(&mut self) -> [u8; N] {
-        self.try_bytes()
-            .unwrap_or_else(|error| panic!("no {N} bytes came: {error}"))
+        self.try_bytes().unwrap_or_else(|error| panic!("no {N} bytes came: {error}"))
     }
 
     /// Exactly `N` bytes.
@@ -349,10 +296,7 @@ impl Wire {
         let mut byte = [0];
         match self.stream.read(&mut byte) {
             Ok(0) => {}
-            other => panic!(
-                "expected the end of file, got {other:?} {:?}",
-                char::from(byte[0])
-            ),
+            other => panic!("expected the end of file, got {other:?} {:?}", char::from(byte[0])),
         }
     }
 
@@ -360,10 +304,7 @@ impl Wire {
     pub(crate) fn stays_silent(&mut self, span: Duration) -> bool {
         self.stream.socket().set_read_timeout(Some(span)).unwrap();
         let silent = matches!(self.stream.read(&mut [0]), Err(error) if error.kind() == io::ErrorKind::WouldBlock);
-        self.stream
-            .socket()
-            .set_read_timeout(Some(DEADLINE))
-            .unwrap();
+        self.stream.socket().set_read_timeout(Some(DEADLINE)).unwrap();
         silent
     }
 
@@ -380,10 +321,7 @@ impl Wire {
 
     /// Closes with an RST.
     pub(crate) fn reset(self) {
-        self.stream
-            .socket()
-            .set_linger(Some(Duration::ZERO))
-            .unwrap();
+        self.stream.socket().set_linger(Some(Duration::ZERO)).unwrap();
     }
 
     /// The stream itself, for tests that move bytes by the gigabyte.

@@ -23,11 +23,7 @@ pub(super) fn accept(listener: &TcpListener, shared: &Arc<Shared>, sessions: &mp
         let (shared, sessions) = (Arc::clone(shared), sessions.clone());
         shared.note(|seen| seen.connections += 1);
         // An error means that the client has left, which is its right.
-        thread::spawn(move || {
-            socket
-                .and_then(|socket| shared.serve(socket, &sessions))
-                .ok()
-        });
+        thread::spawn(move || socket.and_then(|socket| shared.serve(socket, &sessions)).ok());
     }
 }
 
@@ -55,20 +51,11 @@ impl Shared {
             let length = u32::from_be_bytes([request[0], request[1], request[2], request[3]]);
             let mut key = vec![0; length as usize - 8];
             socket.read_exact(&mut key)?;
-            self.note(|seen| {
-                seen.cancels.push(Cancel {
-                    key,
-                    over_tls: false,
-                })
-            });
+            self.note(|seen| seen.cancels.push(Cancel { key, over_tls: false }));
             return Ok(());
         }
         if request != wire::SSL_REQUEST {
-            let refusal = error(
-                "FATAL",
-                "08P01",
-                "node is running secure mode, SSL connection required",
-            );
+            let refusal = error("FATAL", "08P01", "node is running secure mode, SSL connection required");
             return socket.write_all(&refusal);
         }
         match &script.front {
@@ -84,23 +71,16 @@ impl Shared {
             self.note(|seen| seen.after_request.extend(rest));
             return Ok(());
         }
-        let identity = script
-            .identity
-            .clone()
-            .unwrap_or_else(|| self.usual.clone());
+        let identity = script.identity.clone().unwrap_or_else(|| self.usual.clone());
         let wire = self.handshake(socket, &identity)?;
         self.log_in(wire, script, &identity, sessions)
     }
 
     fn handshake(&self, mut socket: TcpStream, identity: &Identity) -> io::Result<Wire> {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let config = ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap();
-        let mut config = config
-            .with_no_client_auth()
-            .with_single_cert(identity.chain(), identity.private_key())
-            .unwrap();
+        let config = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+        let mut config =
+            config.with_no_client_auth().with_single_cert(identity.chain(), identity.private_key()).unwrap();
         config.session_storage = Arc::clone(&self.tickets);
         let mut connection = ServerConnection::new(Arc::new(config)).unwrap();
         while connection.is_handshaking() {
@@ -108,8 +88,7 @@ impl Shared {
         }
         let resumed = connection.handshake_kind() == Some(HandshakeKind::Resumed);
         self.note(|seen| {
-            seen.server_names
-                .push(connection.server_name().map(str::to_owned));
+            seen.server_names.push(connection.server_name().map(str::to_owned));
             seen.resumed += usize::from(resumed);
         });
         Ok(Wire::new(StreamOwned::new(connection, socket)))
@@ -124,12 +103,7 @@ impl Shared {
     ) -> io::Result<()> {
         let (code, body) = wire.untyped()?;
         if code == CANCEL_CODE {
-            self.note(|seen| {
-                seen.cancels.push(Cancel {
-                    key: body,
-                    over_tls: true,
-                })
-            });
+            self.note(|seen| seen.cancels.push(Cancel { key: body, over_tls: true }));
             return Ok(());
         }
         self.note(|seen| {
@@ -137,14 +111,7 @@ impl Shared {
             seen.startups.push(body);
         });
         if !self.authenticate(&mut wire, &script.login, identity)? {
-            return close_with(
-                wire,
-                &error(
-                    "FATAL",
-                    "28P01",
-                    "password authentication failed for user app",
-                ),
-            );
+            return close_with(wire, &error("FATAL", "28P01", "password authentication failed for user app"));
         }
         if let Some(bytes) = script.instead_of_ok {
             return close_with(wire, &bytes);
@@ -168,12 +135,7 @@ impl Shared {
         Ok(())
     }
 
-    fn authenticate(
-        &self,
-        wire: &mut Wire,
-        login: &Login,
-        identity: &Identity,
-    ) -> io::Result<bool> {
+    fn authenticate(&self, wire: &mut Wire, login: &Login, identity: &Identity) -> io::Result<bool> {
         let exchange = match login {
             Login::Cleartext(password) => {
                 wire.try_send(&message(b'R', &[0, 0, 0, 3]))?;
@@ -182,22 +144,12 @@ impl Shared {
                 self.note(|seen| seen.passwords.push(sent));
                 return Ok(right);
             }
-            Login::Scram {
-                password,
-                iterations,
-                flaw,
-            } => Exchange {
-                password,
-                iterations: *iterations,
-                flaw: *flaw,
-                plus: None,
-            },
-            Login::ScramPlus { password } => Exchange {
-                password,
-                iterations: 4096,
-                flaw: Flaw::None,
-                plus: Some(identity.end_point_digest()),
-            },
+            Login::Scram { password, iterations, flaw } => {
+                Exchange { password, iterations: *iterations, flaw: *flaw, plus: None }
+            }
+            Login::ScramPlus { password } => {
+                Exchange { password, iterations: 4096, flaw: Flaw::None, plus: Some(identity.end_point_digest()) }
+            }
             Login::Asks(request) => {
                 wire.try_send(request)?;
                 let answer = wire.rest();
