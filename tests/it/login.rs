@@ -3,7 +3,7 @@
 use crate::harness::{
     Authority, FakeUpstream, Login, PASSWORD, Postgres, Script, Session, SettingsFile, TestClient, TestProxy,
     scram::Flaw,
-    wire::{error, message},
+    wire::{error, message, notice, parameter_status},
 };
 use rcgen::{PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, PKCS_ED25519, PKCS_RSA_SHA512, SignatureAlgorithm};
 
@@ -167,6 +167,32 @@ fn a_full_or_leaving_node_is_told_apart_from_a_failed_login() {
         let labels = [("cluster", "test"), ("endpoint", "first"), ("result", result)];
         assert!(proxy.metric("crdb_proxy_connect_attempts_total", &labels) >= Some(1.0), "{result}");
     }
+}
+
+#[test]
+fn a_server_that_leaves_or_talks_nonsense_while_logging_in_is_refused_in_a_sentence() {
+    let endless = vec![b'S', 0x40, 0, 0, 0]; // a gigabyte of ParameterStatus
+    for nonsense in [vec![], message(b'R', &[0]), vec![b'R', 0, 0, 0, 3], endless, b"HTTP/1.1 400\r\n".to_vec()] {
+        let cluster = FakeUpstream::start(Script { instead_of_ok: Some(nonsense.clone()), ..Script::default() });
+        let proxy = TestProxy::before(&cluster);
+
+        let error = proxy.startup(&[("user", "anyone")]).refusal();
+
+        assert!(error.sqlstate().starts_with("08"), "{nonsense:?}: {error:?}");
+    }
+}
+
+#[test]
+fn what_the_server_reports_before_it_is_ready_reaches_the_client() {
+    let before_key = [notice("welcome"), parameter_status("TimeZone", "UTC")].concat();
+    let cluster = FakeUpstream::start(Script { before_key: before_key.clone(), ..Script::default() });
+    let proxy = TestProxy::before(&cluster);
+
+    let greeting = proxy.client().greeting;
+
+    let bytes = greeting.iter().flat_map(|sent| message(sent.tag, &sent.body)).collect::<Vec<_>>();
+    assert!(contains(&bytes, &before_key), "{greeting:?}");
+    assert!(contains(&bytes, &parameter_status("crdb_version", "CockroachDB CCL v26.1.0")), "{greeting:?}");
 }
 
 #[test]

@@ -115,7 +115,7 @@ fn sessions_left_at_the_drain_limit_are_told_counted_and_exit_is_4() {
     assert_eq!(proxy.exit_code(), 4);
     let lines = proxy.log_lines();
     let stopped = lines.iter().find(|line| line["message"] == "stopped").expect("a last line");
-    assert!(stopped.to_string().contains(":1"), "the number of sessions is not in {stopped}");
+    assert!(stopped.as_object().unwrap().values().any(|value| *value == 1), "how many were cut is not in {stopped}");
     assert!(lines.iter().any(|line| line["close.reason"] == "drain_limit"));
 }
 
