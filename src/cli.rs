@@ -46,15 +46,10 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, c
     match line.command {
         None => line.settings.flags().map(Command::Run),
         Some(Sub::Run(settings)) => settings.flags().map(Command::Run),
-        Some(Sub::Config {
-            command: ConfigSub::Check(settings),
-        }) => settings.flags().map(Command::ConfigCheck),
-        Some(Sub::Config {
-            command: ConfigSub::Show { settings, json },
-        }) => Ok(Command::ConfigShow {
-            flags: settings.flags()?,
-            json,
-        }),
+        Some(Sub::Config { command: ConfigSub::Check(settings) }) => settings.flags().map(Command::ConfigCheck),
+        Some(Sub::Config { command: ConfigSub::Show { settings, json } }) => {
+            Ok(Command::ConfigShow { flags: settings.flags()?, json })
+        }
         #[cfg(feature = "demo")]
         Some(Sub::Demo(flags)) => Ok(Command::Demo(flags)),
     }
@@ -183,15 +178,10 @@ impl SettingsFlags {
     fn flags(self) -> Result<Flags, clap::Error> {
         if self.url.len() > 1 {
             // clap's own message would repeat the argument, which may hold a password.
-            let text =
-                "more than one connection string; quote it, since & and blanks end it in a shell";
+            let text = "more than one connection string; quote it, since & and blanks end it in a shell";
             return Err(Line::command().error(clap::error::ErrorKind::TooManyValues, text));
         }
-        let mut given: Vec<(Flag, String)> = self
-            .listen
-            .into_iter()
-            .map(|address| (Flag::Listen, address))
-            .collect();
+        let mut given: Vec<(Flag, String)> = self.listen.into_iter().map(|address| (Flag::Listen, address)).collect();
         let single = [
             (Flag::Admin, self.admin),
             (Flag::Host, self.host),
@@ -207,21 +197,10 @@ impl SettingsFlags {
             (Flag::Region, self.region),
             (Flag::LogFormat, self.log_format),
             (Flag::LogLevel, self.log_level),
-            (
-                Flag::UnsafeAllowRemote,
-                self.unsafe_allow_remote.then(|| "true".to_owned()),
-            ),
+            (Flag::UnsafeAllowRemote, self.unsafe_allow_remote.then(|| "true".to_owned())),
         ];
-        given.extend(
-            single
-                .into_iter()
-                .filter_map(|(flag, said)| Some((flag, said?))),
-        );
-        Ok(Flags {
-            config: self.config,
-            url: self.url.into_iter().next(),
-            given,
-        })
+        given.extend(single.into_iter().filter_map(|(flag, said)| Some((flag, said?))));
+        Ok(Flags { config: self.config, url: self.url.into_iter().next(), given })
     }
 }
 
@@ -260,10 +239,7 @@ mod tests {
 
     #[test]
     fn run_is_the_command_that_may_be_left_out() {
-        for arguments in [
-            "postgresql://a@h/d --port 5",
-            "run postgresql://a@h/d --port 5",
-        ] {
+        for arguments in ["postgresql://a@h/d --port 5", "run postgresql://a@h/d --port 5"] {
             let flags = flags(arguments);
 
             assert_eq!(flags.url.as_deref(), Some("postgresql://a@h/d"));
@@ -302,9 +278,7 @@ mod tests {
 
     #[test]
     fn a_second_connection_string_is_refused_without_repeating_it() {
-        let error = parsed("postgresql://a:hunter2@h postgresql://a:hunter2@h")
-            .err()
-            .unwrap();
+        let error = parsed("postgresql://a:hunter2@h postgresql://a:hunter2@h").err().unwrap();
 
         assert_eq!(error.exit_code(), 2);
         assert!(!error.to_string().contains("hunter2"), "{error}");
@@ -314,18 +288,9 @@ mod tests {
     fn config_show_and_check_take_the_same_flags() {
         assert!(matches!(
             parsed("config show --json --config f.toml"),
-            Ok(Command::ConfigShow {
-                json: true,
-                flags: Flags {
-                    config: Some(_),
-                    ..
-                }
-            })
+            Ok(Command::ConfigShow { json: true, flags: Flags { config: Some(_), .. } })
         ));
-        assert!(matches!(
-            parsed("config check --host h"),
-            Ok(Command::ConfigCheck(_))
-        ));
+        assert!(matches!(parsed("config check --host h"), Ok(Command::ConfigCheck(_))));
     }
 
     #[test]
@@ -333,17 +298,10 @@ mod tests {
         let help = help();
 
         for flag in Flag::ALL {
-            assert!(
-                help.contains(&format!("--{}", flag.name())),
-                "{} is missing",
-                flag.name()
-            );
+            assert!(help.contains(&format!("--{}", flag.name())), "{} is missing", flag.name());
         }
         assert_eq!(parsed("--help").err().unwrap().exit_code(), 0);
-        assert_eq!(
-            parsed("--version").err().unwrap().to_string(),
-            "crdb-proxy 0.1.0\n"
-        );
+        assert_eq!(parsed("--version").err().unwrap().to_string(), "crdb-proxy 0.1.0\n");
     }
 
     #[cfg(feature = "demo")]

@@ -112,10 +112,7 @@ type Lookup = dyn Fn(&str) -> Option<OsString> + Send + Sync;
 
 impl Surroundings {
     fn real() -> Self {
-        Self {
-            variable: Box::new(|name| std::env::var_os(name)),
-            now: Box::new(SystemTime::now),
-        }
+        Self { variable: Box::new(|name| std::env::var_os(name)), now: Box::new(SystemTime::now) }
     }
 }
 
@@ -263,18 +260,11 @@ impl Inner {
         if generation > FIRST_GENERATION {
             info!(secret.source = %self.source, secret.generation = generation, "secret changed");
         }
-        known.lease = Some(Lease {
-            secret: Arc::new(secret),
-            generation,
-        });
+        known.lease = Some(Lease { secret: Arc::new(secret), generation });
     }
 
     fn check_mode(&self, reader: &mut Reader, reading: Reading) -> Result<Reading, Fault> {
-        if let Reading::Text {
-            open_mode: Some(mode),
-            ..
-        } = reading
-        {
+        if let Reading::Text { open_mode: Some(mode), .. } = reading {
             if self.strict {
                 return Err(Fault::ReadableByOthers { mode });
             }

@@ -1,9 +1,23 @@
 //! crdb-proxy: `localhost:26257` → a verified, logged-in session on a CockroachDB Cloud cluster.
+//!
+//! The way of one client connection is the reading order: [`cli`] and [`daemon`] build every part from
+//! [`settings`]; a `listener` accepts a client and owns its session; `session` reads its startup, admits
+//! it, claims an `upstream` (choose an endpoint, connect, log in), relays, and closes. Everything below
+//! them is a side room: it imports side rooms only.
 
-pub mod metrics;
-pub mod credentials;
-pub mod scram;
 pub mod cli;
+pub mod daemon;
+
+mod listener;
+mod session;
+pub mod upstream;
+
+mod admin;
+pub mod credentials;
+pub mod diagnostics;
+pub mod metrics;
+pub mod refusals;
+pub mod scram;
 pub mod secret;
 pub mod sessions;
 pub mod settings;

@@ -107,7 +107,9 @@ impl Socket {
     /// Where clients connect.
     pub(crate) fn address(&self) -> String {
         match self {
-            Self::Tcp(socket) => socket.local_addr().map_or_else(|error| error.to_string(), |address| address.to_string()),
+            Self::Tcp(socket) => {
+                socket.local_addr().map_or_else(|error| error.to_string(), |address| address.to_string())
+            }
             Self::Unix(_, file) => format!("unix:{}", file.path().display()),
         }
     }

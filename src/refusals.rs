@@ -61,7 +61,8 @@ impl Refusals {
         entry.count = entry.count.saturating_add(1);
         let is_due = now.duration_since(entry.logged_at) >= self.repeat;
         let unlogged = entry.unlogged;
-        (entry.logged_at, entry.unlogged) = if is_due { (now, 0) } else { (entry.logged_at, unlogged.saturating_add(1)) };
+        (entry.logged_at, entry.unlogged) =
+            if is_due { (now, 0) } else { (entry.logged_at, unlogged.saturating_add(1)) };
         recent.push_back(entry);
         is_due.then_some(unlogged)
     }

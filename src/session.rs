@@ -11,7 +11,7 @@ mod relay;
 mod startup;
 
 use crate::{
-    metrics::{Held, ListenerMetrics, labels::{ClaimSource, RefuseReason}},
+    metrics::{Held, ListenerMetrics, labels::ClaimSource},
     sessions::{self, Joined, Registered, SessionState, Sessions},
     settings::{self, AuthKind, Limits},
     shutdown::{Phase, Stop},
@@ -100,7 +100,9 @@ pub(crate) async fn run(parts: Arc<Parts>, accepted: Accepted, stop: Stop) {
             // The client waits for the close: by then the server has read the request.
             return drop(stream);
         }
-        Ok(Startup { wish: Wish::Session(asked), stream }) => parts.open(stream, asked, &live, &stop, gate.deadline).await,
+        Ok(Startup { wish: Wish::Session(asked), stream }) => {
+            parts.open(stream, asked, &live, &stop, gate.deadline).await
+        }
         Err(failed) => Err(Refusal::of_startup(failed)),
     };
     match opened {
@@ -196,7 +198,8 @@ impl Parts {
             }
             Err(error) => {
                 let source = self.cluster.credentials().map(|credentials| credentials.describe());
-                let facts = Facts { cluster: self.cluster.name(), user: &cluster.user, secret_source: source.as_deref() };
+                let facts =
+                    Facts { cluster: self.cluster.name(), user: &cluster.user, secret_source: source.as_deref() };
                 let told = error.to_client(&facts, self.audience);
                 Err(Refusal::claim(&error, refusal::explain_missing_database(told, parameters), client.stream))
             }
@@ -219,7 +222,9 @@ impl Parts {
         let issued = match greeting.key {
             Some(key) => {
                 let target = Target { cluster: Arc::clone(&self.cluster), route, key };
-                let Some(issued) = self.cancel_keys.issue(target, minor) else { return Err(Refusal::no_random_bytes(stream)) };
+                let Some(issued) = self.cancel_keys.issue(target, minor) else {
+                    return Err(Refusal::no_random_bytes(stream));
+                };
                 Some(issued)
             }
             None => None,

@@ -19,12 +19,14 @@ use std::{
     },
     time::{Duration, SystemTime},
 };
+use tokio::sync::Notify;
 
 /// All open sessions of the daemon.
 #[derive(Default)]
 pub struct Sessions {
     open: Mutex<BTreeMap<u64, Arc<Live>>>,
     opened: AtomicU64,
+    none_left: Notify,
 }
 
 /// One open session, as others may see it.
@@ -138,6 +140,17 @@ impl Sessions {
         (open.values().take(most).cloned().collect(), open.len())
     }
 
+    /// Waits until no session is open. Cancel safe.
+    pub async fn all_ended(&self) {
+        loop {
+            let none_left = self.none_left.notified();
+            if self.lock().is_empty() {
+                return;
+            }
+            none_left.await;
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<Live>>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -155,6 +168,9 @@ impl Drop for Registered {
         let mut open = self.sessions.lock();
         self.live.count();
         open.remove(&self.live.id);
+        if open.is_empty() {
+            self.sessions.none_left.notify_waiters();
+        }
     }
 }
 

@@ -10,7 +10,10 @@ mod select;
 
 use crate::{
     credentials::{Credentials, Lease},
-    metrics::{ClusterMetrics, EndpointMetrics, Held, Metrics, labels::{Stage, UpstreamState}},
+    metrics::{
+        ClusterMetrics, EndpointMetrics, Held, Metrics,
+        labels::{Stage, UpstreamState},
+    },
     scram::KeyCache,
     settings::{self, Endpoint, Limits, Name},
     tls::ClusterTls,
@@ -93,7 +96,8 @@ impl Cluster {
         if let Some(at) = tls.certificate_not_after {
             metrics.certificate_expires("client", &settings.name, at);
         }
-        let of_endpoint = |endpoint: &Arc<Endpoint>| (endpoint.name.clone(), metrics.endpoint(&settings.name, &endpoint.name));
+        let of_endpoint =
+            |endpoint: &Arc<Endpoint>| (endpoint.name.clone(), metrics.endpoint(&settings.name, &endpoint.name));
         Self {
             settings: Arc::clone(settings),
             credentials: settings.password.clone().map(|source| Credentials::new(source, strict_secrets)),
@@ -152,7 +156,10 @@ impl Cluster {
         let mut next = candidates.iter().peekable();
         while let Some(endpoint) = next.peek().copied() {
             let has_another = candidates.len() > failures.len().saturating_add(1);
-            let error = match self.attempt(endpoint, claim.parameters, lease.as_ref(), Deadlines { has_another, deadline }).await {
+            let error = match self
+                .attempt(endpoint, claim.parameters, lease.as_ref(), Deadlines { has_another, deadline })
+                .await
+            {
                 Ok(upstream) => {
                     self.rejections.clear(kind);
                     return Ok(upstream);
@@ -247,7 +254,8 @@ impl Cluster {
     ) -> Result<Upstream, LoginError> {
         let held = Held::new(metrics.upstreams.at(UpstreamState::Login));
         let connect_by = deadlines.of_connecting(&self.limits);
-        let mut connection = self.connector.connect(endpoint, metrics, connect_by).await.map_err(LoginError::Endpoint)?;
+        let mut connection =
+            self.connector.connect(endpoint, metrics, connect_by).await.map_err(LoginError::Endpoint)?;
         let login = Login { user: &self.settings.user, lease, keys: &self.keys, metrics: &self.metrics };
         let began = Instant::now();
         let logged_in = timeout_at(deadlines.deadline, login.run(&mut connection, parameters)).await;

@@ -21,9 +21,7 @@ use zeroize::Zeroizing;
 /// Cancel safety: dropping it kills the command with all that it started.
 pub(super) async fn run(argv: &[String], limit: Duration) -> Result<Zeroizing<Vec<u8>>, Fault> {
     let not_started = |cause| Fault::NotStarted(Arc::new(cause));
-    let (program, arguments) = argv
-        .split_first()
-        .ok_or_else(|| not_started(io::ErrorKind::InvalidInput.into()))?;
+    let (program, arguments) = argv.split_first().ok_or_else(|| not_started(io::ErrorKind::InvalidInput.into()))?;
     let mut child = Command::new(program)
         .args(arguments)
         .stdin(Stdio::null())
@@ -40,11 +38,7 @@ pub(super) async fn run(argv: &[String], limit: Duration) -> Result<Zeroizing<Ve
         Err(_) => return Err(Fault::Slow { limit }),
     };
     group.release();
-    if status.success() {
-        Ok(output)
-    } else {
-        Err(Fault::Failed(status))
-    }
+    if status.success() { Ok(output) } else { Err(Fault::Failed(status)) }
 }
 
 /// Reads to the end first and waits second: an unreaped child keeps its number, so that until then
@@ -100,9 +94,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_output_of_a_command_is_taken_and_its_errors_are_not() {
-        let output = run(&shell("echo noise >&2; printf secret"), LONG)
-            .await
-            .unwrap();
+        let output = run(&shell("echo noise >&2; printf secret"), LONG).await.unwrap();
 
         assert_eq!(output.as_slice(), b"secret");
     }
@@ -116,32 +108,19 @@ mod tests {
 
     #[tokio::test]
     async fn a_command_that_reads_its_input_finds_none() {
-        assert_eq!(
-            run(&shell("cat; printf end"), LONG)
-                .await
-                .unwrap()
-                .as_slice(),
-            b"end"
-        );
+        assert_eq!(run(&shell("cat; printf end"), LONG).await.unwrap().as_slice(), b"end");
     }
 
     #[tokio::test]
     async fn a_failed_command_gives_its_status() {
-        let fault = run(&shell("printf secret; exit 3"), LONG)
-            .await
-            .unwrap_err();
+        let fault = run(&shell("printf secret; exit 3"), LONG).await.unwrap_err();
 
-        assert!(
-            matches!(fault, Fault::Failed(status) if status.code() == Some(3)),
-            "{fault:?}"
-        );
+        assert!(matches!(fault, Fault::Failed(status) if status.code() == Some(3)), "{fault:?}");
     }
 
     #[tokio::test]
     async fn a_program_that_is_not_there_is_told_apart() {
-        let fault = run(&["/nonexistent/program".to_owned()], LONG)
-            .await
-            .unwrap_err();
+        let fault = run(&["/nonexistent/program".to_owned()], LONG).await.unwrap_err();
 
         assert!(matches!(fault, Fault::NotStarted(_)), "{fault:?}");
     }
@@ -166,13 +145,7 @@ mod tests {
         let children = folder.path().join("children");
         let script = format!("sleep 600 & echo $! > {}; wait", children.display());
         let running = tokio::spawn(async move { run(&shell(&script), LONG).await.map(drop) });
-        let child = || {
-            std::fs::read_to_string(&children)
-                .ok()?
-                .strip_suffix('\n')?
-                .parse()
-                .ok()
-        };
+        let child = || std::fs::read_to_string(&children).ok()?.strip_suffix('\n')?.parse().ok();
         while child().is_none() {
             tokio::task::yield_now().await;
         }

@@ -31,10 +31,7 @@ pub(super) enum Fault {
 
 impl SecretError {
     pub(super) fn new(source: &Source, fault: Fault) -> Self {
-        Self {
-            source: source.to_string(),
-            fault,
-        }
+        Self { source: source.to_string(), fault }
     }
 }
 
@@ -44,29 +41,22 @@ impl fmt::Display for SecretError {
         match &self.fault {
             Fault::Unreadable(cause) => match cause.kind() {
                 io::ErrorKind::NotFound => f.write_str(" does not exist; check its name"),
-                io::ErrorKind::PermissionDenied => {
-                    f.write_str(" may not be read; let the daemon's user read it")
-                }
+                io::ErrorKind::PermissionDenied => f.write_str(" may not be read; let the daemon's user read it"),
                 _ => f.write_str(" cannot be read"),
             },
-            Fault::NotAFile => {
-                f.write_str(" is not a regular file; for a program's output name a command")
+            Fault::NotAFile => f.write_str(" is not a regular file; for a program's output name a command"),
+            Fault::ReadableByOthers { mode } => {
+                write!(f, " is readable by others (mode {mode:04o}), which strict_secrets refuses; make it 0600")
             }
-            Fault::ReadableByOthers { mode } => write!(
-                f,
-                " is readable by others (mode {mode:04o}), which strict_secrets refuses; make it 0600"
-            ),
             Fault::Unset => f.write_str(" is not set in the daemon's environment"),
-            Fault::NoCredentials => f.write_str(
-                " cannot be found: CREDENTIALS_DIRECTORY is not set; has the unit a LoadCredential=?",
-            ),
+            Fault::NoCredentials => {
+                f.write_str(" cannot be found: CREDENTIALS_DIRECTORY is not set; has the unit a LoadCredential=?")
+            }
             Fault::BadName => f.write_str(" has a name that is no plain file name"),
             Fault::Empty => f.write_str(" is empty where a secret was expected"),
             Fault::TooLong => f.write_str(" gives more than 64 KiB; is it the right one?"),
             Fault::Nul => f.write_str(" holds a NUL byte, which no password can; is it text?"),
-            Fault::NotStarted(_) => {
-                f.write_str(" could not be started; is it installed and executable?")
-            }
+            Fault::NotStarted(_) => f.write_str(" could not be started; is it installed and executable?"),
             Fault::Failed(status) => {
                 write!(f, " failed ({status}); run it by hand as the daemon's user to see why")
             }

@@ -51,11 +51,7 @@ pub(super) fn read(path: &Path, seen: Option<Stamp>) -> Result<Option<Found>, Fa
     let mut text = Zeroizing::new(Vec::with_capacity(READ_MAX.saturating_add(64)));
     let limit = u64::try_from(READ_MAX).unwrap_or(u64::MAX);
     file.take(limit).read_to_end(&mut text)?;
-    Ok(Some(Found {
-        text,
-        stamp: Stamp::of(&metadata, settled),
-        mode: metadata.mode() & 0o7777,
-    }))
+    Ok(Some(Found { text, stamp: Stamp::of(&metadata, settled), mode: metadata.mode() & 0o7777 }))
 }
 
 impl Stamp {
@@ -87,9 +83,7 @@ mod tests {
         assert!(read(&path, Some(young)).unwrap().is_some());
 
         let file = File::options().append(true).open(&path).unwrap();
-        let long_ago = SystemTime::now()
-            .checked_sub(Duration::from_secs(60))
-            .unwrap();
+        let long_ago = SystemTime::now().checked_sub(Duration::from_secs(60)).unwrap();
         file.set_modified(long_ago).unwrap();
         let old = read(&path, None).unwrap().unwrap().stamp;
 

@@ -56,11 +56,7 @@ impl Source {
     }
 
     /// Cancel safety: dropping it kills a command; a file's reading goes on unheard.
-    pub(super) async fn read(
-        &self,
-        seen: Option<Stamp>,
-        surroundings: &Surroundings,
-    ) -> Result<Reading, Fault> {
+    pub(super) async fn read(&self, seen: Option<Stamp>, surroundings: &Surroundings) -> Result<Reading, Fault> {
         let folder = (surroundings.variable)(CREDENTIALS_DIRECTORY).map(PathBuf::from);
         let text = match &self.0 {
             SecretSource::File(path) => {
@@ -79,16 +75,10 @@ impl Source {
                 let value = (surroundings.variable)(name).ok_or(Fault::Unset)?;
                 secret_text(&Zeroizing::new(value.into_vec()))?
             }
-            SecretSource::Command { argv, limit, .. } => {
-                secret_text(&command::run(argv, *limit).await?)?
-            }
+            SecretSource::Command { argv, limit, .. } => secret_text(&command::run(argv, *limit).await?)?,
             SecretSource::Url(secret) => check(secret.clone())?,
         };
-        Ok(Reading::Text {
-            secret: text,
-            stamp: None,
-            open_mode: None,
-        })
+        Ok(Reading::Text { secret: text, stamp: None, open_mode: None })
     }
 }
 
@@ -124,11 +114,7 @@ async fn read_file(path: PathBuf, seen: Option<Stamp>, private: bool) -> Result<
 /// Editors and `echo` end a line; a password does not end in one.
 fn secret_text(text: &Zeroizing<Vec<u8>>) -> Result<Secret, Fault> {
     let line = text.strip_suffix(b"\n").unwrap_or(text);
-    let line = if line.len() < text.len() {
-        line.strip_suffix(b"\r").unwrap_or(line)
-    } else {
-        line
-    };
+    let line = if line.len() < text.len() { line.strip_suffix(b"\r").unwrap_or(line) } else { line };
     check(Secret::new(line.to_vec()))
 }
 

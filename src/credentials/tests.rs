@@ -16,10 +16,7 @@ struct World {
 impl World {
     fn with(variables: &[(&'static str, &Path)]) -> Self {
         let own = |(name, value): &(&'static str, &Path)| (*name, value.as_os_str().to_owned());
-        Self {
-            seconds: Arc::default(),
-            variables: variables.iter().map(own).collect(),
-        }
+        Self { seconds: Arc::default(), variables: variables.iter().map(own).collect() }
     }
 
     fn pass(&self, seconds: u64) {
@@ -55,8 +52,7 @@ fn mode(path: &Path, mode: u32) {
 /// Makes the file look long unchanged, as a secret file usually is.
 fn age(path: &Path) {
     let file = fs::File::options().append(true).open(path).unwrap();
-    file.set_modified(SystemTime::now() - Duration::from_secs(3600))
-        .unwrap();
+    file.set_modified(SystemTime::now() - Duration::from_secs(3600)).unwrap();
 }
 
 fn secret_file(folder: &Path, text: &str) -> (PathBuf, Credentials) {
@@ -67,28 +63,18 @@ fn secret_file(folder: &Path, text: &str) -> (PathBuf, Credentials) {
 }
 
 fn command(script: &str, limit: Duration, lifetime: Duration) -> SecretSource {
-    SecretSource::Command {
-        argv: ["/bin/sh", "-c", script].map(str::to_owned).to_vec(),
-        limit,
-        lifetime,
-    }
+    SecretSource::Command { argv: ["/bin/sh", "-c", script].map(str::to_owned).to_vec(), limit, lifetime }
 }
 
 /// A command that notes each run in `runs` and prints how often it ran.
 fn counting(folder: &Path, also: &str) -> SecretSource {
     let runs = folder.join("runs");
-    let script = format!(
-        "echo x >> {0}; {also}; wc -l < {0} | tr -d ' '",
-        runs.display()
-    );
+    let script = format!("echo x >> {0}; {also}; wc -l < {0} | tr -d ' '", runs.display());
     command(&script, MINUTE, MINUTE)
 }
 
 fn runs(folder: &Path) -> usize {
-    fs::read_to_string(folder.join("runs"))
-        .unwrap()
-        .lines()
-        .count()
+    fs::read_to_string(folder.join("runs")).unwrap().lines().count()
 }
 
 async fn expect(credentials: &Credentials, text: &str, generation: u64) {
@@ -101,9 +87,7 @@ async fn expect(credentials: &Credentials, text: &str, generation: u64) {
 fn log() -> (tracing::subscriber::DefaultGuard, Log) {
     let log = Log::default();
     let writer = log.clone();
-    let subscriber = tracing_subscriber::fmt()
-        .with_writer(move || writer.clone())
-        .finish();
+    let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).finish();
     (tracing::subscriber::set_default(subscriber), log)
 }
 
@@ -264,10 +248,7 @@ async fn a_file_that_others_can_read_is_refused_by_strict_secrets() {
 
     let error = credentials.current().await.unwrap_err().to_string();
 
-    assert!(
-        error.contains("prod.pw is readable by others (mode 0604)"),
-        "{error}"
-    );
+    assert!(error.contains("prod.pw is readable by others (mode 0604)"), "{error}");
     mode(&path, 0o600);
     expect(&credentials, "one", 1).await;
 }
@@ -317,10 +298,7 @@ async fn a_variable_is_read_and_a_missing_one_is_named() {
     expect(&there, "one", 1).await;
     assert_eq!(there.describe(), "variable APP_PW");
     let error = gone.current().await.unwrap_err().to_string();
-    assert_eq!(
-        error,
-        "variable GONE is not set in the daemon's environment"
-    );
+    assert_eq!(error, "variable GONE is not set in the daemon's environment");
 }
 
 #[tokio::test]
@@ -380,8 +358,7 @@ async fn a_thousand_logins_at_once_run_a_command_once() {
 #[tokio::test]
 async fn a_thousand_refused_logins_at_once_run_a_command_at_most_twice_more() {
     let folder = tempfile::tempdir().unwrap();
-    let credentials =
-        World::default().credentials(counting(folder.path(), "echo same; exit"), true);
+    let credentials = World::default().credentials(counting(folder.path(), "echo same; exit"), true);
     expect(&credentials, "same", 1).await;
 
     let logins: Vec<_> = (0..1000)
@@ -394,11 +371,7 @@ async fn a_thousand_refused_logins_at_once_run_a_command_at_most_twice_more() {
         assert_eq!(login.await.unwrap(), 1);
     }
 
-    assert!(
-        (2..=3).contains(&runs(folder.path())),
-        "{}",
-        runs(folder.path())
-    );
+    assert!((2..=3).contains(&runs(folder.path())), "{}", runs(folder.path()));
 }
 
 #[tokio::test]
@@ -439,20 +412,14 @@ async fn a_failing_command_names_program_and_status_and_nothing_else() {
     let error = credentials.current().await.unwrap_err();
 
     let text = format!("{error} {error:?}");
-    assert!(
-        text.contains("command /bin/sh failed (exit status: 7)"),
-        "{text}"
-    );
+    assert!(text.contains("command /bin/sh failed (exit status: 7)"), "{text}");
     assert!(!text.contains("loud") && !text.contains("quiet"), "{text}");
 }
 
 #[tokio::test]
 async fn a_command_that_fails_later_leaves_its_last_output_in_use_for_a_while() {
     let folder = tempfile::tempdir().unwrap();
-    let once = format!(
-        "test $(wc -l < {}) = 1 || exit 7",
-        folder.path().join("runs").display()
-    );
+    let once = format!("test $(wc -l < {}) = 1 || exit 7", folder.path().join("runs").display());
     let world = World::default();
     let credentials = world.credentials(counting(folder.path(), &once), true);
     expect(&credentials, "1", 1).await;
@@ -474,20 +441,14 @@ async fn a_slow_command_is_told_with_its_limit() {
 
     let error = credentials.current().await.unwrap_err().to_string();
 
-    assert!(
-        error.contains("did not finish within 50ms and was killed"),
-        "{error}"
-    );
+    assert!(error.contains("did not finish within 50ms and was killed"), "{error}");
 }
 
 #[tokio::test]
 async fn a_login_that_is_given_up_does_not_end_the_command_for_the_next() {
     let folder = tempfile::tempdir().unwrap();
     let gate = folder.path().join("gate");
-    let made = std::process::Command::new("mkfifo")
-        .arg(&gate)
-        .status()
-        .unwrap();
+    let made = std::process::Command::new("mkfifo").arg(&gate).status().unwrap();
     assert!(made.success());
     let wait = format!("cat {} > /dev/null", gate.display());
     let credentials = World::default().credentials(counting(folder.path(), &wait), true);

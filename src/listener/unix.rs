@@ -36,7 +36,10 @@ fn remove_stale(path: &Path) -> io::Result<()> {
     };
     if !found.file_type().is_socket() {
         let kind = FileType::from_raw_mode(found.mode());
-        return Err(io::Error::new(io::ErrorKind::AlreadyExists, format!("there is something that is no socket ({kind:?})")));
+        return Err(io::Error::new(
+            io::ErrorKind::AlreadyExists,
+            format!("there is something that is no socket ({kind:?})"),
+        ));
     }
     match UnixStream::connect(path) {
         Ok(_) => Err(io::Error::from(io::ErrorKind::AddrInUse)),

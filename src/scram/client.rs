@@ -142,9 +142,7 @@ impl Challenge {
         let signature = crypto::sign(&keys.stored, &self.signed);
         let proof = crypto::xor(&keys.client, &signature);
         let message = format!("{},p={}", self.unsigned, STANDARD.encode(proof.as_slice()));
-        let expected = Expected {
-            signature: crypto::sign(&keys.server, &self.signed),
-        };
+        let expected = Expected { signature: crypto::sign(&keys.server, &self.signed) };
         (message.into_bytes(), expected)
     }
 }
@@ -177,19 +175,8 @@ impl Expected {
 }
 
 fn bounded(text: &[u8]) -> String {
-    let shown = text
-        .iter()
-        .take(ERROR_CHARS_MAX)
-        .map(|byte| char::from(*byte));
-    shown
-        .map(|char| {
-            if char == ' ' || char.is_ascii_graphic() {
-                char
-            } else {
-                '?'
-            }
-        })
-        .collect()
+    let shown = text.iter().take(ERROR_CHARS_MAX).map(|byte| char::from(*byte));
+    shown.map(|char| if char == ' ' || char.is_ascii_graphic() { char } else { '?' }).collect()
 }
 
 /// The words of RFC 5802 §7 are under 40 characters.
@@ -200,20 +187,14 @@ mod tests {
     use super::*;
 
     fn rfc_7677(binding: ChannelBinding) -> ClientFirst {
-        ClientFirst {
-            binding,
-            nonce: "rOprNGfwEbeRWgbNEkqO".to_owned(),
-            user: "user",
-        }
+        ClientFirst { binding, nonce: "rOprNGfwEbeRWgbNEkqO".to_owned(), user: "user" }
     }
 
     const SERVER_FIRST: &[u8] =
         b"r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096";
 
     fn refuse(server_first: &[u8]) -> ScramError {
-        rfc_7677(ChannelBinding::Unsupported)
-            .challenge(server_first)
-            .unwrap_err()
+        rfc_7677(ChannelBinding::Unsupported).challenge(server_first).unwrap_err()
     }
 
     #[test]
@@ -227,24 +208,15 @@ mod tests {
 
         let proof = "dHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVQ=";
         let nonce = "rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0";
-        assert_eq!(
-            String::from_utf8(message).unwrap(),
-            format!("c=biws,r={nonce},p={proof}")
-        );
-        expected
-            .verify(b"v=6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4=")
-            .unwrap();
+        assert_eq!(String::from_utf8(message).unwrap(), format!("c=biws,r={nonce},p={proof}"));
+        expected.verify(b"v=6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4=").unwrap();
     }
 
     #[test]
     fn the_first_message_is_libpqs_with_a_nonce_that_never_repeats() {
         let (one, two) = (
-            ClientFirst::new(ChannelBinding::NotOffered)
-                .unwrap()
-                .message(),
-            ClientFirst::new(ChannelBinding::NotOffered)
-                .unwrap()
-                .message(),
+            ClientFirst::new(ChannelBinding::NotOffered).unwrap().message(),
+            ClientFirst::new(ChannelBinding::NotOffered).unwrap().message(),
         );
 
         assert!(one.starts_with(b"y,,n=,r="));
@@ -283,25 +255,12 @@ mod tests {
             let text = String::from_utf8(SERVER_FIRST.to_vec()).unwrap();
             text.replace("i=4096", &format!("i={count}")).into_bytes()
         };
-        let accepts = |count: &str| {
-            rfc_7677(ChannelBinding::Unsupported)
-                .challenge(&with(count))
-                .is_ok()
-        };
+        let accepts = |count: &str| rfc_7677(ChannelBinding::Unsupported).challenge(&with(count)).is_ok();
 
         assert_eq!(refuse(&with("4095")), ScramError::Iterations(4095));
         assert_eq!(refuse(&with("1000001")), ScramError::Iterations(1_000_001));
         assert!(accepts("4096") && accepts("10610") && accepts("1000000"));
-        for odd in [
-            "0",
-            "-1",
-            "+4096",
-            "04096",
-            "4096 ",
-            "99999999999",
-            "",
-            "4096x",
-        ] {
+        for odd in ["0", "-1", "+4096", "04096", "4096 ", "99999999999", "", "4096x"] {
             let error = refuse(&with(odd));
             assert_eq!(error, ScramError::Malformed("its iteration count"), "{odd}");
         }
@@ -312,14 +271,8 @@ mod tests {
         assert_eq!(refuse(b"r=other,s=W22Z,i=4096"), ScramError::Nonce);
         let longer = b"r=xOprNGfwEbeRWgbNEkqOabc,s=W22Z,i=4096";
         assert_eq!(refuse(longer), ScramError::Nonce);
-        assert_eq!(
-            refuse(b"r=rOprNGfwEbeRWgbNEkqO,s=W22Z,i=4096"),
-            ScramError::Nonce
-        );
-        assert_eq!(
-            refuse(b"r=rOprNGfwEbeRWgbNEkq,s=W22Z,i=4096"),
-            ScramError::Nonce
-        );
+        assert_eq!(refuse(b"r=rOprNGfwEbeRWgbNEkqO,s=W22Z,i=4096"), ScramError::Nonce);
+        assert_eq!(refuse(b"r=rOprNGfwEbeRWgbNEkq,s=W22Z,i=4096"), ScramError::Nonce);
     }
 
     #[test]
@@ -358,17 +311,12 @@ mod tests {
         ] {
             let shown = String::from_utf8_lossy(&message).into_owned();
             let error = refuse(&message);
-            assert!(
-                matches!(error, ScramError::Malformed(_)),
-                "{shown}: {error:?}"
-            );
+            assert!(matches!(error, ScramError::Malformed(_)), "{shown}: {error:?}");
         }
     }
 
     fn expected() -> Expected {
-        let challenge = rfc_7677(ChannelBinding::Unsupported)
-            .challenge(SERVER_FIRST)
-            .unwrap();
+        let challenge = rfc_7677(ChannelBinding::Unsupported).challenge(SERVER_FIRST).unwrap();
         let keys = ScramKeys::derive(b"pencil", challenge.salt(), challenge.iterations());
         challenge.answer(&keys).1
     }
@@ -377,10 +325,7 @@ mod tests {
     fn a_server_that_does_not_know_the_password_is_refused() {
         let other = format!("v={}", STANDARD.encode([7; 32]));
 
-        assert_eq!(
-            expected().verify(other.as_bytes()),
-            Err(ScramError::ServerSignature)
-        );
+        assert_eq!(expected().verify(other.as_bytes()), Err(ScramError::ServerSignature));
     }
 
     #[test]
@@ -389,29 +334,16 @@ mod tests {
         let odd = expected().verify(&[b"e=\x1b\xFF".as_slice(), &[b'x'; 5000]].concat());
 
         assert_eq!(plain, Err(ScramError::Refused("invalid-proof".to_owned())));
-        let Err(ScramError::Refused(text)) = odd else {
-            panic!("{odd:?}")
-        };
+        let Err(ScramError::Refused(text)) = odd else { panic!("{odd:?}") };
         assert!(text.starts_with("??x") && text.len() == 100, "{text}");
     }
 
     #[test]
     fn a_malformed_server_final_message_is_refused() {
         let good = "v=6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4=";
-        for message in [
-            "",
-            "v",
-            "v=",
-            "v=AAAA",
-            "v=!!!!",
-            "x=1",
-            &format!("{good},{good}"),
-        ] {
+        for message in ["", "v", "v=", "v=AAAA", "v=!!!!", "x=1", &format!("{good},{good}")] {
             let error = expected().verify(message.as_bytes()).unwrap_err();
-            assert!(
-                matches!(error, ScramError::Malformed(_)),
-                "{message}: {error:?}"
-            );
+            assert!(matches!(error, ScramError::Malformed(_)), "{message}: {error:?}");
         }
     }
 }

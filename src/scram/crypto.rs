@@ -13,18 +13,9 @@ pub(super) type Key = Zeroizing<[u8; KEY_BYTES]>;
 pub(super) fn derive(password: &[u8], salt: &[u8], iterations: NonZero<u32>) -> (Key, Key) {
     let prepared = prepare(password);
     let mut salted = Key::default();
-    pbkdf2::derive(
-        pbkdf2::PBKDF2_HMAC_SHA256,
-        iterations,
-        salt,
-        &prepared,
-        salted.as_mut_slice(),
-    );
+    pbkdf2::derive(pbkdf2::PBKDF2_HMAC_SHA256, iterations, salt, &prepared, salted.as_mut_slice());
     let key = hmac::Key::new(hmac::HMAC_SHA256, salted.as_slice());
-    (
-        Zeroizing::new(sign_with(&key, b"Client Key")),
-        Zeroizing::new(sign_with(&key, b"Server Key")),
-    )
+    (Zeroizing::new(sign_with(&key, b"Client Key")), Zeroizing::new(sign_with(&key, b"Server Key")))
 }
 
 pub(super) fn sign(key: &Key, text: &[u8]) -> [u8; KEY_BYTES] {
@@ -33,10 +24,7 @@ pub(super) fn sign(key: &Key, text: &[u8]) -> [u8; KEY_BYTES] {
 
 pub(super) fn hash(key: &Key) -> Key {
     let mut hashed = Key::default();
-    fill(
-        &mut hashed,
-        digest::digest(&digest::SHA256, key.as_slice()).as_ref(),
-    );
+    fill(&mut hashed, digest::digest(&digest::SHA256, key.as_slice()).as_ref());
     hashed
 }
 

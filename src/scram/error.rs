@@ -35,9 +35,7 @@ impl fmt::Display for ScramError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Malformed(part) => write!(f, "malformed SCRAM message: {part}"),
-            Self::MandatoryExtension => {
-                f.write_str("the peer requires a SCRAM extension that is not known here")
-            }
+            Self::MandatoryExtension => f.write_str("the peer requires a SCRAM extension that is not known here"),
             Self::Nonce => f.write_str("the server's SCRAM nonce does not begin with ours"),
             Self::Iterations(asked) => write!(
                 f,
@@ -46,13 +44,11 @@ impl fmt::Display for ScramError {
                 super::crypto::ITERATIONS_MAX
             ),
             Self::Refused(text) => write!(f, "the server refused the SCRAM login: {text}"),
-            Self::ServerSignature => f.write_str(
-                "the server could not prove that it knows the password; it may not be the real one",
-            ),
-            Self::WrongPassword => f.write_str("the password is wrong"),
-            Self::ChannelBindingNotOffered => {
-                f.write_str("the client asks for channel binding, which was not offered")
+            Self::ServerSignature => {
+                f.write_str("the server could not prove that it knows the password; it may not be the real one")
             }
+            Self::WrongPassword => f.write_str("the password is wrong"),
+            Self::ChannelBindingNotOffered => f.write_str("the client asks for channel binding, which was not offered"),
             Self::ChannelBindingChanged => {
                 f.write_str("the client's two SCRAM messages disagree about channel binding")
             }
@@ -63,9 +59,7 @@ impl fmt::Display for ScramError {
                 f,
                 "the text begins as a SCRAM-SHA-256 verifier, but {part}; its form is SCRAM-SHA-256$ITERATIONS:SALT$STOREDKEY:SERVERKEY"
             ),
-            Self::Unavailable => {
-                f.write_str("SCRAM keys could not be made; is the daemon stopping?")
-            }
+            Self::Unavailable => f.write_str("SCRAM keys could not be made; is the daemon stopping?"),
         }
     }
 }

@@ -26,11 +26,7 @@ impl ScramKeys {
     /// Costs 1 ms of a core for each few thousand iterations: keep it off the event loop.
     pub fn derive(password: &[u8], salt: &[u8], iterations: NonZero<u32>) -> Self {
         let (client, server) = crypto::derive(password, salt, iterations);
-        Self {
-            stored: crypto::hash(&client),
-            client,
-            server,
-        }
+        Self { stored: crypto::hash(&client), client, server }
     }
 
     /// As [`ScramKeys::derive`], on a thread that may block.
@@ -75,11 +71,7 @@ impl KeyCache {
         iterations: NonZero<u32>,
         lease: &Lease,
     ) -> Result<(Arc<ScramKeys>, bool), ScramError> {
-        let wanted = Wanted {
-            user: user.to_owned(),
-            salt: salt.to_vec(),
-            iterations,
-        };
+        let wanted = Wanted { user: user.to_owned(), salt: salt.to_vec(), iterations };
         let entry = self.entries().entry(wanted, lease.generation);
         let mut hit = true;
         let keys = entry
@@ -147,10 +139,7 @@ mod tests {
     use super::*;
 
     fn lease(secret: &str, generation: u64) -> Lease {
-        Lease {
-            secret: Arc::new(Secret::new(secret.into())),
-            generation,
-        }
+        Lease { secret: Arc::new(Secret::new(secret.into())), generation }
     }
 
     const ROUNDS: NonZero<u32> = NonZero::new(4096).unwrap();
@@ -206,10 +195,7 @@ mod tests {
 
         assert!(!hit);
         assert!(old.upgrade().is_none(), "the old keys live on");
-        assert_eq!(
-            *new.client,
-            *ScramKeys::derive(b"two", b"salt", ROUNDS).client
-        );
+        assert_eq!(*new.client, *ScramKeys::derive(b"two", b"salt", ROUNDS).client);
     }
 
     #[tokio::test]
@@ -220,10 +206,7 @@ mod tests {
         let (late, hit) = get(&cache, b"salt", &lease("one", 1)).await;
 
         assert!(!hit);
-        assert_eq!(
-            *late.client,
-            *ScramKeys::derive(b"one", b"salt", ROUNDS).client
-        );
+        assert_eq!(*late.client, *ScramKeys::derive(b"one", b"salt", ROUNDS).client);
         assert!(get(&cache, b"salt", &lease("two", 2)).await.1);
     }
 
@@ -257,9 +240,6 @@ mod tests {
         let (keys, hit) = get(&cache, b"salt", &one).await;
 
         assert!(!hit);
-        assert_eq!(
-            *keys.client,
-            *ScramKeys::derive(b"one", b"salt", ROUNDS).client
-        );
+        assert_eq!(*keys.client, *ScramKeys::derive(b"one", b"salt", ROUNDS).client);
     }
 }

@@ -15,9 +15,7 @@ impl<'a> Attributes<'a> {
         if message.len() > MESSAGE_BYTES_MAX {
             return Err(ScramError::Malformed("it is too long"));
         }
-        Ok(Self {
-            rest: Some(message),
-        })
+        Ok(Self { rest: Some(message) })
     }
 
     /// The value of the next attribute, which must be `name`. An `m=` in its place asks for an
@@ -57,9 +55,7 @@ pub(super) fn printable<'a>(value: &'a [u8], part: &'static str) -> Result<&'a s
         return Err(ScramError::Malformed(part));
     }
     // All of it is ASCII.
-    std::str::from_utf8(value)
-        .ok()
-        .ok_or(ScramError::Malformed(part))
+    std::str::from_utf8(value).ok().ok_or(ScramError::Malformed(part))
 }
 
 pub(super) fn base64(value: &[u8], part: &'static str) -> Result<Vec<u8>, ScramError> {

@@ -35,12 +35,7 @@ impl Verifier {
         }
         let salt = crypto::random::<SALT_BYTES>()?.to_vec();
         let keys = ScramKeys::derive_off_loop(secret, salt.clone(), ITERATIONS).await?;
-        Ok(Self {
-            iterations: ITERATIONS,
-            salt,
-            stored: keys.stored,
-            server: keys.server,
-        })
+        Ok(Self { iterations: ITERATIONS, salt, stored: keys.stored, server: keys.server })
     }
 
     /// Reads `SCRAM-SHA-256$ITERATIONS:SALT$STOREDKEY:SERVERKEY`.
@@ -49,16 +44,12 @@ impl Verifier {
     /// Names the part that is wrong, never its text.
     pub fn parse(text: &[u8]) -> Result<Self, ScramError> {
         let wrong = ScramError::Verifier;
-        let rest = text
-            .strip_prefix(PREFIX)
-            .ok_or(wrong("it has another beginning"))?;
+        let rest = text.strip_prefix(PREFIX).ok_or(wrong("it has another beginning"))?;
         let (iterations, rest) = cut(rest, b':').ok_or(wrong("its salt is missing"))?;
         let (salt, rest) = cut(rest, b'$').ok_or(wrong("its keys are missing"))?;
         let (stored, server) = cut(rest, b':').ok_or(wrong("its server key is missing"))?;
         let iterations = message::count(iterations).and_then(NonZero::new);
-        let salt = message::base64(salt, "")
-            .ok()
-            .filter(|salt| !salt.is_empty());
+        let salt = message::base64(salt, "").ok().filter(|salt| !salt.is_empty());
         let key = |value| message::key(value, "").map(Zeroizing::new).ok();
         Ok(Self {
             iterations: iterations.ok_or(wrong("its iteration count is not a number"))?,
@@ -110,12 +101,7 @@ impl ServerExchange {
         let mut signed = bare.to_vec();
         signed.push(b',');
         signed.extend(server_first.as_bytes());
-        let state = AwaitsProof {
-            verifier,
-            header: header.to_vec(),
-            nonce,
-            signed,
-        };
+        let state = AwaitsProof { verifier, header: header.to_vec(), nonce, signed };
         Ok((server_first.into_bytes(), state))
     }
 }
@@ -137,12 +123,9 @@ impl AwaitsProof {
     /// [`ScramError::WrongPassword`], or what is wrong with the message.
     pub fn client_final(mut self, message: &[u8]) -> Result<Vec<u8>, ScramError> {
         // The proof stands last and signs all that stands before it, extensions included.
-        let mark = message
-            .windows(PROOF.len())
-            .rposition(|window| window == PROOF);
-        let (unsigned, proof) = mark
-            .and_then(|mark| message.split_at_checked(mark))
-            .ok_or(ScramError::Malformed("no proof"))?;
+        let mark = message.windows(PROOF.len()).rposition(|window| window == PROOF);
+        let (unsigned, proof) =
+            mark.and_then(|mark| message.split_at_checked(mark)).ok_or(ScramError::Malformed("no proof"))?;
         let mut attributes = Attributes::of(unsigned)?;
         let binding = attributes.take(b'c', "no channel binding")?;
         let binding = message::base64(binding, "its channel binding")?;
@@ -154,9 +137,7 @@ impl AwaitsProof {
             return Err(ScramError::ChannelBindingChanged);
         }
         if nonce != self.nonce.as_bytes() {
-            return Err(ScramError::Malformed(
-                "its nonce is not the one that was given",
-            ));
+            return Err(ScramError::Malformed("its nonce is not the one that was given"));
         }
         self.signed.push(b',');
         self.signed.extend(unsigned);
@@ -218,51 +199,37 @@ mod tests {
     const NONCE: &str = "%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0";
 
     fn refuse_first(message: &[u8]) -> ScramError {
-        ServerExchange::new(rfc_7677())
-            .client_first(message)
-            .unwrap_err()
+        ServerExchange::new(rfc_7677()).client_first(message).unwrap_err()
     }
 
     fn finish(message: &[u8]) -> Result<Vec<u8>, ScramError> {
-        let (_, state) = ServerExchange::new(rfc_7677())
-            .answer(FIRST, NONCE)
-            .unwrap();
+        let (_, state) = ServerExchange::new(rfc_7677()).answer(FIRST, NONCE).unwrap();
         state.client_final(message)
     }
 
-    const FINAL: &str = "c=biws,r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,p=dHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVQ=";
+    const FINAL: &str =
+        "c=biws,r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,p=dHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVQ=";
 
     #[test]
     fn the_exchange_of_rfc_7677_is_reproduced() {
-        let (server_first, state) = ServerExchange::new(rfc_7677())
-            .answer(FIRST, NONCE)
-            .unwrap();
+        let (server_first, state) = ServerExchange::new(rfc_7677()).answer(FIRST, NONCE).unwrap();
         let expected = "r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096";
         assert_eq!(String::from_utf8(server_first).unwrap(), expected);
 
         let server_final = state.client_final(FINAL.as_bytes()).unwrap();
 
-        assert_eq!(
-            server_final,
-            b"v=6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4="
-        );
+        assert_eq!(server_final, b"v=6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4=");
     }
 
     #[test]
     fn any_user_name_is_accepted_and_every_nonce_is_new() {
         let first = |message: &[u8]| {
             let exchange = ServerExchange::new(rfc_7677());
-            exchange
-                .client_first(message)
-                .map(|(server_first, _)| server_first)
+            exchange.client_first(message).map(|(server_first, _)| server_first)
         };
 
         assert_ne!(first(FIRST).unwrap(), first(FIRST).unwrap());
-        for message in [
-            &b"y,,n=,r=abc"[..],
-            b"n,,n=a=2Cb,r=abc",
-            b"n,,n=\xFF\xFE,r=abc,x=1",
-        ] {
+        for message in [&b"y,,n=,r=abc"[..], b"n,,n=a=2Cb,r=abc", b"n,,n=\xFF\xFE,r=abc,x=1"] {
             assert!(first(message).unwrap().starts_with(b"r=abc"));
         }
     }
@@ -272,14 +239,8 @@ mod tests {
         let plus = b"p=tls-server-end-point,,n=,r=abc";
 
         assert_eq!(refuse_first(plus), ScramError::ChannelBindingNotOffered);
-        assert_eq!(
-            refuse_first(b"n,a=root,n=,r=abc"),
-            ScramError::AuthorizationIdentity
-        );
-        assert_eq!(
-            refuse_first(b"n,,m=x,n=,r=abc"),
-            ScramError::MandatoryExtension
-        );
+        assert_eq!(refuse_first(b"n,a=root,n=,r=abc"), ScramError::AuthorizationIdentity);
+        assert_eq!(refuse_first(b"n,,m=x,n=,r=abc"), ScramError::MandatoryExtension);
     }
 
     #[test]
@@ -306,10 +267,7 @@ mod tests {
         ] {
             let error = refuse_first(message);
             let shown = String::from_utf8_lossy(message);
-            assert!(
-                matches!(error, ScramError::Malformed(_)),
-                "{shown}: {error:?}"
-            );
+            assert!(matches!(error, ScramError::Malformed(_)), "{shown}: {error:?}");
         }
     }
 
@@ -324,10 +282,7 @@ mod tests {
     fn a_changed_channel_binding_flag_is_refused() {
         let changed = FINAL.replace("c=biws", "c=eSws");
 
-        assert_eq!(
-            finish(changed.as_bytes()),
-            Err(ScramError::ChannelBindingChanged)
-        );
+        assert_eq!(finish(changed.as_bytes()), Err(ScramError::ChannelBindingChanged));
     }
 
     #[test]
@@ -349,19 +304,13 @@ mod tests {
             &huge,
         ] {
             let error = finish(message.as_bytes()).unwrap_err();
-            assert!(
-                matches!(error, ScramError::Malformed(_)),
-                "{message}: {error:?}"
-            );
+            assert!(matches!(error, ScramError::Malformed(_)), "{message}: {error:?}");
         }
     }
 
     #[test]
     fn a_verifier_prints_as_three_stars() {
-        assert_eq!(
-            format!("{:?}", ServerExchange::new(rfc_7677())),
-            "ServerExchange(***)"
-        );
+        assert_eq!(format!("{:?}", ServerExchange::new(rfc_7677())), "ServerExchange(***)");
     }
 
     #[tokio::test]
@@ -370,34 +319,13 @@ mod tests {
         for (text, told) in [
             ("SCRAM-SHA-256$".to_owned(), "salt is missing"),
             ("SCRAM-SHA-256$4096:c2FsdA==".to_owned(), "keys are missing"),
-            (
-                format!("SCRAM-SHA-256$4096:c2FsdA==${key}"),
-                "server key is missing",
-            ),
-            (
-                format!("SCRAM-SHA-256$0:c2FsdA==${key}:{key}"),
-                "iteration count",
-            ),
-            (
-                format!("SCRAM-SHA-256$x:c2FsdA==${key}:{key}"),
-                "iteration count",
-            ),
-            (
-                format!("SCRAM-SHA-256$4096:!${key}:{key}"),
-                "salt is not base64",
-            ),
-            (
-                format!("SCRAM-SHA-256$4096:${key}:{key}"),
-                "salt is not base64",
-            ),
-            (
-                format!("SCRAM-SHA-256$4096:c2FsdA==$AAAA:{key}"),
-                "stored key",
-            ),
-            (
-                format!("SCRAM-SHA-256$4096:c2FsdA==${key}:{key}:"),
-                "server key is not",
-            ),
+            (format!("SCRAM-SHA-256$4096:c2FsdA==${key}"), "server key is missing"),
+            (format!("SCRAM-SHA-256$0:c2FsdA==${key}:{key}"), "iteration count"),
+            (format!("SCRAM-SHA-256$x:c2FsdA==${key}:{key}"), "iteration count"),
+            (format!("SCRAM-SHA-256$4096:!${key}:{key}"), "salt is not base64"),
+            (format!("SCRAM-SHA-256$4096:${key}:{key}"), "salt is not base64"),
+            (format!("SCRAM-SHA-256$4096:c2FsdA==$AAAA:{key}"), "stored key"),
+            (format!("SCRAM-SHA-256$4096:c2FsdA==${key}:{key}:"), "server key is not"),
         ] {
             let secret = Arc::new(Secret::new(text.clone().into_bytes()));
 

@@ -29,11 +29,7 @@ fn secret(password: &[u8]) -> Arc<Secret> {
 }
 
 /// A whole exchange; an error of either side.
-fn login(
-    verifier: &Arc<Verifier>,
-    password: &[u8],
-    binding: ChannelBinding,
-) -> Result<(), ScramError> {
+fn login(verifier: &Arc<Verifier>, password: &[u8], binding: ChannelBinding) -> Result<(), ScramError> {
     let first = ClientFirst::new(binding)?;
     let exchange = ServerExchange::new(Arc::clone(verifier));
     let (server_first, state) = exchange.client_first(&first.message())?;
@@ -47,21 +43,14 @@ fn login(
 async fn any_password_opens_its_own_verifier_and_no_other() {
     let mut noise = Noise(0x5eed);
     let mut passwords: Vec<Vec<u8>> = (1..40).map(|length| noise.bytes(length)).collect();
-    passwords
-        .extend(["pencil", "pass phrase", "päß,=wörd", "\u{AA}\u{2168}", "😀"].map(Into::into));
+    passwords.extend(["pencil", "pass phrase", "päß,=wörd", "\u{AA}\u{2168}", "😀"].map(Into::into));
     passwords.push(vec![b'x'; 64 * 1024]);
     for password in passwords {
         let verifier = Arc::new(Verifier::of(secret(&password)).await.unwrap());
         let wrong = [password.as_slice(), b"x"].concat();
 
-        assert_eq!(
-            login(&verifier, &password, ChannelBinding::Unsupported),
-            Ok(())
-        );
-        assert_eq!(
-            login(&verifier, &password, ChannelBinding::NotOffered),
-            Ok(())
-        );
+        assert_eq!(login(&verifier, &password, ChannelBinding::Unsupported), Ok(()));
+        assert_eq!(login(&verifier, &password, ChannelBinding::NotOffered), Ok(()));
         let refused = login(&verifier, &wrong, ChannelBinding::Unsupported);
         assert_eq!(refused, Err(ScramError::WrongPassword));
     }
@@ -70,9 +59,7 @@ async fn any_password_opens_its_own_verifier_and_no_other() {
 #[tokio::test]
 async fn one_password_gives_another_salt_each_time() {
     let salt = |verifier: Verifier| {
-        let (first, _) = ServerExchange::new(Arc::new(verifier))
-            .client_first(b"n,,n=,r=a")
-            .unwrap();
+        let (first, _) = ServerExchange::new(Arc::new(verifier)).client_first(b"n,,n=,r=a").unwrap();
         let text = String::from_utf8(first).unwrap();
         text.split(',').nth(1).unwrap().to_owned()
     };
@@ -141,11 +128,7 @@ async fn no_spoilt_message_panics_or_opens_the_door() {
         let challenge = first.challenge(&server_first).unwrap();
         let keys = WRONG.get_or_init(|| ScramKeys::derive(b"wrong", b"salt", rounds));
         let (client_final, expected) = challenge.answer(keys);
-        refused += usize::from(
-            state
-                .client_final(&spoil(&mut noise, &client_final))
-                .is_err(),
-        );
+        refused += usize::from(state.client_final(&spoil(&mut noise, &client_final)).is_err());
         assert!(expected.verify(&spoil(&mut noise, b"v=AAAA")).is_err());
     }
     assert_eq!(refused, 5_000);

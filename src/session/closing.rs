@@ -60,7 +60,10 @@ fn last_words(ended: &Ended) -> Option<ClientError> {
     };
     let shutdown = |message: &'static str| ClientError::new(SqlState::ADMIN_SHUTDOWN, message).hint("Connect again.");
     Some(match ended.reason {
-        CloseReason::ClientTerminate | CloseReason::ClientEof | CloseReason::ClientReset | CloseReason::UpstreamFatal => {
+        CloseReason::ClientTerminate
+        | CloseReason::ClientEof
+        | CloseReason::ClientReset
+        | CloseReason::UpstreamFatal => {
             return None;
         }
         CloseReason::UpstreamEof => lost("the server closed it"),
@@ -76,14 +79,17 @@ fn last_words(ended: &Ended) -> Option<ClientError> {
             format!("the client sent what is no message: {}", ended.detail.as_deref().unwrap_or("unknown")),
         )
         .hint("This is a fault of the driver, or of something between it and crdb-proxy."),
-        CloseReason::IdleLimit => {
-            ClientError::new(SqlState::IDLE_SESSION_TIMEOUT, "the session was idle longer than crdb-proxy's \"session_idle_limit\"")
-                .hint("Connect again, or raise \"session_idle_limit\".")
-        }
+        CloseReason::IdleLimit => ClientError::new(
+            SqlState::IDLE_SESSION_TIMEOUT,
+            "the session was idle longer than crdb-proxy's \"session_idle_limit\"",
+        )
+        .hint("Connect again, or raise \"session_idle_limit\"."),
         CloseReason::AgeLimit => shutdown("the session is older than crdb-proxy's \"session_age_limit\""),
         CloseReason::Drain => shutdown("crdb-proxy is stopping"),
         CloseReason::DrainLimit => shutdown("crdb-proxy is stopping, and its \"drain_limit\" has passed"),
-        CloseReason::Internal => ClientError::new(SqlState::INTERNAL, "crdb-proxy failed; its log says how").hint("Connect again."),
+        CloseReason::Internal => {
+            ClientError::new(SqlState::INTERNAL, "crdb-proxy failed; its log says how").hint("Connect again.")
+        }
     })
 }
 

@@ -41,19 +41,20 @@ impl LocalPassword {
     /// caller. Not cancel safe: the exchange cannot be taken up again.
     pub(crate) async fn check(&self, client: &mut ClientStream, deadline: Instant) -> Result<(), NotPassed> {
         let verifier = self.verifier().await?;
-        timeout_at(deadline, exchange(client, &verifier)).await.unwrap_or(Err(NotPassed::Gone))
+        timeout_at(deadline, exchange(client, verifier)).await.unwrap_or(Err(NotPassed::Gone))
     }
 
     async fn verifier(&self) -> Result<Arc<Verifier>, NotPassed> {
         let fault = |error: String| NotPassed::NothingToCheckAgainst(error);
-        let Lease { secret, generation } = self.credentials.current().await.map_err(|error| fault(error.to_string()))?;
+        let Lease { secret, generation } =
+            self.credentials.current().await.map_err(|error| fault(error.to_string()))?;
         let mut known = self.verifier.lock().await;
         if let Some((of, verifier)) = &*known
             && *of == generation
         {
             return Ok(Arc::clone(verifier));
         }
-        let verifier = Arc::new(Verifier::of(&secret).await.map_err(|error| fault(error.to_string()))?);
+        let verifier = Arc::new(Verifier::of(secret).await.map_err(|error| fault(error.to_string()))?);
         *known = Some((generation, Arc::clone(&verifier)));
         Ok(verifier)
     }
@@ -76,14 +77,15 @@ impl NotPassed {
     }
 }
 
-async fn exchange(client: &mut ClientStream, verifier: &Verifier) -> Result<(), NotPassed> {
+async fn exchange(client: &mut ClientStream, verifier: Arc<Verifier>) -> Result<(), NotPassed> {
     send(client, &messages::authentication_sasl("SCRAM-SHA-256")).await?;
     let first = read_answer(client).await?;
     let first = initial_response(&first).ok_or(NotPassed::Wrong)?;
-    let (challenge, exchange) = ServerExchange::begin(verifier, first).map_err(|_wrong| NotPassed::Wrong)?;
+    let (challenge, awaits_proof) =
+        ServerExchange::new(verifier).client_first(first).map_err(|_wrong| NotPassed::Wrong)?;
     send(client, &messages::authentication_sasl_continue(&challenge)).await?;
     let proof = read_answer(client).await?;
-    let signature = exchange.finish(&proof).map_err(|_wrong| NotPassed::Wrong)?;
+    let signature = awaits_proof.client_final(&proof).map_err(|_wrong| NotPassed::Wrong)?;
     send(client, &messages::authentication_sasl_final(&signature)).await
 }
 

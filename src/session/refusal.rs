@@ -12,6 +12,7 @@ use crate::{
     metrics::labels::{CloseReason, RefuseReason},
     refusals,
     sessions::{Registered, SessionState},
+    settings::Name,
     upstream::{ClaimError, Told},
     wire::{ClientError, SqlState, StartupParameters},
 };
@@ -28,6 +29,8 @@ pub(super) struct Refusal {
     /// What the operator reads.
     cause: String,
     blame: Blame,
+    /// The server that let nobody in.
+    endpoint: Option<Name>,
     stream: Option<ClientStream>,
 }
 
@@ -73,7 +76,9 @@ impl Refusal {
     pub(super) fn local_password(error: &NotPassed, stream: ClientStream) -> Self {
         let (reason, cause, blame) = match error {
             NotPassed::Wrong => (RefuseReason::LocalAuth, "wrong local password".to_owned(), Blame::Client),
-            NotPassed::Gone => (RefuseReason::LocalAuth, "the client left amid the password exchange".to_owned(), Blame::Client),
+            NotPassed::Gone => {
+                (RefuseReason::LocalAuth, "the client left amid the password exchange".to_owned(), Blame::Client)
+            }
             NotPassed::NothingToCheckAgainst(cause) => (RefuseReason::Secret, cause.clone(), Blame::Operator),
         };
         Self { stream: Some(stream), ..Self::new(reason, error.to_client().map(Told::Ours), cause, blame) }
@@ -84,13 +89,18 @@ impl Refusal {
             ClaimError::Secret(error) => error.to_string(),
             _ => told.message().to_owned(),
         };
-        Self { stream: Some(stream), ..Self::new(error.reason(), Some(told), cause, Blame::Operator) }
+        let endpoint = error.endpoint().cloned();
+        Self { endpoint, stream: Some(stream), ..Self::new(error.reason(), Some(told), cause, Blame::Operator) }
     }
 
     pub(super) fn client_left(error: &io::Error) -> Self {
-        let reason = if error.kind() == io::ErrorKind::UnexpectedEof { CloseReason::ClientEof } else { CloseReason::ClientReset };
+        let reason = if error.kind() == io::ErrorKind::UnexpectedEof {
+            CloseReason::ClientEof
+        } else {
+            CloseReason::ClientReset
+        };
         let cause = "the client left before it had a session".to_owned();
-        Self { outcome: Outcome::Left(reason), told: None, encoded: None, cause, blame: Blame::Client, stream: None }
+        Self { outcome: Outcome::Left(reason), ..Self::new(RefuseReason::Internal, None, cause, Blame::Client) }
     }
 
     /// Counts, logs and tells it, then closes. Takes at most about a second.
@@ -121,7 +131,7 @@ impl Refusal {
         } else if let Some(left_out) = is_due {
             warn!(
                 session.id = live.id, listener.name = %parts.listener.name, client.addr = live.client,
-                cluster.name = %parts.cluster.name(), sqlstate, refuse.reason = reason, cause = self.cause,
+                cluster.name = %parts.cluster.name(), endpoint.name = self.endpoint.as_ref().map(Name::as_str), sqlstate, refuse.reason = reason, cause = self.cause,
                 equal_left_out = left_out, "session refused"
             );
         }
@@ -146,7 +156,7 @@ impl Refusal {
     }
 
     fn new(reason: RefuseReason, told: Option<Told>, cause: String, blame: Blame) -> Self {
-        Self { outcome: Outcome::Refused(reason), told, encoded: None, cause, blame, stream: None }
+        Self { outcome: Outcome::Refused(reason), told, encoded: None, cause, blame, endpoint: None, stream: None }
     }
 }
 
@@ -175,7 +185,8 @@ mod tests {
         let told = || Told::Servers(ServerError::parse(b"SFATAL\0C3D000\0Mno such database\0\0"));
         let explained = |body: &[u8]| {
             let parameters = StartupParameters::parse(body).unwrap();
-            String::from_utf8_lossy(&explain_missing_database(told(), &parameters).encode()).contains("psql -d defaultdb")
+            String::from_utf8_lossy(&explain_missing_database(told(), &parameters).encode())
+                .contains("psql -d defaultdb")
         };
 
         assert!(explained(b"user\0me\0database\0me\0\0"));

@@ -7,7 +7,10 @@ mod flow;
 mod pace;
 
 use crate::{
-    metrics::{ListenerMetrics, labels::{CloseReason, ErrorClass}},
+    metrics::{
+        ListenerMetrics,
+        labels::{CloseReason, ErrorClass},
+    },
     sessions::{Live, SessionState, Totals},
     shutdown::{Phase, Stop},
     wire::{Conversation, conversation::Activity},

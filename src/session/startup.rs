@@ -137,7 +137,9 @@ impl Reader<'_> {
                 return Err(StartupError::TlsIsOff);
             }
             let bytes_max = self.gate.bytes_max.get();
-            if let Some((message, taken)) = FirstMessage::parse(&self.bytes, bytes_max).map_err(|error| StartupError::from_wire(error, bytes_max))? {
+            if let Some((message, taken)) = FirstMessage::parse(&self.bytes, bytes_max)
+                .map_err(|error| StartupError::from_wire(error, bytes_max))?
+            {
                 self.bytes.drain(..taken);
                 return Ok(message);
             }
@@ -240,9 +242,8 @@ impl StartupError {
         match self {
             // Gone, or amid a TLS handshake.
             Self::Silent | Self::HalfSent | Self::Io(_) | Self::TlsIsOff | Self::Tls(_) => None,
-            Self::TooLarge { .. } => violation(format!("crdb-proxy refused the startup: {self}")).map(|error| {
-                error.hint("Send fewer or shorter startup parameters, or raise \"startup_bytes_max\".")
-            }),
+            Self::TooLarge { .. } => violation(format!("crdb-proxy refused the startup: {self}"))
+                .map(|error| error.hint("Send fewer or shorter startup parameters, or raise \"startup_bytes_max\".")),
             Self::Malformed(_) | Self::AskedTwice(_) | Self::BytesBeforeAnswer | Self::TooSlow => {
                 violation(format!("crdb-proxy refused the startup: {self}"))
             }
@@ -265,7 +266,9 @@ impl fmt::Display for StartupError {
             Self::HalfSent => f.write_str("the client closed in the middle of its startup"),
             Self::TooSlow => f.write_str("it took longer than \"startup_limit\""),
             Self::Io(error) => write!(f, "the client's connection broke: {error}"),
-            Self::TooLarge { bytes, bytes_max } => write!(f, "it says that it has {bytes} bytes; the limit is {bytes_max}"),
+            Self::TooLarge { bytes, bytes_max } => {
+                write!(f, "it says that it has {bytes} bytes; the limit is {bytes_max}")
+            }
             Self::Malformed(reason) => f.write_str(reason),
             Self::AskedTwice(name) => write!(f, "a second {name} in one connection"),
             Self::BytesBeforeAnswer => f.write_str("bytes followed a request for encryption before its answer"),

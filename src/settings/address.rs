@@ -74,8 +74,8 @@ pub(super) fn collide(one: &ListenAddress, other: &ListenAddress) -> bool {
         }
         (Tcp(one), Tcp(other)) => {
             let same_family = one.is_ipv4() == other.is_ipv4();
-            let overlap = one.ip() == other.ip()
-                || (same_family && (one.ip().is_unspecified() || other.ip().is_unspecified()));
+            let overlap =
+                one.ip() == other.ip() || (same_family && (one.ip().is_unspecified() || other.ip().is_unspecified()));
             one.port() != 0 && one.port() == other.port() && overlap
         }
     }
@@ -111,9 +111,7 @@ enum Tcp {
 
 fn tcp(said: &str) -> Option<Tcp> {
     match said.strip_prefix("localhost:") {
-        Some(port) if port.bytes().all(|byte| byte.is_ascii_digit()) => {
-            port.parse().ok().map(Tcp::Localhost)
-        }
+        Some(port) if port.bytes().all(|byte| byte.is_ascii_digit()) => port.parse().ok().map(Tcp::Localhost),
         Some(_) => None,
         None => said.parse().ok().map(Tcp::Exactly),
     }
@@ -125,14 +123,10 @@ fn unix_listener(said: &str, source: &Source, places: &Places<'_>) -> Result<Pat
     match name.strip_prefix(SOCKET_PREFIX.as_bytes()) {
         None => length_checked(path.join(format!("{SOCKET_PREFIX}{DEFAULT_PORT}"))),
         Some(port) => {
-            let port = str::from_utf8(port)
-                .ok()
-                .filter(|port| !port.starts_with(['+', '0']));
+            let port = str::from_utf8(port).ok().filter(|port| !port.starts_with(['+', '0']));
             match port.and_then(|port| port.parse::<u16>().ok()) {
                 Some(_) => Ok(path),
-                None => Err(format!(
-                    "after \"{SOCKET_PREFIX}\" must come a port, since clients look for it"
-                )),
+                None => Err(format!("after \"{SOCKET_PREFIX}\" must come a port, since clients look for it")),
             }
         }
     }
@@ -172,54 +166,24 @@ mod tests {
     use std::path::Path;
 
     fn read(text: &str) -> Result<ListenAddress, String> {
-        let node = Node {
-            value: Value::Plain(text.to_owned()),
-            source: Source::Flag("listen"),
-        };
-        let places = Places {
-            home: None,
-            working_folder: Path::new("/w"),
-            file_folder: "/f".into(),
-        };
+        let node = Node { value: Value::Plain(text.to_owned()), source: Source::Flag("listen") };
+        let places = Places { home: None, working_folder: Path::new("/w"), file_folder: "/f".into() };
         listen_address(&node, &places)
     }
 
     #[test]
     fn a_listener_takes_localhost_ips_and_unix_folders() {
         assert_eq!(read("localhost:26257"), Ok(ListenAddress::Localhost(26257)));
-        assert_eq!(
-            read("127.0.0.1:0"),
-            Ok(ListenAddress::Tcp("127.0.0.1:0".parse().unwrap()))
-        );
-        assert_eq!(
-            read("[::1]:5"),
-            Ok(ListenAddress::Tcp("[::1]:5".parse().unwrap()))
-        );
-        assert_eq!(
-            read("unix:/run/x"),
-            Ok(ListenAddress::Unix("/run/x/.s.PGSQL.26257".into()))
-        );
-        assert_eq!(
-            read("unix:s/.s.PGSQL.5432"),
-            Ok(ListenAddress::Unix("/w/s/.s.PGSQL.5432".into()))
-        );
+        assert_eq!(read("127.0.0.1:0"), Ok(ListenAddress::Tcp("127.0.0.1:0".parse().unwrap())));
+        assert_eq!(read("[::1]:5"), Ok(ListenAddress::Tcp("[::1]:5".parse().unwrap())));
+        assert_eq!(read("unix:/run/x"), Ok(ListenAddress::Unix("/run/x/.s.PGSQL.26257".into())));
+        assert_eq!(read("unix:s/.s.PGSQL.5432"), Ok(ListenAddress::Unix("/w/s/.s.PGSQL.5432".into())));
     }
 
     #[test]
     fn anything_else_is_no_address() {
-        let bad = [
-            "",
-            "26257",
-            ":26257",
-            "localhost",
-            "localhost:",
-            "localhost:+5",
-            "db:26257",
-        ];
-        for text in bad
-            .into_iter()
-            .chain(["localhost:99999", "::1:5", "unix:", "unix:@x"])
-        {
+        let bad = ["", "26257", ":26257", "localhost", "localhost:", "localhost:+5", "db:26257"];
+        for text in bad.into_iter().chain(["localhost:99999", "::1:5", "unix:", "unix:@x"]) {
             assert!(read(text).is_err(), "{text} was taken");
         }
         assert!(read("unix:/x/.s.PGSQL.abc").unwrap_err().contains("port"));
@@ -227,8 +191,7 @@ mod tests {
 
     #[test]
     fn a_unix_path_is_at_most_107_bytes() {
-        let folder =
-            |bytes: usize| format!("unix:/{}", "x".repeat(bytes - 1 - "/.s.PGSQL.26257".len()));
+        let folder = |bytes: usize| format!("unix:/{}", "x".repeat(bytes - 1 - "/.s.PGSQL.26257".len()));
 
         assert!(read(&folder(107)).is_ok());
         assert!(read(&folder(108)).unwrap_err().contains("107"));

@@ -28,26 +28,14 @@ pub(super) fn read_clusters(reader: &mut Reader<'_>, root: &mut Section) -> Clus
         return Clusters::default();
     };
     let Value::Table(table) = node.value else {
-        reader.fault(
-            source,
-            "cluster".to_owned(),
-            "must be a table: [cluster.NAME]",
-        );
+        reader.fault(source, "cluster".to_owned(), "must be a table: [cluster.NAME]");
         return Clusters::default();
     };
     if table.entries.is_empty() {
         reader.fault(source, "cluster".to_owned(), NO_CLUSTER);
     }
-    let names = table
-        .entries
-        .iter()
-        .map(|entry| entry.key.clone())
-        .collect();
-    let well = table
-        .entries
-        .into_iter()
-        .filter_map(|entry| read_cluster(reader, entry))
-        .collect();
+    let names = table.entries.iter().map(|entry| entry.key.clone()).collect();
+    let well = table.entries.into_iter().filter_map(|entry| read_cluster(reader, entry)).collect();
     Clusters { well, names }
 }
 
@@ -75,15 +63,7 @@ fn read_cluster(reader: &mut Reader<'_>, entry: Entry) -> Option<Arc<Cluster>> {
 
     let (password, client_certificate) = credential;
     let (ca, user) = (ca?, user?);
-    Some(Arc::new(Cluster {
-        name,
-        ca,
-        user,
-        auth,
-        password,
-        client_certificate,
-        endpoints,
-    }))
+    Some(Arc::new(Cluster { name, ca, user, auth, password, client_certificate, endpoints }))
 }
 
 type Credential = (Option<super::SecretSource>, Option<CertificateFiles>);
@@ -91,11 +71,7 @@ type Credential = (Option<super::SecretSource>, Option<CertificateFiles>);
 fn read_credential(reader: &mut Reader<'_>, section: &mut Section, auth: AuthKind) -> Credential {
     let (has_password, has_cert) = (section.has("password"), section.has("cert"));
     if !has_password && auth == AuthKind::Jwt {
-        reader.fault_in(
-            section,
-            "password",
-            "missing; auth = \"jwt\" sends the secret as a token",
-        );
+        reader.fault_in(section, "password", "missing; auth = \"jwt\" sends the secret as a token");
     } else if !has_password && !has_cert && !section.has("key") {
         reader.fault_in(section, "password", CREDENTIAL_MISSING);
     }
@@ -112,19 +88,12 @@ pub(super) fn read_certificate(
 ) -> Option<CertificateFiles> {
     for (present, absent) in [(cert_key, key_key), (key_key, cert_key)] {
         if section.has(present) && !section.has(absent) {
-            reader.fault_in(
-                section,
-                absent,
-                format!("missing; {present} and {absent} go together"),
-            );
+            reader.fault_in(section, absent, format!("missing; {present} and {absent} go together"));
         }
     }
     let cert = reader.read(section, cert_key, path);
     let key = reader.read(section, key_key, path);
-    Some(CertificateFiles {
-        cert: cert?,
-        key: key?,
-    })
+    Some(CertificateFiles { cert: cert?, key: key? })
 }
 
 fn ca_source(node: &Node, places: &Places<'_>) -> Result<CaSource, String> {
@@ -137,21 +106,14 @@ fn ca_source(node: &Node, places: &Places<'_>) -> Result<CaSource, String> {
 
 fn read_endpoints(reader: &mut Reader<'_>, cluster: &mut Section) -> Vec<Arc<Endpoint>> {
     let missing = cluster.key("endpoint");
-    let items = match cluster
-        .take("endpoint")
-        .map(|entry| (entry.source, entry.node.value))
-    {
+    let items = match cluster.take("endpoint").map(|entry| (entry.source, entry.node.value)) {
         Some((_, Value::List(items))) if !items.is_empty() => items,
         None | Some((_, Value::List(_))) => {
             reader.fault(cluster.source.clone(), missing, ENDPOINT_MISSING);
             return Vec::new();
         }
         Some((source, _)) => {
-            reader.fault(
-                source,
-                missing,
-                "must be a list: [[cluster.NAME.endpoint]], once for each",
-            );
+            reader.fault(source, missing, "must be a list: [[cluster.NAME.endpoint]], once for each");
             return Vec::new();
         }
     };
@@ -178,17 +140,11 @@ fn read_endpoints(reader: &mut Reader<'_>, cluster: &mut Section) -> Vec<Arc<End
 }
 
 fn same_target(one: &Endpoint, other: &Endpoint) -> bool {
-    one.host.eq_ignore_ascii_case(&other.host)
-        && one.port == other.port
-        && one.tls_server_name == other.tls_server_name
+    one.host.eq_ignore_ascii_case(&other.host) && one.port == other.port && one.tls_server_name == other.tls_server_name
 }
 
 fn read_endpoint(reader: &mut Reader<'_>, cluster: &Section, item: Node) -> Option<Endpoint> {
-    let Node {
-        value: Value::Table(mut table),
-        source,
-    } = item
-    else {
+    let Node { value: Value::Table(mut table), source } = item else {
         reader.fault(item.source, cluster.key("endpoint"), "must be a table");
         return None;
     };
@@ -199,16 +155,9 @@ fn read_endpoint(reader: &mut Reader<'_>, cluster: &Section, item: Node) -> Opti
     };
     let kind = plain("kind").unwrap_or_else(|| "public".to_owned());
     let by_region = plain("region").map(|region| format!("{region}-{kind}"));
-    let shown = plain("name")
-        .or(by_region)
-        .unwrap_or_else(|| "default".to_owned());
+    let shown = plain("name").or(by_region).unwrap_or_else(|| "default".to_owned());
     let label = format!("{}: endpoint \"{shown}\"", cluster.label);
-    let mut section = Section::new(
-        label,
-        format!("{}.endpoint.{shown}", cluster.path),
-        source,
-        table,
-    );
+    let mut section = Section::new(label, format!("{}.endpoint.{shown}", cluster.path), source, table);
 
     let unnamed = Name::new(&shown);
     if !section.has("name") && unnamed.is_none() {
@@ -219,9 +168,7 @@ fn read_endpoint(reader: &mut Reader<'_>, cluster: &Section, item: Node) -> Opti
     let region = reader.read(&mut section, "region", region);
     let kind = reader.read(&mut section, "kind", |node, _| choice(node, &KINDS));
     let host = reader.require(&mut section, "host", HOST_MISSING, host);
-    let port = reader
-        .read(&mut section, "port", port)
-        .unwrap_or(DEFAULT_PORT);
+    let port = reader.read(&mut section, "port", port).unwrap_or(DEFAULT_PORT);
     let tls_server_name = read_server_name(reader, &mut section, host.as_deref());
     reader.finish(section);
 
@@ -235,15 +182,9 @@ fn read_endpoint(reader: &mut Reader<'_>, cluster: &Section, item: Node) -> Opti
     })
 }
 
-fn read_server_name(
-    reader: &mut Reader<'_>,
-    section: &mut Section,
-    host: Option<&str>,
-) -> Option<ServerName<'static>> {
+fn read_server_name(reader: &mut Reader<'_>, section: &mut Section, host: Option<&str>) -> Option<ServerName<'static>> {
     if section.has("tls_server_name") {
-        return reader.read(section, "tls_server_name", |node, _| {
-            server_name(text(node)?)
-        });
+        return reader.read(section, "tls_server_name", |node, _| server_name(text(node)?));
     }
     let host = host?;
     match server_name(host) {
@@ -273,19 +214,13 @@ pub(super) fn host(node: &Node, _: &Places<'_>) -> Result<String, String> {
         return Ok(host.to_owned());
     }
     if host.contains("://") {
-        return Err(
-            "must be a host alone; a connection string goes on the command line".to_owned(),
-        );
+        return Err("must be a host alone; a connection string goes on the command line".to_owned());
     }
     if host.contains(',') {
-        return Err(
-            "must be one host; further ones are endpoints of their own in a file".to_owned(),
-        );
+        return Err("must be one host; further ones are endpoints of their own in a file".to_owned());
     }
     if host.contains([':', '[']) {
-        return Err(
-            "must be a host name or an IP address alone; the port has its own key".to_owned(),
-        );
+        return Err("must be a host name or an IP address alone; the port has its own key".to_owned());
     }
     let well = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
     if host.len() > 254 || !host.bytes().all(well) {
@@ -304,17 +239,12 @@ fn region(node: &Node, _: &Places<'_>) -> Result<String, String> {
 
 /// Whether two spellings mean one region: SQL says `gcp-us-east1`, the Cloud API `us-east1`.
 pub(super) fn same_region(one: &str, other: &str) -> bool {
-    let without_cloud = |region| {
-        ["gcp-", "aws-", "azure-"]
-            .iter()
-            .find_map(|cloud| str::strip_prefix(region, cloud))
-    };
+    let without_cloud = |region| ["gcp-", "aws-", "azure-"].iter().find_map(|cloud| str::strip_prefix(region, cloud));
     one == other || without_cloud(one) == Some(other) || without_cloud(other) == Some(one)
 }
 
 /// The words for `auth`.
-pub(super) const AUTHS: [(&str, AuthKind); 2] =
-    [("password", AuthKind::Password), ("jwt", AuthKind::Jwt)];
+pub(super) const AUTHS: [(&str, AuthKind); 2] = [("password", AuthKind::Password), ("jwt", AuthKind::Jwt)];
 /// The words for `kind`.
 pub(super) const KINDS: [(&str, EndpointKind); 4] = [
     ("public", EndpointKind::Public),

@@ -29,14 +29,9 @@ pub struct Inputs {
 impl Inputs {
     /// The inputs of this process, beside its flags.
     pub fn of_process(flags: Flags) -> Self {
-        let folder = |name| {
-            env::var_os(name)
-                .map(PathBuf::from)
-                .filter(|path| path.is_absolute())
-        };
+        let folder = |name| env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
         let home = folder("HOME");
-        let configuration =
-            folder("XDG_CONFIG_HOME").or_else(|| home.as_ref().map(|home| home.join(".config")));
+        let configuration = folder("XDG_CONFIG_HOME").or_else(|| home.as_ref().map(|home| home.join(".config")));
         let usual_files = configuration
             .iter()
             .map(PathBuf::as_path)
@@ -147,10 +142,7 @@ impl Flag {
 
     /// The variable that says the same: `CRDB_PROXY_` and the flag in capitals.
     pub fn variable(self) -> String {
-        format!(
-            "{VARIABLE_PREFIX}{}",
-            self.name().replace('-', "_").to_ascii_uppercase()
-        )
+        format!("{VARIABLE_PREFIX}{}", self.name().replace('-', "_").to_ascii_uppercase())
     }
 }
 

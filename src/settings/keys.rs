@@ -20,35 +20,21 @@ pub(super) struct ScalarKey {
 /// What kind of value a key takes, and where it goes.
 pub(super) enum Slot {
     /// A duration within bounds.
-    Span {
-        bounds: RangeInclusive<Duration>,
-        of: fn(&mut Settings) -> &mut Duration,
-    },
+    Span { bounds: RangeInclusive<Duration>, of: fn(&mut Settings) -> &mut Duration },
     /// A duration, or `"off"`.
-    SpanOrOff {
-        of: fn(&mut Settings) -> &mut Option<Duration>,
-    },
+    SpanOrOff { of: fn(&mut Settings) -> &mut Option<Duration> },
     /// A number that is never 0.
-    Count {
-        most: usize,
-        least: usize,
-        of: fn(&mut Settings) -> &mut NonZero<usize>,
-    },
+    Count { most: usize, least: usize, of: fn(&mut Settings) -> &mut NonZero<usize> },
     /// `true` or `false`.
     Switch { of: fn(&mut Settings) -> &mut bool },
     /// A key with a rule of its own.
-    Special {
-        set: fn(&Node, &Places<'_>, &mut Settings) -> Result<(), String>,
-        show: fn(&Settings) -> toml::Value,
-    },
+    Special { set: fn(&Node, &Places<'_>, &mut Settings) -> Result<(), String>, show: fn(&Settings) -> toml::Value },
 }
 
 /// Reads every key of the first block into `settings`; `cores` is what `threads = 0` stands for.
 pub(super) fn read_scalars(reader: &mut Reader<'_>, root: &mut Section, settings: &mut Settings) {
     for key in SCALARS {
-        reader.read(root, key.name, |node, places| {
-            key.slot.set(node, places, settings)
-        });
+        reader.read(root, key.name, |node, places| key.slot.set(node, places, settings));
     }
 }
 
@@ -147,10 +133,7 @@ fn set_admin(node: &Node, places: &Places<'_>, settings: &mut Settings) -> Resul
 
 fn set_admin_hosts(node: &Node, _: &Places<'_>, settings: &mut Settings) -> Result<(), String> {
     let hosts = list(node)?;
-    if hosts
-        .iter()
-        .any(|host| host.is_empty() || host.contains([':', '/', ' ']))
-    {
+    if hosts.iter().any(|host| host.is_empty() || host.contains([':', '/', ' '])) {
         return Err("must be host names, without scheme and port".to_owned());
     }
     settings.admin_hosts = hosts;
@@ -176,48 +159,28 @@ fn set_threads(node: &Node, _: &Places<'_>, settings: &mut Settings) -> Result<(
 }
 
 fn set_keepalive_count(node: &Node, _: &Places<'_>, settings: &mut Settings) -> Result<(), String> {
-    let count = u32::try_from(whole(node, 1, KEEPALIVES_MAX)?)
-        .ok()
-        .and_then(NonZero::new);
+    let count = u32::try_from(whole(node, 1, KEEPALIVES_MAX)?).ok().and_then(NonZero::new);
     settings.limits.keepalive_count = count.ok_or(KEEPALIVE_RULE)?;
     Ok(())
 }
 
 fn word_of<T: PartialEq>(value: &T, words: &[(&str, T)]) -> toml::Value {
-    let word = words
-        .iter()
-        .find(|(_, known)| known == value)
-        .map_or("", |(word, _)| word);
+    let word = words.iter().find(|(_, known)| known == value).map_or("", |(word, _)| word);
     word.into()
 }
 
 const fn span(name: &'static str, of: fn(&mut Settings) -> &mut Duration) -> ScalarKey {
-    ScalarKey {
-        name,
-        slot: Slot::Span {
-            bounds: DURATIONS,
-            of,
-        },
-    }
+    ScalarKey { name, slot: Slot::Span { bounds: DURATIONS, of } }
 }
 
 /// Linux counts these in seconds, from 1 to 32767.
 const fn seconds(name: &'static str, of: fn(&mut Settings) -> &mut Duration) -> ScalarKey {
     let bounds = Duration::from_secs(1)..=Duration::from_secs(32_767);
-    ScalarKey {
-        name,
-        slot: Slot::Span { bounds, of },
-    }
+    ScalarKey { name, slot: Slot::Span { bounds, of } }
 }
 
-const fn span_or_off(
-    name: &'static str,
-    of: fn(&mut Settings) -> &mut Option<Duration>,
-) -> ScalarKey {
-    ScalarKey {
-        name,
-        slot: Slot::SpanOrOff { of },
-    }
+const fn span_or_off(name: &'static str, of: fn(&mut Settings) -> &mut Option<Duration>) -> ScalarKey {
+    ScalarKey { name, slot: Slot::SpanOrOff { of } }
 }
 
 const fn counted(
@@ -226,17 +189,11 @@ const fn counted(
     most: usize,
     of: fn(&mut Settings) -> &mut NonZero<usize>,
 ) -> ScalarKey {
-    ScalarKey {
-        name,
-        slot: Slot::Count { least, most, of },
-    }
+    ScalarKey { name, slot: Slot::Count { least, most, of } }
 }
 
 const fn switch(name: &'static str, of: fn(&mut Settings) -> &mut bool) -> ScalarKey {
-    ScalarKey {
-        name,
-        slot: Slot::Switch { of },
-    }
+    ScalarKey { name, slot: Slot::Switch { of } }
 }
 
 const fn special(
@@ -244,38 +201,23 @@ const fn special(
     set: fn(&Node, &Places<'_>, &mut Settings) -> Result<(), String>,
     show: fn(&Settings) -> toml::Value,
 ) -> ScalarKey {
-    ScalarKey {
-        name,
-        slot: Slot::Special { set, show },
-    }
+    ScalarKey { name, slot: Slot::Special { set, show } }
 }
 
 /// The first block, in the order in which it is documented and shown.
 pub(super) const SCALARS: &[ScalarKey] = &[
     special("admin", set_admin, |s| admin_text(&s.admin).into()),
-    special("admin_hosts", set_admin_hosts, |s| {
-        s.admin_hosts.clone().into()
-    }),
-    switch("admin_unsafe_allow_remote", |s| {
-        &mut s.admin_unsafe_allow_remote
-    }),
-    special("log_format", set_log_format, |s| {
-        word_of(&s.log_format, &LOG_FORMATS)
-    }),
-    special("log_level", set_log_level, |s| {
-        word_of(&s.log_level, &LOG_LEVELS)
-    }),
+    special("admin_hosts", set_admin_hosts, |s| s.admin_hosts.clone().into()),
+    switch("admin_unsafe_allow_remote", |s| &mut s.admin_unsafe_allow_remote),
+    special("log_format", set_log_format, |s| word_of(&s.log_format, &LOG_FORMATS)),
+    special("log_level", set_log_level, |s| word_of(&s.log_level, &LOG_LEVELS)),
     span("log_repeat", |s| &mut s.log_repeat),
     special("threads", set_threads, |s| number(s.threads.get())),
     switch("strict_secrets", |s| &mut s.strict_secrets),
-    counted("sessions_max", 1, SESSIONS_MAX, |s| {
-        &mut s.limits.sessions_max
-    }),
+    counted("sessions_max", 1, SESSIONS_MAX, |s| &mut s.limits.sessions_max),
     counted("startups_max", 1, 1_000_000, |s| &mut s.limits.startups_max),
     span("startup_limit", |s| &mut s.limits.startup_limit),
-    counted("startup_bytes_max", 64, 1 << 20, |s| {
-        &mut s.limits.startup_bytes_max
-    }),
+    counted("startup_bytes_max", 64, 1 << 20, |s| &mut s.limits.startup_bytes_max),
     span("connect_limit", |s| &mut s.limits.connect_limit),
     span("endpoint_limit", |s| &mut s.limits.endpoint_limit),
     counted("logins_max", 1, 100_000, |s| &mut s.limits.logins_max),
@@ -285,19 +227,12 @@ pub(super) const SCALARS: &[ScalarKey] = &[
     span_or_off("session_age_limit", |s| &mut s.limits.session_age_limit),
     seconds("keepalive_idle", |s| &mut s.limits.keepalive_idle),
     seconds("keepalive_interval", |s| &mut s.limits.keepalive_interval),
-    special("keepalive_count", set_keepalive_count, |s| {
-        i64::from(s.limits.keepalive_count.get()).into()
-    }),
+    special("keepalive_count", set_keepalive_count, |s| i64::from(s.limits.keepalive_count.get()).into()),
     ScalarKey {
         name: "tcp_user_timeout",
-        slot: Slot::Span {
-            bounds: USER_TIMEOUTS,
-            of: |s| &mut s.limits.tcp_user_timeout,
-        },
+        slot: Slot::Span { bounds: USER_TIMEOUTS, of: |s| &mut s.limits.tcp_user_timeout },
     },
-    counted("relay_buffer_bytes", 4096, 1 << 20, |s| {
-        &mut s.limits.relay_buffer_bytes
-    }),
+    counted("relay_buffer_bytes", 4096, 1 << 20, |s| &mut s.limits.relay_buffer_bytes),
     span("cancel_limit", |s| &mut s.limits.cancel_limit),
     counted("cancels_max", 1, 100_000, |s| &mut s.limits.cancels_max),
     span("drain_limit", |s| &mut s.limits.drain_limit),
@@ -307,8 +242,7 @@ pub(super) const SCALARS: &[ScalarKey] = &[
 /// More descriptors than any host gives a process.
 pub(super) const SESSIONS_MAX: usize = 10_000_000;
 /// Linux keeps this in 32 bits of milliseconds.
-const USER_TIMEOUTS: RangeInclusive<Duration> =
-    Duration::from_millis(1)..=Duration::from_secs(24 * 3600);
+const USER_TIMEOUTS: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(24 * 3600);
 /// Linux takes at most so many.
 const KEEPALIVES_MAX: usize = 127;
 const KEEPALIVE_RULE: &str = "must be a whole number from 1 to 127";

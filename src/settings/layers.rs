@@ -4,9 +4,7 @@
 use super::{
     inputs::{Flag, Inputs, VARIABLE_PREFIX},
     keys::SCALARS,
-    overlay::{
-        add_session_parameters, set_addresses, set_in_cluster, set_in_endpoint, set_in_listeners,
-    },
+    overlay::{add_session_parameters, set_addresses, set_in_cluster, set_in_endpoint, set_in_listeners},
     reader::Reader,
     source::{Source, did_you_mean},
     tree::{Node, Table, Value},
@@ -49,19 +47,12 @@ enum Target {
 impl Layers {
     /// Collects what was given; broken connection strings and unreadable variables become faults.
     pub(super) fn gather(inputs: &Inputs, reader: &mut Reader<'_>) -> Self {
-        let mut layers = Self {
-            givens: Vec::new(),
-            unknown_variables: Vec::new(),
-        };
+        let mut layers = Self { givens: Vec::new(), unknown_variables: Vec::new() };
         let mut of_variables = Vec::new();
         let mut url = None;
         let mut links = Vec::new();
         for (name, value) in &inputs.variables {
-            let Some(name) = name
-                .to_string_lossy()
-                .strip_prefix(VARIABLE_PREFIX)
-                .map(str::to_owned)
-            else {
+            let Some(name) = name.to_string_lossy().strip_prefix(VARIABLE_PREFIX).map(str::to_owned) else {
                 continue;
             };
             let source = Source::Variable(format!("{VARIABLE_PREFIX}{name}"));
@@ -82,42 +73,28 @@ impl Layers {
         // A string on the command line stands for all that the variable's one said.
         match &inputs.flags.url {
             Some(argument) => {
-                layers
-                    .givens
-                    .extend(refuse_two_passwords(of_variables, reader));
+                layers.givens.extend(refuse_two_passwords(of_variables, reader));
                 layers.givens.extend(from_url(argument, true, reader));
             }
             None => {
-                layers
-                    .givens
-                    .extend(url.iter().flat_map(|url| from_url(url, false, reader)));
-                layers
-                    .givens
-                    .extend(refuse_two_passwords(of_variables, reader));
+                layers.givens.extend(url.iter().flat_map(|url| from_url(url, false, reader)));
+                layers.givens.extend(refuse_two_passwords(of_variables, reader));
             }
         }
-        layers
-            .givens
-            .extend(refuse_two_passwords(of_flags(inputs), reader));
+        layers.givens.extend(refuse_two_passwords(of_flags(inputs), reader));
         layers
     }
 
     /// Whether anything says which cluster to reach.
     pub(super) fn name_a_host(&self) -> bool {
-        self.givens
-            .iter()
-            .any(|given| given.target == Target::Endpoint("host"))
+        self.givens.iter().any(|given| given.target == Target::Endpoint("host"))
     }
 
     /// Lays all of it over the tree, and sees to it that there is a listener. `whole` stands for the
     /// settings as a whole where nobody in particular asked for one.
     pub(super) fn lay(self, root: &mut Table, whole: &Source, reader: &mut Reader<'_>) {
         let with_host = self.name_a_host();
-        let addresses = self
-            .givens
-            .iter()
-            .rev()
-            .find(|given| given.target == Target::Addresses);
+        let addresses = self.givens.iter().rev().find(|given| given.target == Target::Addresses);
         set_addresses(root, addresses.map(|given| &given.node), whole, reader);
         for Given { target, node } in self.givens {
             match target {
@@ -137,10 +114,7 @@ impl Layers {
 /// The settings file to read: `--config`, else the variable.
 pub(super) fn config_file(inputs: &Inputs) -> Option<(OsString, Source)> {
     let name = format!("{VARIABLE_PREFIX}CONFIG");
-    let variable = inputs
-        .variables
-        .iter()
-        .find(|(variable, _)| *variable == *name);
+    let variable = inputs.variables.iter().find(|(variable, _)| *variable == *name);
     let flag = inputs.flags.config.as_ref();
     flag.map(|path| (path.clone().into_os_string(), Source::Flag("config")))
         .or_else(|| variable.map(|(_, value)| (value.clone(), Source::Variable(name))))
@@ -152,12 +126,7 @@ pub(super) fn unknown_variable(name: &str) -> String {
     let keys = SCALARS.iter().map(|key| variable_of_key(key.name));
     let others = ["URL", "PASSWORD", "CONFIG"].map(|name| format!("{VARIABLE_PREFIX}{name}"));
     let known: Vec<String> = flags.chain(keys).chain(others).collect();
-    let suggestion = did_you_mean(
-        name,
-        known
-            .iter()
-            .filter_map(|known| known.strip_prefix(VARIABLE_PREFIX)),
-    );
+    let suggestion = did_you_mean(name, known.iter().filter_map(|known| known.strip_prefix(VARIABLE_PREFIX)));
     // The prefix is left out of the comparison, since it would make any two names alike.
     let suggestion = suggestion.replace("mean \"", &format!("mean \"{VARIABLE_PREFIX}"));
     format!("no setting has this name{suggestion}")
@@ -181,11 +150,7 @@ fn is_service_link(name: &str, value: &OsStr) -> bool {
 fn warn_of_links(links: &[String], reader: &mut Reader<'_>) {
     if !links.is_empty() {
         let shown: Vec<&str> = links.iter().take(LINKS_SHOWN).map(String::as_str).collect();
-        let more = if links.len() > LINKS_SHOWN {
-            ", …"
-        } else {
-            ""
-        };
+        let more = if links.len() > LINKS_SHOWN { ", …" } else { "" };
         reader.warnings.push(format!(
             "ignored Kubernetes service links ({}{more}); set enableServiceLinks: false in the pod",
             shown.join(", ")
@@ -208,8 +173,7 @@ fn target_of_variable(name: &str) -> Option<Target> {
     let full = format!("{VARIABLE_PREFIX}{name}");
     let flag = Flag::ALL.into_iter().find(|flag| flag.variable() == full);
     let key = || SCALARS.iter().find(|key| variable_of_key(key.name) == full);
-    flag.map(target_of_flag)
-        .or_else(|| key().map(|key| Target::Root(key.name)))
+    flag.map(target_of_flag).or_else(|| key().map(|key| Target::Root(key.name)))
 }
 
 const fn target_of_flag(flag: Flag) -> Target {
@@ -234,10 +198,7 @@ const fn target_of_flag(flag: Flag) -> Target {
 
 /// `name` is the variable's without prefix; a flag's is made to look the same.
 fn given(target: Target, name: &str, said: String, source: Source) -> Given {
-    let node = |value| Node {
-        value,
-        source: source.clone(),
-    };
+    let node = |value| Node { value, source: source.clone() };
     let secret = |key: &str, value| {
         let mut table = Table::default();
         table.set(key, node(value));
@@ -248,25 +209,16 @@ fn given(target: Target, name: &str, said: String, source: Source) -> Given {
         "PASSWORD_FILE" => secret("file", Value::Plain(said)),
         "PASSWORD_COMMAND" => {
             let words = said.split_ascii_whitespace();
-            let words = words
-                .map(|word| node(Value::Plain(word.to_owned())))
-                .collect();
+            let words = words.map(|word| node(Value::Plain(word.to_owned()))).collect();
             secret("command", Value::List(words))
         }
         "LISTEN" => {
             let addresses = said.split(',').map(|address| address.trim().to_owned());
-            Value::List(
-                addresses
-                    .map(|address| node(Value::Plain(address)))
-                    .collect(),
-            )
+            Value::List(addresses.map(|address| node(Value::Plain(address))).collect())
         }
         _ => Value::Plain(said),
     };
-    Given {
-        target,
-        node: node(value),
-    }
+    Given { target, node: node(value) }
 }
 
 fn of_flags(inputs: &Inputs) -> Vec<Given> {
@@ -275,10 +227,7 @@ fn of_flags(inputs: &Inputs) -> Vec<Given> {
     for (flag, said) in &inputs.flags.given {
         let source = Source::Flag(flag.name());
         if *flag == Flag::Listen {
-            addresses.push(Node {
-                value: Value::Plain(said.clone()),
-                source,
-            });
+            addresses.push(Node { value: Value::Plain(said.clone()), source });
         } else {
             let variable = flag.variable();
             let name = variable.strip_prefix(VARIABLE_PREFIX).unwrap_or_default();
@@ -287,22 +236,14 @@ fn of_flags(inputs: &Inputs) -> Vec<Given> {
     }
     if !addresses.is_empty() {
         let source = Source::Flag(Flag::Listen.name());
-        givens.push(Given {
-            target: Target::Addresses,
-            node: Node {
-                value: Value::List(addresses),
-                source,
-            },
-        });
+        givens.push(Given { target: Target::Addresses, node: Node { value: Value::List(addresses), source } });
     }
     givens
 }
 
 /// Within one layer nothing says which of two passwords is meant.
 fn refuse_two_passwords(givens: Vec<Given>, reader: &mut Reader<'_>) -> Vec<Given> {
-    let passwords = givens
-        .iter()
-        .filter(|given| given.target == Target::Cluster("password"));
+    let passwords = givens.iter().filter(|given| given.target == Target::Cluster("password"));
     let sources: Vec<&Source> = passwords.map(|given| &given.node.source).collect();
     if let [first, second, ..] = sources.as_slice() {
         let rule = format!("{second} names a password as well; give one of them");
@@ -338,10 +279,7 @@ fn from_url(said: &str, on_command_line: bool, reader: &mut Reader<'_>) -> Vec<G
 
 fn givens_of_url(url: ConnectionString) -> Vec<Given> {
     let source = Source::ConnectionString;
-    let node = |value| Node {
-        value,
-        source: source.clone(),
-    };
+    let node = |value| Node { value, source: source.clone() };
     let mut parameters = Table::default();
     for (key, value) in url.session_parameters {
         parameters.set(&key, node(Value::Plain(value)));
@@ -354,28 +292,17 @@ fn givens_of_url(url: ConnectionString) -> Vec<Given> {
     });
     [
         (Target::Endpoint("host"), Some(Value::Plain(url.host))),
-        (
-            Target::Endpoint("port"),
-            url.port.map(|port| Value::Plain(port.to_string())),
-        ),
+        (Target::Endpoint("port"), url.port.map(|port| Value::Plain(port.to_string()))),
         (Target::Cluster("user"), url.user.map(Value::Plain)),
         (Target::Cluster("password"), url.password.map(Value::Secret)),
         (Target::Cluster("ca"), ca),
         (Target::Cluster("cert"), url.cert.map(Value::Plain)),
         (Target::Cluster("key"), url.key.map(Value::Plain)),
-        (
-            Target::Listeners("database"),
-            url.database.map(Value::Plain),
-        ),
+        (Target::Listeners("database"), url.database.map(Value::Plain)),
         (Target::SessionParameters, parameters.map(Value::Table)),
     ]
     .into_iter()
-    .filter_map(|(target, value)| {
-        Some(Given {
-            target,
-            node: node(value?),
-        })
-    })
+    .filter_map(|(target, value)| Some(Given { target, node: node(value?) }))
     .collect()
 }
 

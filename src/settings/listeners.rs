@@ -23,37 +23,22 @@ pub(super) fn read_listeners(
     clusters: &Clusters,
 ) -> Vec<Arc<Listener>> {
     let items = match root.take("listener") {
-        Some(Entry {
-            node: Node {
-                value: Value::List(items),
-                ..
-            },
-            ..
-        }) => items,
+        Some(Entry { node: Node { value: Value::List(items), .. }, .. }) => items,
         Some(Entry { source, .. }) => {
-            reader.fault(
-                source,
-                "listener".to_owned(),
-                "must be a list: [[listener]], once for each",
-            );
+            reader.fault(source, "listener".to_owned(), "must be a list: [[listener]], once for each");
             return Vec::new();
         }
         None => Vec::new(),
     };
     let mut listeners: Vec<Arc<Listener>> = Vec::new();
     for (index, item) in items.into_iter().enumerate() {
-        let Node {
-            value: Value::Table(table),
-            source,
-        } = item
-        else {
+        let Node { value: Value::Table(table), source } = item else {
             reader.fault(item.source, "listener".to_owned(), "must be a table");
             continue;
         };
         let mut section = section(index, source, table);
         // Faults of these two point at the key that broke the rule, and reading takes it away.
-        let (name_source, address_source) =
-            (section.source_of("name"), section.source_of("address"));
+        let (name_source, address_source) = (section.source_of("name"), section.source_of("address"));
         let (name_key, address_key) = (section.key("name"), section.key("address"));
         let listener = read_listener(reader, &mut section, index, (settings, clusters));
         reader.finish(section);
@@ -73,9 +58,7 @@ pub(super) fn read_listeners(
 fn taken(address: &ListenAddress, others: &[Arc<Listener>], settings: &Settings) -> Option<String> {
     let other = others.iter().find(|other| collide(&other.address, address));
     let admin = as_listen_address(&settings.admin).filter(|admin| collide(admin, address));
-    other
-        .map(|other| format!("listener \"{}\"", other.name))
-        .or_else(|| admin.map(|_| "the admin address".to_owned()))
+    other.map(|other| format!("listener \"{}\"", other.name)).or_else(|| admin.map(|_| "the admin address".to_owned()))
 }
 
 fn section(index: usize, source: Source, mut table: Table) -> Section {
@@ -83,12 +66,7 @@ fn section(index: usize, source: Source, mut table: Table) -> Section {
         Some(Value::Text(name)) => name.clone(),
         _ => default_name(index),
     };
-    Section::new(
-        format!("listener \"{shown}\""),
-        format!("listener.{shown}"),
-        source,
-        table,
-    )
+    Section::new(format!("listener \"{shown}\""), format!("listener.{shown}"), source, table)
 }
 
 fn default_name(index: usize) -> String {
@@ -102,9 +80,7 @@ fn read_listener(
     (settings, clusters): (&Settings, &Clusters),
 ) -> Option<Listener> {
     let limits = &settings.limits;
-    let name = reader
-        .read(section, "name", name)
-        .or_else(|| Name::new(&default_name(index)));
+    let name = reader.read(section, "name", name).or_else(|| Name::new(&default_name(index)));
     let address = read_address(reader, section);
     let cluster = read_cluster_name(reader, section, clusters);
     let database = reader.read(section, "database", nonempty);
@@ -116,20 +92,12 @@ fn read_listener(
     let tls = read_tls(reader, section, on_unix);
     if section.has("mode") && !on_unix {
         let key = section.key("mode");
-        reader.warnings.push(format!(
-            "{key}: only Unix sockets have a mode; it has no effect here"
-        ));
+        reader.warnings.push(format!("{key}: only Unix sockets have a mode; it has no effect here"));
     }
     let mode = reader.read(section, "mode", |node, _| mode(node));
-    let sessions_max = reader.read(section, "sessions_max", |node, _| {
-        count(node, 1, SESSIONS_MAX)
-    });
-    let idle = reader.read(section, "session_idle_limit", |node, _| {
-        duration_or_off(node)
-    });
-    let age = reader.read(section, "session_age_limit", |node, _| {
-        duration_or_off(node)
-    });
+    let sessions_max = reader.read(section, "sessions_max", |node, _| count(node, 1, SESSIONS_MAX));
+    let idle = reader.read(section, "session_idle_limit", |node, _| duration_or_off(node));
+    let age = reader.read(section, "session_age_limit", |node, _| duration_or_off(node));
 
     let listener = Listener {
         name: name?,
@@ -150,17 +118,14 @@ fn read_listener(
 }
 
 fn read_address(reader: &mut Reader<'_>, section: &mut Section) -> ListenAddress {
-    let safe_tls = matches!(text_of(section, "tls").as_deref(), Some("require"))
-        && section.has("local_password");
+    let safe_tls = matches!(text_of(section, "tls").as_deref(), Some("require")) && section.has("local_password");
     let unsafely = match section.peek("unsafe_allow_remote") {
         Some(Value::Boolean(yes)) => *yes,
         Some(Value::Plain(said)) => said == "true",
         _ => false,
     };
     let source = section.source_of("address");
-    let address = reader
-        .read(section, "address", listen_address)
-        .unwrap_or(ListenAddress::Localhost(DEFAULT_PORT));
+    let address = reader.read(section, "address", listen_address).unwrap_or(ListenAddress::Localhost(DEFAULT_PORT));
     if is_remote(&address) && !safe_tls {
         let shown = listen_text(&address);
         if unsafely {
@@ -193,21 +158,13 @@ fn read_cluster_name<'c>(
     section: &mut Section,
     clusters: &'c Clusters,
 ) -> Option<&'c Cluster> {
-    let find = |name: &str| {
-        clusters
-            .well
-            .iter()
-            .find(|cluster| cluster.name.as_str() == name)
-    };
+    let find = |name: &str| clusters.well.iter().find(|cluster| cluster.name.as_str() == name);
     if section.has("cluster") {
         let found = reader.read(section, "cluster", |node, _| {
             let name = text(node)?;
             let known = || clusters.names.iter().map(String::as_str);
             if known().all(|other| other != name) {
-                return Err(format!(
-                    "no cluster of this name{}",
-                    did_you_mean(name, known())
-                ));
+                return Err(format!("no cluster of this name{}", did_you_mean(name, known())));
             }
             Ok(find(name))
         });
@@ -219,21 +176,13 @@ fn read_cluster_name<'c>(
         // None at all is a fault of its own already.
         [] => None,
         _ => {
-            reader.fault_in(
-                section,
-                "cluster",
-                "missing; there are several clusters, so say which",
-            );
+            reader.fault_in(section, "cluster", "missing; there are several clusters, so say which");
             None
         }
     }
 }
 
-fn read_regions(
-    reader: &mut Reader<'_>,
-    section: &mut Section,
-    cluster: Option<&Cluster>,
-) -> Vec<String> {
+fn read_regions(reader: &mut Reader<'_>, section: &mut Section, cluster: Option<&Cluster>) -> Vec<String> {
     let wanted = reader.read(section, "regions", |node, _| match &node.value {
         Value::Text(said) | Value::Plain(said) if said == "nearest" => {
             Err("\"nearest\" is not known to this version; list the regions in order".to_owned())
@@ -249,19 +198,12 @@ fn resolve_regions(wanted: &[String], cluster: Option<&Cluster>) -> Result<Vec<S
     let Some(cluster) = cluster else {
         return Ok(wanted.to_vec());
     };
-    let known: Vec<&str> = cluster
-        .endpoints
-        .iter()
-        .filter_map(|endpoint| endpoint.region.as_deref())
-        .collect();
+    let known: Vec<&str> = cluster.endpoints.iter().filter_map(|endpoint| endpoint.region.as_deref()).collect();
     let mut resolved: Vec<String> = Vec::new();
     for region in wanted {
         let Some(found) = known.iter().find(|known| same_region(known, region)) else {
             let suggestion = did_you_mean(region, known.iter().copied());
-            return Err(format!(
-                "no endpoint of cluster \"{}\" has the region \"{region}\"{suggestion}",
-                cluster.name
-            ));
+            return Err(format!("no endpoint of cluster \"{}\" has the region \"{region}\"{suggestion}", cluster.name));
         };
         if resolved.iter().any(|before| before == found) {
             return Err(format!("names \"{found}\" twice"));
@@ -280,27 +222,17 @@ fn parameters(node: &Node) -> Result<Vec<(String, String)>, String> {
         let value = match &node.value {
             Value::Integer(number) => number.to_string(),
             Value::Boolean(yes) => yes.to_string(),
-            _ => text(node)
-                .map_err(|rule| format!("{key}: {rule}"))?
-                .to_owned(),
+            _ => text(node).map_err(|rule| format!("{key}: {rule}"))?.to_owned(),
         };
         check_parameter(key)?;
-        if parameters
-            .iter()
-            .any(|(before, _)| before.eq_ignore_ascii_case(key))
-        {
+        if parameters.iter().any(|(before, _)| before.eq_ignore_ascii_case(key)) {
             return Err(format!("{key}: set twice; the server ignores case"));
         }
         parameters.push((key.clone(), value));
     }
-    let bytes: usize = parameters
-        .iter()
-        .map(|(key, value)| key.len() + value.len() + 2)
-        .sum();
+    let bytes: usize = parameters.iter().map(|(key, value)| key.len() + value.len() + 2).sum();
     if bytes > PARAMETERS_BYTES_MAX {
-        return Err(format!(
-            "takes {bytes} bytes, and at most {PARAMETERS_BYTES_MAX} fit a startup"
-        ));
+        return Err(format!("takes {bytes} bytes, and at most {PARAMETERS_BYTES_MAX} fit a startup"));
     }
     Ok(parameters)
 }
@@ -314,9 +246,9 @@ fn check_parameter(key: &str) -> Result<(), String> {
         "database" => Err("database: has a key of its own on the listener".to_owned()),
         "password" => Err("password: set by the cluster's password".to_owned()),
         _ if lower.contains('\0') => Err("a parameter's name contains a NUL".to_owned()),
-        _ if lower.starts_with("crdb:") || lower.starts_with("_pq_.") => Err(format!(
-            "{key}: names that begin with crdb: and _pq_. are never sent"
-        )),
+        _ if lower.starts_with("crdb:") || lower.starts_with("_pq_.") => {
+            Err(format!("{key}: names that begin with crdb: and _pq_. are never sent"))
+        }
         _ => Ok(()),
     }
 }
@@ -346,8 +278,7 @@ fn mode(node: &Node) -> Result<u32, String> {
     let said = text(node).map_err(|rule| format!("{rule}: {MODE_RULE}"))?;
     let octal = (3..=4).contains(&said.len()) && said.bytes().all(|byte| byte.is_ascii_digit());
     let mode = octal.then(|| u32::from_str_radix(said, 8).ok()).flatten();
-    mode.filter(|mode| *mode <= 0o777)
-        .ok_or_else(|| MODE_RULE.to_owned())
+    mode.filter(|mode| *mode <= 0o777).ok_or_else(|| MODE_RULE.to_owned())
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -364,8 +295,5 @@ pub(super) const DEFAULT_MODE: u32 = 0o600;
 /// Well below the 10 000 bytes of a startup message.
 const PARAMETERS_BYTES_MAX: usize = 4096;
 const MODE_RULE: &str = "must be permission bits as text, like \"0600\"";
-const TLS_MODES: [(&str, TlsMode); 3] = [
-    ("off", TlsMode::Off),
-    ("allow", TlsMode::Allow),
-    ("require", TlsMode::Require),
-];
+const TLS_MODES: [(&str, TlsMode); 3] =
+    [("off", TlsMode::Off), ("allow", TlsMode::Allow), ("require", TlsMode::Require)];

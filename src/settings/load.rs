@@ -40,12 +40,7 @@ pub fn load(inputs: &Inputs) -> Result<Loaded, Faults> {
         working_folder: &inputs.working_folder,
         file_folder: inputs.working_folder.clone(),
     };
-    let mut reader = Reader {
-        places,
-        faults: Vec::new(),
-        warnings: Vec::new(),
-        provenance: Provenance::default(),
-    };
+    let mut reader = Reader { places, faults: Vec::new(), warnings: Vec::new(), provenance: Provenance::default() };
     let layers = Layers::gather(inputs, &mut reader);
     let file = choose_file(inputs, layers.name_a_host());
     if file.is_none() && !layers.name_a_host() && reader.faults.is_empty() {
@@ -55,14 +50,7 @@ pub fn load(inputs: &Inputs) -> Result<Loaded, Faults> {
         Some(file) => {
             reader.places.file_folder = file.path.parent().unwrap_or(Path::new("/")).to_owned();
             let tree = read_file(&file.path, &file.shown).map_err(|faults| file.blame(faults))?;
-            (
-                tree,
-                Source::File {
-                    path: file.shown.as_str().into(),
-                    line: None,
-                    column: None,
-                },
-            )
+            (tree, Source::File { path: file.shown.as_str().into(), line: None, column: None })
         }
         None => (Table::default(), Source::CommandLine),
     };
@@ -73,21 +61,8 @@ pub fn load(inputs: &Inputs) -> Result<Loaded, Faults> {
     settings.file = file.map(|file| file.path);
     refuse_unknown_variables(unknown_variables, &settings, &mut reader);
 
-    let Reader {
-        faults,
-        warnings,
-        provenance,
-        ..
-    } = reader;
-    if faults.is_empty() {
-        Ok(Loaded {
-            settings,
-            warnings,
-            provenance,
-        })
-    } else {
-        Err(Faults::new(in_order(faults)))
-    }
+    let Reader { faults, warnings, provenance, .. } = reader;
+    if faults.is_empty() { Ok(Loaded { settings, warnings, provenance }) } else { Err(Faults::new(in_order(faults))) }
 }
 
 fn read(tree: Table, whole: Source, inputs: &Inputs, reader: &mut Reader<'_>) -> Settings {
@@ -140,10 +115,7 @@ fn choose_file(inputs: &Inputs, with_host: bool) -> Option<Chosen> {
 
 /// A variable's `~/` was expanded by no shell.
 fn expand_home(said: &OsStr, inputs: &Inputs) -> OsString {
-    let below = said.to_str().and_then(|said| {
-        said.strip_prefix("~/")
-            .or_else(|| said.strip_prefix("$HOME/"))
-    });
+    let below = said.to_str().and_then(|said| said.strip_prefix("~/").or_else(|| said.strip_prefix("$HOME/")));
     match (below, &inputs.home) {
         (Some(below), Some(home)) => home.join(below).into_os_string(),
         _ => said.to_owned(),
@@ -151,44 +123,24 @@ fn expand_home(said: &OsStr, inputs: &Inputs) -> OsString {
 }
 
 fn nothing_given(inputs: &Inputs) -> Faults {
-    let looked: Vec<String> = inputs
-        .usual_files
-        .iter()
-        .map(|file| file.display().to_string())
-        .collect();
+    let looked: Vec<String> = inputs.usual_files.iter().map(|file| file.display().to_string()).collect();
     let rule = format!(
         "no cluster to reach: there is no connection string, no --host, no --config, and no file at {}",
         looked.join(" or ")
     );
     let key = String::new();
-    Faults::nothing_given(Fault {
-        source: Source::CommandLine,
-        key,
-        value: None,
-        rule,
-    })
+    Faults::nothing_given(Fault { source: Source::CommandLine, key, value: None, rule })
 }
 
 fn refuse_unknown_variables(names: Vec<String>, settings: &Settings, reader: &mut Reader<'_>) {
-    let of_clusters = settings
-        .clusters
-        .iter()
-        .filter_map(|cluster| cluster.password.as_ref());
-    let of_listeners = settings
-        .listeners
-        .iter()
-        .filter_map(|listener| listener.local_password.as_ref());
+    let of_clusters = settings.clusters.iter().filter_map(|cluster| cluster.password.as_ref());
+    let of_listeners = settings.listeners.iter().filter_map(|listener| listener.local_password.as_ref());
     let secrets: Vec<&SecretSource> = of_clusters.chain(of_listeners).collect();
     for name in names {
         let full = format!("{VARIABLE_PREFIX}{name}");
-        let is_secret =
-            |source: &&&SecretSource| matches!(source, SecretSource::Env(env) if *env == full);
+        let is_secret = |source: &&&SecretSource| matches!(source, SecretSource::Env(env) if *env == full);
         if secrets.iter().find(is_secret).is_none() {
-            reader.fault(
-                Source::Variable(full),
-                String::new(),
-                unknown_variable(&name),
-            );
+            reader.fault(Source::Variable(full), String::new(), unknown_variable(&name));
         }
     }
 }

@@ -10,26 +10,14 @@ use super::{
 
 /// The list of addresses makes one listener each where the file has none, and replaces the address of
 /// its only one. Without a list, one listener is made where the file has none; `whole` asked for it.
-pub(super) fn set_addresses(
-    root: &mut Table,
-    given: Option<&Node>,
-    whole: &Source,
-    reader: &mut Reader<'_>,
-) {
+pub(super) fn set_addresses(root: &mut Table, given: Option<&Node>, whole: &Source, reader: &mut Reader<'_>) {
     // Where something else than a list stands, the reader reports it.
     let Some(listeners) = list_in(root, "listener") else {
         return;
     };
-    let Some(Node {
-        value: Value::List(addresses),
-        source,
-    }) = given
-    else {
+    let Some(Node { value: Value::List(addresses), source }) = given else {
         if listeners.is_empty() {
-            listeners.push(Node {
-                value: Value::Table(Table::default()),
-                source: whole.clone(),
-            });
+            listeners.push(Node { value: Value::Table(Table::default()), source: whole.clone() });
         }
         return;
     };
@@ -37,20 +25,9 @@ pub(super) fn set_addresses(
         ([], addresses) => listeners.extend(addresses.iter().map(|address| {
             let mut table = Table::default();
             table.set("address", address.clone());
-            Node {
-                value: Value::Table(table),
-                source: source.clone(),
-            }
+            Node { value: Value::Table(table), source: source.clone() }
         })),
-        (
-            [
-                Node {
-                    value: Value::Table(only),
-                    ..
-                },
-            ],
-            [address],
-        ) => only.set("address", address.clone()),
+        ([Node { value: Value::Table(only), .. }], [address]) => only.set("address", address.clone()),
         ([_], [_]) => (),
         ([_], _) => {
             let rule = "several addresses cannot replace the one of the file's only listener";
@@ -58,9 +35,8 @@ pub(super) fn set_addresses(
         }
         (several, _) => {
             let count = several.len();
-            let rule = format!(
-                "the file has {count} listeners, so it is unclear which one is meant; set address there"
-            );
+            let rule =
+                format!("the file has {count} listeners, so it is unclear which one is meant; set address there");
             reader.fault(source.clone(), String::new(), rule);
         }
     }
@@ -84,16 +60,11 @@ pub(super) fn add_session_parameters(root: &mut Table, node: &Node) {
         let Value::Table(table) = &mut listener.value else {
             continue;
         };
-        let empty = Node {
-            value: Value::Table(Table::default()),
-            source: node.source.clone(),
-        };
+        let empty = Node { value: Value::Table(Table::default()), source: node.source.clone() };
         if !table.has("session_parameters") {
             table.set("session_parameters", empty);
         }
-        let present = table
-            .get_mut("session_parameters")
-            .map(|node| &mut node.value);
+        let present = table.get_mut("session_parameters").map(|node| &mut node.value);
         let Some(Value::Table(present)) = present else {
             continue;
         };
@@ -120,18 +91,10 @@ pub(super) fn set_in_endpoint(root: &mut Table, key: &str, node: Node, reader: &
     };
     if endpoints.is_empty() {
         let source = node.source.clone();
-        endpoints.push(Node {
-            value: Value::Table(Table::default()),
-            source,
-        });
+        endpoints.push(Node { value: Value::Table(Table::default()), source });
     }
     match endpoints.as_mut_slice() {
-        [
-            Node {
-                value: Value::Table(only),
-                ..
-            },
-        ] => only.set(key, node),
+        [Node { value: Value::Table(only), .. }] => only.set(key, node),
         [_] => (),
         several => {
             let count = several.len();
@@ -144,15 +107,8 @@ pub(super) fn set_in_endpoint(root: &mut Table, key: &str, node: Node, reader: &
 }
 
 /// The cluster that flags and variables speak of; made when the file has none.
-fn only_cluster<'t>(
-    root: &'t mut Table,
-    node: &Node,
-    reader: &mut Reader<'_>,
-) -> Option<&'t mut Table> {
-    let empty = || Node {
-        value: Value::Table(Table::default()),
-        source: node.source.clone(),
-    };
+fn only_cluster<'t>(root: &'t mut Table, node: &Node, reader: &mut Reader<'_>) -> Option<&'t mut Table> {
+    let empty = || Node { value: Value::Table(Table::default()), source: node.source.clone() };
     if !root.has("cluster") {
         root.set("cluster", empty());
     }
@@ -163,22 +119,11 @@ fn only_cluster<'t>(
         clusters.set("default", empty());
     }
     match clusters.entries.as_mut_slice() {
-        [
-            Entry {
-                node:
-                    Node {
-                        value: Value::Table(only),
-                        ..
-                    },
-                ..
-            },
-        ] => Some(only),
+        [Entry { node: Node { value: Value::Table(only), .. }, .. }] => Some(only),
         [_] => None,
         several => {
             let count = several.len();
-            let rule = format!(
-                "the file has {count} clusters, so it is unclear which one is meant; set it there"
-            );
+            let rule = format!("the file has {count} clusters, so it is unclear which one is meant; set it there");
             reader.fault(node.source.clone(), String::new(), rule);
             None
         }
@@ -188,13 +133,7 @@ fn only_cluster<'t>(
 /// A list under a key, made when absent; `None` when something else stands there.
 fn list_in<'t>(table: &'t mut Table, key: &str) -> Option<&'t mut Vec<Node>> {
     if !table.has(key) {
-        table.set(
-            key,
-            Node {
-                value: Value::List(Vec::new()),
-                source: Source::Default,
-            },
-        );
+        table.set(key, Node { value: Value::List(Vec::new()), source: Source::Default });
     }
     match &mut table.get_mut(key)?.value {
         Value::List(items) => Some(items),

@@ -37,13 +37,7 @@ pub(super) struct Section {
 impl Section {
     /// A table that nothing has been read from.
     pub(super) fn new(label: String, path: String, source: Source, table: Table) -> Self {
-        Self {
-            label,
-            path,
-            source,
-            table,
-            asked: Vec::new(),
-        }
+        Self { label, path, source, table, asked: Vec::new() }
     }
 
     /// Whether the key is set and not read yet.
@@ -71,19 +65,11 @@ impl Section {
 
     /// `listener "main": database`.
     pub(super) fn key(&self, key: &str) -> String {
-        if self.label.is_empty() {
-            key.to_owned()
-        } else {
-            format!("{}: {key}", self.label)
-        }
+        if self.label.is_empty() { key.to_owned() } else { format!("{}: {key}", self.label) }
     }
 
     fn path_of(&self, key: &str) -> String {
-        if self.path.is_empty() {
-            key.to_owned()
-        } else {
-            format!("{}.{key}", self.path)
-        }
+        if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
     }
 }
 
@@ -131,12 +117,7 @@ impl Reader<'_> {
 
     /// A fault that shows no value.
     pub(super) fn fault(&mut self, source: Source, key: String, rule: impl Into<String>) {
-        self.faults.push(Fault {
-            source,
-            key,
-            value: None,
-            rule: rule.into(),
-        });
+        self.faults.push(Fault { source, key, value: None, rule: rule.into() });
     }
 
     /// Reports every key that nobody asked for.
@@ -144,11 +125,7 @@ impl Reader<'_> {
         for entry in section.table.entries {
             let known = section.asked.iter().copied();
             let rule = format!("unknown key{}", did_you_mean(&entry.key, known));
-            let key = if section.label.is_empty() {
-                entry.key
-            } else {
-                format!("{}: {}", section.label, entry.key)
-            };
+            let key = if section.label.is_empty() { entry.key } else { format!("{}: {}", section.label, entry.key) };
             self.fault(entry.source, key, rule);
         }
     }
@@ -168,12 +145,7 @@ impl Reader<'_> {
             }
             Err(rule) => {
                 let value = if show { shown(&node.value) } else { None };
-                self.faults.push(Fault {
-                    source: node.source,
-                    key: section.key(key),
-                    value,
-                    rule,
-                });
+                self.faults.push(Fault { source: node.source, key: section.key(key), value, rule });
                 None
             }
         }
@@ -190,9 +162,7 @@ fn shown(value: &Value) -> Option<String> {
         Value::Text(text) | Value::Plain(text) => Some(format!("{text:?}")),
         Value::Integer(number) => Some(number.to_string()),
         Value::Boolean(yes) => Some(yes.to_string()),
-        Value::List(_) | Value::Table(_) | Value::Secret(_) | Value::Pem(_) | Value::Other(_) => {
-            None
-        }
+        Value::List(_) | Value::Table(_) | Value::Secret(_) | Value::Pem(_) | Value::Other(_) => None,
     }
 }
 

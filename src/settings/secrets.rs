@@ -15,9 +15,9 @@ pub(super) fn secret_source(node: &Node, places: &Places<'_>) -> Result<SecretSo
     match &node.value {
         Value::Table(table) => from_table(table, places),
         Value::Secret(secret) => Ok(SecretSource::Url(secret.clone())),
-        Value::Text(_) | Value::Plain(_) => Err(format!(
-            "a secret must not stand in the settings file; put it into a file of its own and say {FORMS}"
-        )),
+        Value::Text(_) | Value::Plain(_) => {
+            Err(format!("a secret must not stand in the settings file; put it into a file of its own and say {FORMS}"))
+        }
         other => Err(format!("must be {FORMS}, not {}", kind(other))),
     }
 }
@@ -26,33 +26,20 @@ fn from_table(table: &Table, places: &Places<'_>) -> Result<SecretSource, String
     let strange = |entry: &&Entry| !KEYS.contains(&entry.key.as_str());
     if let Some(entry) = table.entries.iter().find(strange) {
         let suggestion = did_you_mean(&entry.key, KEYS);
-        return Err(format!(
-            "\"{}\" is no secret source{suggestion}; it must be {FORMS}",
-            entry.key
-        ));
+        return Err(format!("\"{}\" is no secret source{suggestion}; it must be {FORMS}", entry.key));
     }
-    let get = |key: &str| {
-        table
-            .entries
-            .iter()
-            .find(|entry| entry.key == key)
-            .map(|e| &e.node)
-    };
+    let get = |key: &str| table.entries.iter().find(|entry| entry.key == key).map(|e| &e.node);
     let about = |key: &'static str| move |rule: String| format!("{key} {rule}");
     if get("command").is_none() && (get("limit").is_some() || get("lifetime").is_some()) {
         return Err("limit and lifetime belong to a command".to_owned());
     }
     match (get("file"), get("env"), get("credential"), get("command")) {
-        (Some(node), None, None, None) => path(node, places)
-            .map(SecretSource::File)
-            .map_err(about("file")),
+        (Some(node), None, None, None) => path(node, places).map(SecretSource::File).map_err(about("file")),
         (None, Some(node), None, None) => env(node).map_err(about("env")),
         (None, None, Some(node), None) => credential(node).map_err(about("credential")),
         (None, None, None, Some(node)) => {
             let span = |key: &'static str, default| {
-                get(key).map_or(Ok(default), |node| {
-                    duration(node, DURATIONS).map_err(about(key))
-                })
+                get(key).map_or(Ok(default), |node| duration(node, DURATIONS).map_err(about(key)))
             };
             Ok(SecretSource::Command {
                 argv: command(node).map_err(about("command"))?,
@@ -76,9 +63,7 @@ fn env(node: &Node) -> Result<SecretSource, String> {
 fn credential(node: &Node) -> Result<SecretSource, String> {
     let name = text(node)?;
     if name.is_empty() || name.contains('/') || name == "." || name == ".." {
-        return Err(
-            "must be the name of a file in $CREDENTIALS_DIRECTORY, without a path".to_owned(),
-        );
+        return Err("must be the name of a file in $CREDENTIALS_DIRECTORY, without a path".to_owned());
     }
     Ok(SecretSource::Credential(name.to_owned()))
 }
@@ -87,10 +72,7 @@ fn command(node: &Node) -> Result<Vec<String>, String> {
     let Value::List(words) = &node.value else {
         return Err("must be a list: program, then arguments".to_owned());
     };
-    let argv = words
-        .iter()
-        .map(|word| text(word).map(str::to_owned))
-        .collect::<Result<Vec<_>, _>>()?;
+    let argv = words.iter().map(|word| text(word).map(str::to_owned)).collect::<Result<Vec<_>, _>>()?;
     match argv.first() {
         Some(program) if !program.is_empty() => Ok(argv),
         _ => Err("must name a program".to_owned()),
@@ -112,76 +94,39 @@ mod tests {
     use std::path::Path;
 
     fn read(value: &str) -> Result<SecretSource, String> {
-        let mut table = parse(&format!("password = {value}"), "f.toml")
-            .ok()
-            .unwrap();
-        let places = Places {
-            home: None,
-            working_folder: Path::new("/w"),
-            file_folder: "/f".into(),
-        };
+        let mut table = parse(&format!("password = {value}"), "f.toml").ok().unwrap();
+        let places = Places { home: None, working_folder: Path::new("/w"), file_folder: "/f".into() };
         secret_source(table.get_mut("password").unwrap(), &places)
     }
 
     #[test]
     fn a_secret_has_four_kinds_of_source() {
-        assert_eq!(
-            read("{ file = 'p.pw' }"),
-            Ok(SecretSource::File("/f/p.pw".into()))
-        );
-        assert_eq!(
-            read("{ env = 'NAME' }"),
-            Ok(SecretSource::Env("NAME".into()))
-        );
-        assert_eq!(
-            read("{ credential = 'db' }"),
-            Ok(SecretSource::Credential("db".into()))
-        );
+        assert_eq!(read("{ file = 'p.pw' }"), Ok(SecretSource::File("/f/p.pw".into())));
+        assert_eq!(read("{ env = 'NAME' }"), Ok(SecretSource::Env("NAME".into())));
+        assert_eq!(read("{ credential = 'db' }"), Ok(SecretSource::Credential("db".into())));
         let command = SecretSource::Command {
             argv: vec!["vault".into(), "read".into()],
             limit: Duration::from_secs(2),
             lifetime: COMMAND_LIFETIME,
         };
-        assert_eq!(
-            read("{ command = ['vault', 'read'], limit = '2s' }"),
-            Ok(command)
-        );
+        assert_eq!(read("{ command = ['vault', 'read'], limit = '2s' }"), Ok(command));
     }
 
     #[test]
     fn a_literal_secret_is_refused_and_not_repeated() {
         let rule = read("'hunter2'").unwrap_err();
 
-        assert!(
-            rule.contains("must not stand in the settings file"),
-            "{rule}"
-        );
+        assert!(rule.contains("must not stand in the settings file"), "{rule}");
         assert!(!rule.contains("hunter2"), "{rule}");
     }
 
     #[test]
     fn a_source_is_exactly_one_and_known() {
-        let bad = [
-            "{}",
-            "{ file = 'a', env = 'B' }",
-            "{ file = '' }",
-            "{ credential = '../x' }",
-        ];
-        for value in bad
-            .into_iter()
-            .chain(["7", "{ command = [] }", "{ command = 'x y' }"])
-        {
+        let bad = ["{}", "{ file = 'a', env = 'B' }", "{ file = '' }", "{ credential = '../x' }"];
+        for value in bad.into_iter().chain(["7", "{ command = [] }", "{ command = 'x y' }"]) {
             assert!(read(value).is_err(), "{value} was taken");
         }
-        assert!(
-            read("{ file = 'a', limit = '1s' }")
-                .unwrap_err()
-                .contains("belong to a command")
-        );
-        assert!(
-            read("{ flie = 'a' }")
-                .unwrap_err()
-                .contains("did you mean \"file\"?")
-        );
+        assert!(read("{ file = 'a', limit = '1s' }").unwrap_err().contains("belong to a command"));
+        assert!(read("{ flie = 'a' }").unwrap_err().contains("did you mean \"file\"?"));
     }
 }

@@ -29,10 +29,7 @@ pub fn show(loaded: &Loaded) -> String {
                     let source = one_line(&line.source);
                     format!("{} = {value}  # {source}\n", line.key)
                 }
-                None => commented(&format!(
-                    "{}: from the {}, not shown",
-                    line.key, line.source
-                )),
+                None => commented(&format!("{}: from the {}, not shown", line.key, line.source)),
             };
         }
     }
@@ -42,11 +39,7 @@ pub fn show(loaded: &Loaded) -> String {
 /// One JSON object: `file`, and `tables`, a list in the order of [`show`], each with the `table` it
 /// stands for and its `values`: key, value (null when it is not shown) and source.
 pub fn show_json(loaded: &Loaded) -> String {
-    let file = loaded
-        .settings
-        .file
-        .as_ref()
-        .map(|file| file.display().to_string());
+    let file = loaded.settings.file.as_ref().map(|file| file.display().to_string());
     let shown = serde_json::json!({ "file": file, "tables": tables(loaded) });
     format!("{shown:#}\n")
 }
@@ -78,14 +71,7 @@ struct Builder<'l> {
 
 impl<'l> Builder<'l> {
     fn new(loaded: &'l Loaded, header: String, path: String) -> Self {
-        Self {
-            loaded,
-            table: Table {
-                header,
-                lines: Vec::new(),
-                path,
-            },
-        }
+        Self { loaded, table: Table { header, lines: Vec::new(), path } }
     }
 
     fn line(&mut self, key: &'static str, value: impl Into<Value>) {
@@ -94,11 +80,7 @@ impl<'l> Builder<'l> {
 
     fn push(&mut self, key: &'static str, value: Option<Value>) {
         let path = &self.table.path;
-        let full = if path.is_empty() {
-            key.to_owned()
-        } else {
-            format!("{path}.{key}")
-        };
+        let full = if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
         let source = self.loaded.provenance.of(&full).to_string();
         self.table.lines.push(Line { key, value, source });
     }
@@ -108,20 +90,9 @@ fn tables(loaded: &Loaded) -> Vec<Table> {
     let mut tables = vec![scalars(loaded)];
     for cluster in &loaded.settings.clusters {
         tables.push(cluster_table(loaded, cluster));
-        tables.extend(
-            cluster
-                .endpoints
-                .iter()
-                .map(|endpoint| endpoint_table(loaded, cluster, endpoint)),
-        );
+        tables.extend(cluster.endpoints.iter().map(|endpoint| endpoint_table(loaded, cluster, endpoint)));
     }
-    tables.extend(
-        loaded
-            .settings
-            .listeners
-            .iter()
-            .map(|listener| listener_table(loaded, listener)),
-    );
+    tables.extend(loaded.settings.listeners.iter().map(|listener| listener_table(loaded, listener)));
     tables
 }
 
@@ -168,10 +139,7 @@ fn endpoint_table(loaded: &Loaded, cluster: &Cluster, endpoint: &Endpoint) -> Ta
     builder.line("kind", kind_text(endpoint.kind));
     builder.line("host", endpoint.host.as_str());
     builder.line("port", i64::from(endpoint.port));
-    builder.line(
-        "tls_server_name",
-        endpoint.tls_server_name.to_str().as_ref(),
-    );
+    builder.line("tls_server_name", endpoint.tls_server_name.to_str().as_ref());
     builder.table
 }
 
@@ -202,14 +170,8 @@ fn listener_table(loaded: &Loaded, listener: &Listener) -> Table {
     builder.line("unsafe_allow_remote", listener.unsafe_allow_remote);
     builder.line("mode", format!("{:04o}", listener.mode));
     builder.line("sessions_max", number(listener.sessions_max.get()));
-    builder.line(
-        "session_idle_limit",
-        span_or_off_text(listener.session_idle_limit),
-    );
-    builder.line(
-        "session_age_limit",
-        span_or_off_text(listener.session_age_limit),
-    );
+    builder.line("session_idle_limit", span_or_off_text(listener.session_idle_limit));
+    builder.line("session_age_limit", span_or_off_text(listener.session_age_limit));
     builder.table
 }
 
@@ -221,11 +183,7 @@ fn secret_value(source: &SecretSource) -> Option<Value> {
         SecretSource::File(path) => put("file", path.display().to_string().into()),
         SecretSource::Env(name) => put("env", name.as_str().into()),
         SecretSource::Credential(name) => put("credential", name.as_str().into()),
-        SecretSource::Command {
-            argv,
-            limit,
-            lifetime,
-        } => {
+        SecretSource::Command { argv, limit, lifetime } => {
             put("limit", duration_text(*limit).into());
             put("lifetime", duration_text(*lifetime).into());
             put("command", argv.clone().into())
@@ -236,26 +194,16 @@ fn secret_value(source: &SecretSource) -> Option<Value> {
 }
 
 fn auth_text(auth: AuthKind) -> &'static str {
-    AUTHS
-        .iter()
-        .find(|(_, known)| *known == auth)
-        .map_or("password", |(word, _)| word)
+    AUTHS.iter().find(|(_, known)| *known == auth).map_or("password", |(word, _)| word)
 }
 
 fn kind_text(kind: EndpointKind) -> &'static str {
-    KINDS
-        .iter()
-        .find(|(_, known)| *known == kind)
-        .map_or("public", |(word, _)| word)
+    KINDS.iter().find(|(_, known)| *known == kind).map_or("public", |(word, _)| word)
 }
 
 /// Names may contain dots, which part keys in TOML; nothing else in them needs quotes.
 fn quoted(name: &str) -> String {
-    if name.contains('.') {
-        format!("\"{name}\"")
-    } else {
-        name.to_owned()
-    }
+    if name.contains('.') { format!("\"{name}\"") } else { name.to_owned() }
 }
 
 fn commented(text: &str) -> String {
@@ -264,13 +212,5 @@ fn commented(text: &str) -> String {
 
 /// A file's name may contain a line feed, which would end a comment.
 fn one_line(text: &str) -> String {
-    text.chars()
-        .map(|letter| {
-            if letter.is_control() {
-                '\u{fffd}'
-            } else {
-                letter
-            }
-        })
-        .collect()
+    text.chars().map(|letter| if letter.is_control() { '\u{fffd}' } else { letter }).collect()
 }

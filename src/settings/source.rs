@@ -85,18 +85,12 @@ pub struct Faults {
 impl Faults {
     /// Takes the faults in the order in which they are shown.
     pub(super) fn new(list: Vec<Fault>) -> Self {
-        Self {
-            list,
-            nothing_given: false,
-        }
+        Self { list, nothing_given: false }
     }
 
     /// There is no file, no connection string and no host: the reader needs `--help`, not a list.
     pub(super) fn nothing_given(fault: Fault) -> Self {
-        Self {
-            list: vec![fault],
-            nothing_given: true,
-        }
+        Self { list: vec![fault], nothing_given: true }
     }
 
     /// Each of them.
@@ -144,16 +138,11 @@ impl Provenance {
 
 /// ` did you mean "x"?` after a semicolon, or nothing, for the known name nearest to `written`.
 pub(super) fn did_you_mean<'k>(written: &str, known: impl IntoIterator<Item = &'k str>) -> String {
-    nearest(written, known)
-        .map(|name| format!("; did you mean \"{name}\"?"))
-        .unwrap_or_default()
+    nearest(written, known).map(|name| format!("; did you mean \"{name}\"?")).unwrap_or_default()
 }
 
 /// The known name that is at most a third of its letters away from `written`.
-pub(super) fn nearest<'k>(
-    written: &str,
-    known: impl IntoIterator<Item = &'k str>,
-) -> Option<&'k str> {
+pub(super) fn nearest<'k>(written: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
     if written.len() > 100 {
         return None;
     }
@@ -170,17 +159,10 @@ mod tests {
     fn a_fault_names_source_key_and_rule() {
         let line = NonZero::new(12);
         let fault = Fault {
-            source: Source::File {
-                path: "prod.toml".into(),
-                line,
-                column: None,
-            },
+            source: Source::File { path: "prod.toml".into(), line, column: None },
             key: "listener \"main\": database_".into(),
             value: None,
-            rule: format!(
-                "unknown key{}",
-                did_you_mean("database_", ["tls", "database"])
-            ),
+            rule: format!("unknown key{}", did_you_mean("database_", ["tls", "database"])),
         };
 
         assert_eq!(

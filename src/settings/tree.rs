@@ -52,10 +52,7 @@ pub(super) struct Entry {
 impl Table {
     /// The value of a key, to be changed in place.
     pub(super) fn get_mut(&mut self, key: &str) -> Option<&mut Node> {
-        self.entries
-            .iter_mut()
-            .find(|entry| entry.key == key)
-            .map(|entry| &mut entry.node)
+        self.entries.iter_mut().find(|entry| entry.key == key).map(|entry| &mut entry.node)
     }
 
     /// Takes a key out.
@@ -73,11 +70,7 @@ impl Table {
             }
             None => {
                 let source = node.source.clone();
-                self.entries.push(Entry {
-                    key: key.to_owned(),
-                    source,
-                    node,
-                });
+                self.entries.push(Entry { key: key.to_owned(), source, node });
             }
         }
     }
@@ -94,31 +87,14 @@ impl Table {
 /// One fault when the file cannot be read; one for each line that is not TOML.
 pub(super) fn read_file(path: &Path, shown: &str) -> Result<Table, Vec<Fault>> {
     let refused = |rule: String| {
-        let source = Source::File {
-            path: shown.into(),
-            line: None,
-            column: None,
-        };
-        vec![Fault {
-            source,
-            key: String::new(),
-            value: None,
-            rule,
-        }]
+        let source = Source::File { path: shown.into(), line: None, column: None };
+        vec![Fault { source, key: String::new(), value: None, rule }]
     };
     let bytes = read_bytes(path).map_err(refused)?;
     let text = String::from_utf8(bytes).map_err(|error| {
         let good = error.utf8_error().valid_up_to();
-        let line = error
-            .as_bytes()
-            .iter()
-            .take(good)
-            .filter(|byte| **byte == b'\n')
-            .count()
-            + 1;
-        refused(format!(
-            "line {line} is not UTF-8; save the file in that encoding"
-        ))
+        let line = error.as_bytes().iter().take(good).filter(|byte| **byte == b'\n').count() + 1;
+        refused(format!("line {line} is not UTF-8; save the file in that encoding"))
     })?;
     parse(&text, shown)
 }
@@ -137,27 +113,16 @@ pub(super) fn parse(text: &str, shown: &str) -> Result<Table, Vec<Fault>> {
         let same_line = |fault: &Fault| without_column(&fault.source) == without_column(&source);
         if faults.len() < SYNTAX_FAULTS_MAX && !faults.iter().any(same_line) {
             let rule = format!("not valid TOML: {}", error.message());
-            faults.push(Fault {
-                source,
-                key: String::new(),
-                value: None,
-                rule,
-            });
+            faults.push(Fault { source, key: String::new(), value: None, rule });
         }
     }
-    if faults.is_empty() {
-        Ok(table(root.into_inner(), &lines))
-    } else {
-        Err(faults)
-    }
+    if faults.is_empty() { Ok(table(root.into_inner(), &lines)) } else { Err(faults) }
 }
 
 fn read_bytes(path: &Path) -> Result<Vec<u8>, String> {
     let explain = |error: io::Error| match error.kind() {
         io::ErrorKind::NotFound => "no such file; check the path".to_owned(),
-        io::ErrorKind::PermissionDenied => {
-            "this user may not read the file; check its owner and mode".to_owned()
-        }
+        io::ErrorKind::PermissionDenied => "this user may not read the file; check its owner and mode".to_owned(),
         io::ErrorKind::IsADirectory => IS_A_FOLDER.to_owned(),
         _ => format!("cannot be read: {error}"),
     };
@@ -167,9 +132,7 @@ fn read_bytes(path: &Path) -> Result<Vec<u8>, String> {
         return Err(IS_A_FOLDER.to_owned());
     }
     let mut bytes = Vec::new();
-    file.take(FILE_BYTES_MAX + 1)
-        .read_to_end(&mut bytes)
-        .map_err(explain)?;
+    file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(explain)?;
     if u64::try_from(bytes.len()).is_ok_and(|read| read <= FILE_BYTES_MAX) {
         Ok(bytes)
     } else {
@@ -179,11 +142,7 @@ fn read_bytes(path: &Path) -> Result<Vec<u8>, String> {
 
 fn without_column(source: &Source) -> Source {
     match source {
-        Source::File { path, line, .. } => Source::File {
-            path: Arc::clone(path),
-            line: *line,
-            column: None,
-        },
+        Source::File { path, line, .. } => Source::File { path: Arc::clone(path), line: *line, column: None },
         other => other.clone(),
     }
 }
@@ -212,9 +171,7 @@ fn node(parsed: Spanned<DeValue<'_>>, lines: &Lines<'_>) -> Node {
         DeValue::Float(_) => Value::Other("a fraction"),
         DeValue::Boolean(yes) => Value::Boolean(yes),
         DeValue::Datetime(_) => Value::Other("a date or time"),
-        DeValue::Array(items) => {
-            Value::List(items.into_iter().map(|item| node(item, lines)).collect())
-        }
+        DeValue::Array(items) => Value::List(items.into_iter().map(|item| node(item, lines)).collect()),
         DeValue::Table(inner) => Value::Table(table(inner, lines)),
     };
     Node { value, source }
@@ -230,38 +187,19 @@ struct Lines<'t> {
 impl<'t> Lines<'t> {
     fn new(text: &'t str, shown: &str) -> Self {
         let ends = text.match_indices('\n').map(|(offset, _)| offset).collect();
-        Self {
-            text,
-            path: shown.into(),
-            ends,
-        }
+        Self { text, path: shown.into(), ends }
     }
 
     fn line_of(&self, span: Range<usize>) -> Source {
         let line = NonZero::new(self.ends_before(span.start) + 1);
-        Source::File {
-            path: Arc::clone(&self.path),
-            line,
-            column: None,
-        }
+        Source::File { path: Arc::clone(&self.path), line, column: None }
     }
 
     fn place(&self, span: Range<usize>) -> Source {
         let above = self.ends_before(span.start);
-        let begin = above
-            .checked_sub(1)
-            .and_then(|last| self.ends.get(last))
-            .map_or(0, |end| end + 1);
-        let column = self
-            .text
-            .get(begin..span.start)
-            .map_or(0, |before| before.chars().count())
-            + 1;
-        Source::File {
-            path: Arc::clone(&self.path),
-            line: NonZero::new(above + 1),
-            column: NonZero::new(column),
-        }
+        let begin = above.checked_sub(1).and_then(|last| self.ends.get(last)).map_or(0, |end| end + 1);
+        let column = self.text.get(begin..span.start).map_or(0, |before| before.chars().count()) + 1;
+        Source::File { path: Arc::clone(&self.path), line: NonZero::new(above + 1), column: NonZero::new(column) }
     }
 
     fn ends_before(&self, offset: usize) -> usize {
@@ -287,10 +225,7 @@ mod tests {
         let faults = faults("admin = \"off\"\nuser = hunter2\n");
 
         assert_eq!(faults.len(), 1, "{faults:?}");
-        assert!(
-            faults[0].starts_with("prod.toml:2:8: not valid TOML: "),
-            "{faults:?}"
-        );
+        assert!(faults[0].starts_with("prod.toml:2:8: not valid TOML: "), "{faults:?}");
         assert!(!faults[0].contains("hunter2"), "{faults:?}");
     }
 
@@ -303,15 +238,9 @@ mod tests {
 
     #[test]
     fn values_know_their_lines() {
-        let mut root = parse("\n[cluster.prod]\nuser = \"app\"\n", "f")
-            .ok()
-            .unwrap();
-        let Value::Table(clusters) = &mut root.get_mut("cluster").unwrap().value else {
-            panic!()
-        };
-        let Value::Table(prod) = &mut clusters.get_mut("prod").unwrap().value else {
-            panic!()
-        };
+        let mut root = parse("\n[cluster.prod]\nuser = \"app\"\n", "f").ok().unwrap();
+        let Value::Table(clusters) = &mut root.get_mut("cluster").unwrap().value else { panic!() };
+        let Value::Table(prod) = &mut clusters.get_mut("prod").unwrap().value else { panic!() };
 
         assert_eq!(prod.get_mut("user").unwrap().source.to_string(), "f:3");
         assert_eq!(clusters.entries[0].source.to_string(), "f:2");
@@ -321,11 +250,7 @@ mod tests {
     fn keys_keep_the_order_in_which_they_were_written() {
         let root = parse("b = 1\na = 2\n[z]\n[y]\n", "f").ok().unwrap();
 
-        let keys: Vec<_> = root
-            .entries
-            .iter()
-            .map(|entry| entry.key.as_str())
-            .collect();
+        let keys: Vec<_> = root.entries.iter().map(|entry| entry.key.as_str()).collect();
         assert_eq!(keys, ["b", "a", "z", "y"]);
     }
 
@@ -341,21 +266,9 @@ mod tests {
             Err(faults) => faults.iter().map(ToString::to_string).collect::<Vec<_>>(),
         };
 
-        assert_eq!(
-            said(folder.path()),
-            ["f.toml: a folder, not a file; name the file in it"]
-        );
-        assert_eq!(
-            said(&large),
-            ["f.toml: larger than 1 MiB, so it cannot be a settings file"]
-        );
-        assert_eq!(
-            said(&latin),
-            ["f.toml: line 2 is not UTF-8; save the file in that encoding"]
-        );
-        assert_eq!(
-            said(&folder.path().join("none")),
-            ["f.toml: no such file; check the path"]
-        );
+        assert_eq!(said(folder.path()), ["f.toml: a folder, not a file; name the file in it"]);
+        assert_eq!(said(&large), ["f.toml: larger than 1 MiB, so it cannot be a settings file"]);
+        assert_eq!(said(&latin), ["f.toml: line 2 is not UTF-8; save the file in that encoding"]);
+        assert_eq!(said(&folder.path().join("none")), ["f.toml: no such file; check the path"]);
     }
 }

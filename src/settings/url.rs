@@ -159,11 +159,7 @@ struct Tail<'t> {
 /// scan of a tail stops at the next `@` unless it came to the parameters, where nothing is scanned.
 fn readings(rest: &str) -> Vec<Reading<'_>> {
     let mut readings = Vec::new();
-    readings.extend(tail(rest).map(|tail| Reading {
-        user: None,
-        password: None,
-        tail,
-    }));
+    readings.extend(tail(rest).map(|tail| Reading { user: None, password: None, tail }));
     let colon = rest.find(':');
     let user_end = colon.unwrap_or(rest.len());
     let bad_in_user = rest.find(['/', '?', '#', '@']).unwrap_or(rest.len());
@@ -178,11 +174,7 @@ fn readings(rest: &str) -> Vec<Reading<'_>> {
             continue;
         };
         let password = rest.get(user_end + 1..at);
-        readings.extend(tail(after).map(|tail| Reading {
-            user: Some(user),
-            password,
-            tail,
-        }));
+        readings.extend(tail(after).map(|tail| Reading { user: Some(user), password, tail }));
         if readings.len() > 1 {
             break;
         }
@@ -193,10 +185,7 @@ fn readings(rest: &str) -> Vec<Reading<'_>> {
 fn tail(text: &str) -> Option<Tail<'_>> {
     let (host, after_host) = match text.strip_prefix('[') {
         Some(bracketed) => {
-            let end = bracketed
-                .bytes()
-                .take(IPV6_MAX + 1)
-                .position(|byte| byte == b']')?;
+            let end = bracketed.bytes().take(IPV6_MAX + 1).position(|byte| byte == b']')?;
             let (ip, after) = bracketed.split_at_checked(end)?;
             ip.parse::<Ipv6Addr>().ok()?;
             (ip, after.strip_prefix(']')?)
@@ -226,12 +215,7 @@ fn tail(text: &str) -> Option<Tail<'_>> {
         None if after.is_empty() => "",
         None => return None,
     };
-    (!host.is_empty()).then_some(Tail {
-        host,
-        port,
-        database,
-        parameters,
-    })
+    (!host.is_empty()).then_some(Tail { host, port, database, parameters })
 }
 
 /// Why there is no reading at all.
@@ -252,25 +236,16 @@ fn diagnose(rest: &str) -> &'static str {
 }
 
 fn interpret(reading: &Reading<'_>) -> Result<ConnectionString, Vec<Fault>> {
-    let Reading {
-        user,
-        password,
-        tail,
-    } = reading;
+    let Reading { user, password, tail } = reading;
     let mut faults = Vec::new();
     let mut take = |key, said: Option<&str>| {
         let said = said.filter(|said| !said.is_empty())?;
-        decode(said, false)
-            .map_err(|rule| faults.push(fault(key, rule)))
-            .ok()
+        decode(said, false).map_err(|rule| faults.push(fault(key, rule))).ok()
     };
     let user = take("user", *user);
     let database = take("database", Some(tail.database));
     let unencoded = password.is_some_and(|said| said.contains(['@', '/', '?', '#', '[', ']']));
-    let password = match password
-        .filter(|said| !said.is_empty())
-        .map(|said| decode(said, unencoded))
-    {
+    let password = match password.filter(|said| !said.is_empty()).map(|said| decode(said, unencoded)) {
         Some(Err(rule)) => {
             faults.push(fault("password", rule));
             None
@@ -286,19 +261,9 @@ fn interpret(reading: &Reading<'_>) -> Result<ConnectionString, Vec<Fault>> {
         port
     });
     let host = ConnectionString::of_host(tail.host);
-    let mut read = ConnectionString {
-        user,
-        password,
-        port,
-        database,
-        ..host
-    };
+    let mut read = ConnectionString { user, password, port, database, ..host };
     parameters::read(tail.parameters, &mut read, &mut faults);
-    if faults.is_empty() {
-        Ok(read)
-    } else {
-        Err(faults)
-    }
+    if faults.is_empty() { Ok(read) } else { Err(faults) }
 }
 
 /// Undoes percent-encoding where the writer used it. A `%` without two hexadecimal digits, or
@@ -311,43 +276,26 @@ fn decode(said: &str, unencoded: bool) -> Result<String, &'static str> {
         *(if digits == 2 { &mut escapes } else { &mut bare }) += 1;
     }
     if bare == 0 && !unencoded {
-        let text = percent_decode_str(said)
-            .decode_utf8()
-            .ok()
-            .ok_or(NOT_UTF8)?;
+        let text = percent_decode_str(said).decode_utf8().ok().ok_or(NOT_UTF8)?;
         return match text {
             text if text.contains('\0') => Err("contains a NUL"),
             text => Ok(text.into_owned()),
         };
     }
-    if escapes == 0 {
-        Ok(said.to_owned())
-    } else {
-        Err(HALF_ENCODED)
-    }
+    if escapes == 0 { Ok(said.to_owned()) } else { Err(HALF_ENCODED) }
 }
 
 fn fault(key: &str, rule: impl Into<Cow<'static, str>>) -> Fault {
     let rule = rule.into().into_owned();
-    Fault {
-        source: Source::ConnectionString,
-        key: key.to_owned(),
-        value: None,
-        rule,
-    }
+    Fault { source: Source::ConnectionString, key: key.to_owned(), value: None, rule }
 }
 
 /// RFC 3986 calls these unreserved; all else is encoded.
-const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
-    .remove(b'-')
-    .remove(b'.')
-    .remove(b'_')
-    .remove(b'~');
+const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 const BYTES_MAX: usize = 64 * 1024;
 /// The longest text of an IPv6 address.
 const IPV6_MAX: usize = 45;
-const NOT_UTF8: &str =
-    "is not UTF-8 once its percent-encoding is undone; encode a literal % as %25";
+const NOT_UTF8: &str = "is not UTF-8 once its percent-encoding is undone; encode a literal % as %25";
 const AMBIGUOUS: &str = "can be read in two ways, because of an @ that is not percent-encoded, and the \
     wrong one would send the password to another host; percent-encode special characters (@ as %40, : as \
     %3A, / as %2F, ? as %3F, # as %23, % as %25), or give the password by --password-file";

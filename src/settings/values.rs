@@ -16,9 +16,7 @@ use std::{
 /// Text without a NUL, which no protocol field and no system call can carry.
 pub(super) fn text(node: &Node) -> Result<&str, String> {
     match &node.value {
-        Value::Text(text) | Value::Plain(text) if text.contains('\0') => {
-            Err("must not contain a NUL".to_owned())
-        }
+        Value::Text(text) | Value::Plain(text) if text.contains('\0') => Err("must not contain a NUL".to_owned()),
         Value::Text(text) | Value::Plain(text) => Ok(text),
         other => Err(format!("must be text, not {}", kind(other))),
     }
@@ -68,22 +66,15 @@ pub(super) fn port(node: &Node, _: &Places<'_>) -> Result<u16, String> {
 /// One of some words.
 pub(super) fn choice<T: Copy>(node: &Node, words: &[(&str, T)]) -> Result<T, String> {
     let said = text(node)?;
-    words
-        .iter()
-        .find(|(word, _)| *word == said)
-        .map(|(_, value)| *value)
-        .ok_or_else(|| {
-            let words: Vec<_> = words
-                .iter()
-                .map(|(word, _)| format!("\"{word}\""))
-                .collect();
-            match words.as_slice() {
-                [first @ .., last] if !first.is_empty() => {
-                    format!("must be {} or {last}", first.join(", "))
-                }
-                words => format!("must be {}", words.concat()),
+    words.iter().find(|(word, _)| *word == said).map(|(_, value)| *value).ok_or_else(|| {
+        let words: Vec<_> = words.iter().map(|(word, _)| format!("\"{word}\"")).collect();
+        match words.as_slice() {
+            [first @ .., last] if !first.is_empty() => {
+                format!("must be {} or {last}", first.join(", "))
             }
-        })
+            words => format!("must be {}", words.concat()),
+        }
+    })
 }
 
 /// Number and unit, within bounds.
@@ -94,14 +85,9 @@ pub(super) fn duration(node: &Node, bounds: RangeInclusive<Duration>) -> Result<
     };
     let digits = said.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = said.split_at(digits);
-    let scale = UNITS
-        .iter()
-        .find(|(name, _)| *name == unit)
-        .map(|(_, scale)| scale);
+    let scale = UNITS.iter().find(|(name, _)| *name == unit).map(|(_, scale)| scale);
     let (Some(scale), Ok(number)) = (scale, number.parse::<u64>()) else {
-        return Err(format!(
-            "must be a whole number and a unit: {DURATION_RULE}"
-        ));
+        return Err(format!("must be a whole number and a unit: {DURATION_RULE}"));
     };
     let span = number.checked_mul(*scale).map(Duration::from_millis);
     span.filter(|span| bounds.contains(span)).ok_or_else(|| {
@@ -114,9 +100,7 @@ pub(super) fn duration(node: &Node, bounds: RangeInclusive<Duration>) -> Result<
 pub(super) fn duration_or_off(node: &Node) -> Result<Option<Duration>, String> {
     match &node.value {
         Value::Text(text) | Value::Plain(text) if text == "off" => Ok(None),
-        _ => duration(node, DURATIONS)
-            .map(Some)
-            .map_err(|rule| format!("{rule}; or \"off\"")),
+        _ => duration(node, DURATIONS).map(Some).map_err(|rule| format!("{rule}; or \"off\"")),
     }
 }
 
@@ -139,13 +123,9 @@ pub(super) fn path_of(said: &str, source: &Source, places: &Places<'_>) -> Resul
     if said.is_empty() {
         return Err("must not be empty; name a file".to_owned());
     }
-    let below_home = said
-        .strip_prefix("~/")
-        .or_else(|| said.strip_prefix("$HOME/"));
+    let below_home = said.strip_prefix("~/").or_else(|| said.strip_prefix("$HOME/"));
     if let Some(below) = below_home {
-        let home = places
-            .home
-            .ok_or("HOME is not set; write the path out in full")?;
+        let home = places.home.ok_or("HOME is not set; write the path out in full")?;
         return Ok(home.join(below));
     }
     let base: &Path = match source {
@@ -160,10 +140,7 @@ pub(super) fn list(node: &Node) -> Result<Vec<String>, String> {
     match &node.value {
         Value::Plain(text) if text.is_empty() => Ok(Vec::new()),
         Value::Plain(text) => Ok(text.split(',').map(|item| item.trim().to_owned()).collect()),
-        Value::List(items) => items
-            .iter()
-            .map(|item| text(item).map(str::to_owned))
-            .collect::<Result<_, _>>(),
+        Value::List(items) => items.iter().map(|item| text(item).map(str::to_owned)).collect::<Result<_, _>>(),
         other => Err(format!("must be a list of text, not {}", kind(other))),
     }
 }
@@ -183,8 +160,7 @@ pub(super) fn kind(value: &Value) -> &'static str {
 /// The rule for names, in words.
 pub(super) const NAME_RULE: &str = "must be 1 to 63 of A-Z, a-z, 0-9, \".\", \"_\" and \"-\"";
 /// From the least that can be waited for to a year, which no clock overflows.
-pub(super) const DURATIONS: RangeInclusive<Duration> =
-    Duration::from_millis(1)..=Duration::from_secs(365 * 24 * 3600);
+pub(super) const DURATIONS: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(365 * 24 * 3600);
 const DURATION_RULE: &str = "\"500ms\", \"10s\", \"5min\" or \"2h\"";
 const UNITS: [(&str, u64); 4] = [("ms", 1), ("s", 1000), ("min", 60_000), ("h", 3_600_000)];
 
@@ -193,10 +169,7 @@ mod tests {
     use super::*;
 
     fn node(value: Value) -> Node {
-        Node {
-            value,
-            source: Source::Default,
-        }
+        Node { value, source: Source::Default }
     }
 
     fn said(text: &str) -> Node {
@@ -204,11 +177,7 @@ mod tests {
     }
 
     fn places(home: Option<&Path>) -> Places<'_> {
-        Places {
-            home,
-            working_folder: Path::new("/w"),
-            file_folder: "/f".into(),
-        }
+        Places { home, working_folder: Path::new("/w"), file_folder: "/f".into() }
     }
 
     #[test]
@@ -219,29 +188,11 @@ mod tests {
         assert_eq!(read("10s"), Ok(Duration::from_secs(10)));
         assert_eq!(read("5min"), Ok(Duration::from_secs(300)));
         assert_eq!(read("2h"), Ok(Duration::from_secs(7200)));
-        let bad = [
-            "",
-            "10",
-            "s",
-            "-1s",
-            "1.5s",
-            "5m",
-            "10 s",
-            "0s",
-            "99999999h",
-            "1h30min",
-        ];
-        for text in bad
-            .into_iter()
-            .chain(["18446744073709551615h", "99999999999999999999s"])
-        {
+        let bad = ["", "10", "s", "-1s", "1.5s", "5m", "10 s", "0s", "99999999h", "1h30min"];
+        for text in bad.into_iter().chain(["18446744073709551615h", "99999999999999999999s"]) {
             assert!(read(text).is_err(), "{text} was taken");
         }
-        assert!(
-            duration(&node(Value::Integer(10)), DURATIONS)
-                .unwrap_err()
-                .contains("unit")
-        );
+        assert!(duration(&node(Value::Integer(10)), DURATIONS).unwrap_err().contains("unit"));
     }
 
     #[test]
@@ -261,33 +212,20 @@ mod tests {
         assert!(whole(&node(Value::Plain(String::new())), 0, 9).is_err());
         assert!(whole(&node(Value::Integer(10)), 1, 9).is_err());
         assert!(whole(&node(Value::Integer(-1)), 0, 9).is_err());
-        assert_eq!(
-            boolean(&node(Value::Plain("true".into())), &places(None)),
-            Ok(true)
-        );
+        assert_eq!(boolean(&node(Value::Plain("true".into())), &places(None)), Ok(true));
         assert!(boolean(&node(Value::Plain("yes".into())), &places(None)).is_err());
         assert!(boolean(&said("true"), &places(None)).is_err());
     }
 
     #[test]
     fn a_path_counts_from_the_file_that_names_it_or_from_the_working_folder() {
-        let file = Source::File {
-            path: "x".into(),
-            line: None,
-            column: None,
-        };
+        let file = Source::File { path: "x".into(), line: None, column: None };
         let places = places(Some(Path::new("/h")));
 
         assert_eq!(path_of("ca.crt", &file, &places), Ok("/f/ca.crt".into()));
-        assert_eq!(
-            path_of("ca.crt", &Source::Flag("ca-file"), &places),
-            Ok("/w/ca.crt".into())
-        );
+        assert_eq!(path_of("ca.crt", &Source::Flag("ca-file"), &places), Ok("/w/ca.crt".into()));
         assert_eq!(path_of("~/ca.crt", &file, &places), Ok("/h/ca.crt".into()));
-        assert_eq!(
-            path_of("$HOME/L/ca.crt", &file, &places),
-            Ok("/h/L/ca.crt".into())
-        );
+        assert_eq!(path_of("$HOME/L/ca.crt", &file, &places), Ok("/h/L/ca.crt".into()));
         assert_eq!(path_of("/ca.crt", &file, &places), Ok("/ca.crt".into()));
         assert!(path_of("", &file, &places).is_err());
     }

@@ -8,7 +8,10 @@ use super::{
     resolve::{self, Resolve},
 };
 use crate::{
-    metrics::{EndpointMetrics, labels::{HandshakeKind, Stage}},
+    metrics::{
+        EndpointMetrics,
+        labels::{HandshakeKind, Stage},
+    },
     settings::{Endpoint, Limits},
     tls::CertificateProblem,
     wire::messages,
@@ -92,14 +95,22 @@ impl Connector {
 
     /// SSLRequest and the TLS handshake. Exactly one byte is read in clear, so that nothing sent before
     /// the handshake can be taken for something sent after it.
-    async fn secure(&self, mut socket: TcpStream, route: &Route, deadline: Instant) -> Result<TlsStream<TcpStream>, EndpointError> {
+    async fn secure(
+        &self,
+        mut socket: TcpStream,
+        route: &Route,
+        deadline: Instant,
+    ) -> Result<TlsStream<TcpStream>, EndpointError> {
         dial::tune(&socket, &self.limits).map_err(EndpointError::Tcp)?;
         let mut answer = [0];
         let ask = async {
             socket.write_all(&messages::ssl_request()).await?;
             socket.read_exact(&mut answer).await
         };
-        timeout_at(deadline, ask).await.map_err(|_elapsed| EndpointError::NoAnswer)?.map_err(EndpointError::ClosedBeforeTls)?;
+        timeout_at(deadline, ask)
+            .await
+            .map_err(|_elapsed| EndpointError::NoAnswer)?
+            .map_err(EndpointError::ClosedBeforeTls)?;
         match answer {
             [b'S'] => {}
             [b'N'] => return Err(EndpointError::TlsDeclined),

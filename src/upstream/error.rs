@@ -122,7 +122,10 @@ impl EndpointError {
 
     /// Whether it says more than that time ran out.
     pub(super) fn tells_more_than_a_timeout(&self) -> bool {
-        matches!(self, Self::ClosedBeforeTls(_) | Self::ErrorBeforeTls | Self::NotPostgres(_) | Self::Tls(_) | Self::Tcp(_))
+        matches!(
+            self,
+            Self::ClosedBeforeTls(_) | Self::ErrorBeforeTls | Self::NotPostgres(_) | Self::Tls(_) | Self::Tcp(_)
+        )
     }
 
     /// The metric's label.
@@ -158,14 +161,18 @@ impl EndpointError {
             (Self::TcpTimedOut | Self::NoAnswer, _) => {
                 "Does the way to the private endpoint allow TCP to this port (security group, peering routes, global access)?"
             }
-            (Self::Tcp(_), _) => "Are \"host\" and \"port\" right? A node that restarts refuses for a moment; then try again.",
+            (Self::Tcp(_), _) => {
+                "Are \"host\" and \"port\" right? A node that restarts refuses for a moment; then try again."
+            }
             (Self::TlsDeclined, _) => {
                 "crdb-proxy never sends a password over a connection in clear. Are \"host\" and \"port\" those of the cluster itself?"
             }
             (Self::ErrorBeforeTls | Self::NotPostgres(_) | Self::Protocol(_), _) => {
                 "Are \"host\" and \"port\" those of the cluster itself? Something else seems to answer there."
             }
-            _ => "If it lasts, look at what stands between this machine and the cluster, and at the cluster's own state.",
+            _ => {
+                "If it lasts, look at what stands between this machine and the cluster, and at the cluster's own state."
+            }
         }
     }
 }
@@ -179,14 +186,16 @@ impl fmt::Display for EndpointError {
             Self::Tcp(error) if error.kind() == io::ErrorKind::ConnectionRefused => f.write_str("connection refused"),
             Self::Tcp(error) => write!(f, "no TCP connection ({error})"),
             Self::NoAnswer => f.write_str("connected, but no answer to the request for TLS in time"),
-            Self::ClosedBeforeTls(_) => f.write_str("the connection was closed before TLS"),
+            Self::ClosedBeforeTls(error) => write!(f, "the connection was closed before TLS ({error})"),
             Self::TlsDeclined => f.write_str("the server does not offer TLS"),
             Self::ErrorBeforeTls => f.write_str("the server answered the request for TLS with an error"),
-            Self::NotPostgres(byte) => write!(f, "the answer to the request for TLS is no PostgreSQL server's (byte 0x{byte:02x})"),
+            Self::NotPostgres(byte) => {
+                write!(f, "the answer to the request for TLS is no PostgreSQL server's (byte 0x{byte:02x})")
+            }
             Self::Certificate(problem) => write!(f, "certificate not accepted: {problem}"),
             Self::Tls(error) => write!(f, "the TLS handshake failed ({error})"),
             Self::TlsTimedOut => f.write_str("the TLS handshake took too long"),
-            Self::LoginLost(_) => f.write_str("the connection was lost during login"),
+            Self::LoginLost(error) => write!(f, "the connection was lost during login ({error})"),
             Self::LoginTimedOut => f.write_str("the login took too long"),
             Self::Protocol(reason) => write!(f, "the server's messages during login make no sense ({reason})"),
         }
@@ -224,8 +233,11 @@ impl LoginError {
         };
         match self {
             Self::Server(error) if self.rejects_the_secret() => {
-                let secret = source.map_or("its configured secret".to_owned(), |source| format!("the secret from {source}"));
-                let hint = format!("crdb-proxy logged in as \"{user}\" with {secret}. Correct that secret or the cluster's \"user\" setting; the next connection uses it without a restart.");
+                let secret =
+                    source.map_or("its configured secret".to_owned(), |source| format!("the secret from {source}"));
+                let hint = format!(
+                    "crdb-proxy logged in as \"{user}\" with {secret}. Correct that secret or the cluster's \"user\" setting; the next connection uses it without a restart."
+                );
                 Told::Servers(error.clone().with_hint(&hint))
             }
             Self::Server(error) => Told::Servers(error.clone()),
@@ -241,13 +253,23 @@ impl LoginError {
                 "the server asks for a password, and none is configured".into(),
                 "Set the cluster's \"password\" (or --password-file), or have the server accept the client certificate alone.",
             ),
-            Self::Scram(error) => failed(error.to_string(), "Is this really the cluster? A server that knows the password can prove it."),
+            Self::Scram(error) => {
+                failed(error.to_string(), "Is this really the cluster? A server that knows the password can prove it.")
+            }
             Self::Endpoint(error) => failed(error.to_string(), "Try again."),
         }
     }
 }
 
 impl ClaimError {
+    /// The server that let nobody in, if one was reached.
+    pub(crate) fn endpoint(&self) -> Option<&Name> {
+        match self {
+            Self::Login { endpoint, .. } => Some(&endpoint.name),
+            _ => None,
+        }
+    }
+
     /// The metric's label.
     pub(crate) fn reason(&self) -> RefuseReason {
         match self {
@@ -266,8 +288,11 @@ impl ClaimError {
         let cluster = facts.cluster;
         Told::Ours(match self {
             Self::Secret(error) => {
-                let told = ClientError::new(SqlState::CONNECT_FAILED, format!("the secret of cluster \"{cluster}\" could not be read"))
-                    .hint("The log of crdb-proxy says which source it is and why.");
+                let told = ClientError::new(
+                    SqlState::CONNECT_FAILED,
+                    format!("the secret of cluster \"{cluster}\" could not be read"),
+                )
+                .hint("The log of crdb-proxy says which source it is and why.");
                 if audience == Audience::Local { told.detail(error.to_string()) } else { told }
             }
             Self::NoLoginSlot { logins_max, limit } => ClientError::new(

@@ -10,9 +10,12 @@ use crate::{
     metrics::{ClusterMetrics, labels::CacheResult},
     scram::{ChannelBinding, ClientFirst, KeyCache},
     tls,
-    wire::{CancelKey, ServerError, StartupParameters, messages::{self, Authentication}},
+    wire::{
+        CancelKey, ServerError, StartupParameters,
+        messages::{self, Authentication},
+    },
 };
-use std::{io, sync::Arc};
+use std::io;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -45,7 +48,11 @@ pub(super) struct Login<'a> {
 
 impl Login<'_> {
     /// Logs in with `parameters`. The caller bounds the time. Not cancel safe: the connection is lost.
-    pub(super) async fn run(&self, connection: &mut Connection, parameters: &StartupParameters) -> Result<Greeting, LoginError> {
+    pub(super) async fn run(
+        &self,
+        connection: &mut Connection,
+        parameters: &StartupParameters,
+    ) -> Result<Greeting, LoginError> {
         let stream = &mut connection.stream;
         send(stream, &messages::startup(parameters)).await?;
         let mut server = Server { stream, bytes: Vec::with_capacity(USUAL_BYTES), start: 0, read: 0 };
@@ -97,27 +104,37 @@ impl Login<'_> {
     async fn scram(&self, server: &mut Server<'_>, mechanisms: &[u8]) -> Result<(), LoginError> {
         let lease = self.lease.ok_or(LoginError::NoSecret)?;
         let offers = |name: &str| mechanisms.split(|&byte| byte == 0).any(|offered| offered == name.as_bytes());
-        let end_point = server.stream.get_ref().1.peer_certificates().and_then(<[_]>::first).and_then(tls::server_end_point);
-        let (mechanism, binding) = match end_point {
-            Some(hash) if offers(SCRAM_PLUS) => (SCRAM_PLUS, ChannelBinding::ServerEndPoint(hash)),
+        let end_point =
+            server.stream.get_ref().1.peer_certificates().and_then(<[_]>::first).and_then(tls::server_end_point);
+        let binding = match end_point {
+            Some(hash) if offers(SCRAM_PLUS) => ChannelBinding::ServerEndPoint(hash),
             // A certificate without a usable hash (Ed25519): not even "you do not offer it", since it does.
-            None if offers(SCRAM) => (SCRAM, ChannelBinding::Unsupported),
-            Some(_) if offers(SCRAM) => (SCRAM, ChannelBinding::NotOffered),
+            None if offers(SCRAM) => ChannelBinding::Unsupported,
+            Some(_) if offers(SCRAM) => ChannelBinding::NotOffered,
             _ => return Err(LoginError::NoMechanism),
         };
+        let mechanism = binding.mechanism();
         let first = ClientFirst::new(binding).map_err(LoginError::Scram)?;
-        send(server.stream, &messages::sasl_initial_response(mechanism, first.message())).await?;
+        send(server.stream, &messages::sasl_initial_response(mechanism, &first.message())).await?;
 
         let message = server.authentication().await?;
-        let Some(Authentication::SaslContinue(challenge)) = Authentication::parse(message.body()) else { return Err(unexpected()) };
+        let Some(Authentication::SaslContinue(challenge)) = Authentication::parse(message.body()) else {
+            return Err(unexpected());
+        };
         let challenge = first.challenge(challenge).map_err(LoginError::Scram)?;
-        let (keys, was_cached) = self.keys.get(self.user, challenge.salt(), challenge.iterations(), lease).await.map_err(LoginError::Scram)?;
+        let (keys, was_cached) = self
+            .keys
+            .get(self.user, challenge.salt(), challenge.iterations(), lease)
+            .await
+            .map_err(LoginError::Scram)?;
         self.metrics.scram_cache.at(if was_cached { CacheResult::Hit } else { CacheResult::Miss }).inc();
         let (proof, expected) = challenge.answer(&keys);
         send(server.stream, &messages::frame(b'p', &proof)).await?;
 
         let message = server.authentication().await?;
-        let Some(Authentication::SaslFinal(signature)) = Authentication::parse(message.body()) else { return Err(unexpected()) };
+        let Some(Authentication::SaslFinal(signature)) = Authentication::parse(message.body()) else {
+            return Err(unexpected());
+        };
         expected.verify(signature).map_err(LoginError::Scram)
     }
 }

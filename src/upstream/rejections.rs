@@ -2,7 +2,10 @@
 //! parameters while the secret is unchanged, so that an application's retries do not hammer the server.
 
 use super::error::LoginError;
-use crate::{settings::Endpoint, wire::{ServerError, StartupParameters}};
+use crate::{
+    settings::Endpoint,
+    wire::{ServerError, StartupParameters},
+};
 use std::{
     collections::HashMap,
     hash::{BuildHasher, RandomState},
@@ -46,13 +49,25 @@ impl Rejections {
     }
 
     /// Notes a refusal.
-    pub(super) fn note(&self, kind: Kind, generation: u64, endpoint: &Arc<Endpoint>, error: &ServerError, now: Instant) {
+    pub(super) fn note(
+        &self,
+        kind: Kind,
+        generation: u64,
+        endpoint: &Arc<Endpoint>,
+        error: &ServerError,
+        now: Instant,
+    ) {
         let mut standing = self.standing.lock().unwrap_or_else(PoisonError::into_inner);
         if standing.len() >= KINDS_MAX {
             standing.retain(|_, rejection| now < rejection.retry_at);
         }
         if standing.len() < KINDS_MAX {
-            let rejection = Rejection { generation, retry_at: now + RETRY_AFTER, endpoint: Arc::clone(endpoint), error: error.clone() };
+            let rejection = Rejection {
+                generation,
+                retry_at: now + RETRY_AFTER,
+                endpoint: Arc::clone(endpoint),
+                error: error.clone(),
+            };
             standing.insert(kind.0, rejection);
         }
     }

@@ -9,8 +9,12 @@ pub(super) fn candidates(endpoints: &[Arc<Endpoint>], regions: &[String]) -> Vec
     if regions.is_empty() {
         return endpoints.to_vec();
     }
-    let of = |region: &str| endpoints.iter().filter(move |endpoint| endpoint.region.as_deref() == Some(region));
-    regions.iter().flat_map(|region| of(region)).cloned().collect()
+    let is_in = |endpoint: &&Arc<Endpoint>, region: &String| endpoint.region.as_ref() == Some(region);
+    regions
+        .iter()
+        .flat_map(|region| endpoints.iter().filter(move |endpoint| is_in(endpoint, region)))
+        .cloned()
+        .collect()
 }
 
 #[cfg(test)]
@@ -30,7 +34,8 @@ mod tests {
     }
 
     fn names(regions: &[&str]) -> Vec<String> {
-        let endpoints = [endpoint("a1", Some("a")), endpoint("b1", Some("b")), endpoint("a2", Some("a")), endpoint("n", None)];
+        let endpoints =
+            [endpoint("a1", Some("a")), endpoint("b1", Some("b")), endpoint("a2", Some("a")), endpoint("n", None)];
         let regions: Vec<_> = regions.iter().map(ToString::to_string).collect();
         candidates(&endpoints, &regions).iter().map(|endpoint| endpoint.name.to_string()).collect()
     }

@@ -36,8 +36,13 @@ pub(super) enum FlowEnd {
 
 impl Flow {
     /// A flow that begins with bytes which were read ahead.
-    pub(super) fn new(buffer_bytes: usize, read_ahead: &[u8], follow: impl FnOnce(&[u8]) -> Result<(), FrameError>) -> Self {
-        let mut flow = Self { buffer_bytes, buffer: None, start: 0, end: 0, unflushed: false, source_ended: None, read: 0 };
+    pub(super) fn new(
+        buffer_bytes: usize,
+        read_ahead: &[u8],
+        follow: impl FnOnce(&[u8]) -> Result<(), FrameError>,
+    ) -> Self {
+        let mut flow =
+            Self { buffer_bytes, buffer: None, start: 0, end: 0, unflushed: false, source_ended: None, read: 0 };
         if !read_ahead.is_empty() {
             flow.buffer = Some(read_ahead.into());
             flow.take_in(read_ahead.len(), follow(read_ahead));

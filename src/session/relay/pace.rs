@@ -87,7 +87,10 @@ impl<'a> Pace<'a> {
     }
 
     fn is_timed(&self) -> bool {
-        self.rules.idle_limit.is_some() || self.rules.ends_at.is_some() || self.client_eof || self.phase != Phase::Running
+        self.rules.idle_limit.is_some()
+            || self.rules.ends_at.is_some()
+            || self.client_eof
+            || self.phase != Phase::Running
     }
 
     fn judge(&self, now: Instant) -> Judgement {
@@ -98,17 +101,15 @@ impl<'a> Pace<'a> {
         if self.client_eof {
             judgement = judgement.or_at(now, self.last_activity + self.rules.close_limit, Verdict::ClientGone);
         }
-        // Before these moments a timer is needed to notice them; after them, only the idle point is.
-        let mut from_then_on = |moment: Instant, verdict: Verdict| {
-            if self.is_idle || now < moment {
-                judgement = judgement.or_at(now, moment, verdict);
-            }
-        };
-        if let Some(ends_at) = self.rules.ends_at {
-            from_then_on(ends_at, Verdict::Close(CloseReason::AgeLimit));
+        // Before such a moment a timer is needed to notice it; after it, only the idle point is.
+        let matters = |moment: Instant| self.is_idle || now < moment;
+        if let Some(ends_at) = self.rules.ends_at.filter(|moment| matters(*moment)) {
+            judgement = judgement.or_at(now, ends_at, Verdict::Close(CloseReason::AgeLimit));
         }
         if let Phase::Draining(Drain { idle_close, hurry_from }) = self.phase {
-            from_then_on(hurry_from, Verdict::Close(CloseReason::Drain));
+            if matters(hurry_from) {
+                judgement = judgement.or_at(now, hurry_from, Verdict::Close(CloseReason::Drain));
+            }
             if self.is_idle {
                 judgement = judgement.or_at(now, self.last_activity + idle_close, Verdict::Close(CloseReason::Drain));
             }
@@ -122,6 +123,7 @@ impl<'a> Pace<'a> {
     }
 }
 
+#[derive(Clone, Copy)]
 enum Judgement {
     Ends(Verdict),
     /// Nothing will change by time alone before then.

@@ -9,11 +9,7 @@ fn folder() -> PathBuf {
 }
 
 fn loaded(path: &Path) -> Loaded {
-    let mut inputs = Inputs {
-        working_folder: folder(),
-        cores: 4,
-        ..Inputs::default()
-    };
+    let mut inputs = Inputs { working_folder: folder(), cores: 4, ..Inputs::default() };
     inputs.home = Some("/home/app".into());
     inputs.flags.config = Some(path.to_owned());
     load(&inputs).unwrap_or_else(|faults| panic!("{faults}"))
@@ -21,12 +17,8 @@ fn loaded(path: &Path) -> Loaded {
 
 #[test]
 fn every_example_loads() {
-    let files = fs::read_dir(folder())
-        .unwrap()
-        .map(|entry| entry.unwrap().path());
-    let files: Vec<PathBuf> = files
-        .filter(|path| path.extension().is_some_and(|end| end == "toml"))
-        .collect();
+    let files = fs::read_dir(folder()).unwrap().map(|entry| entry.unwrap().path());
+    let files: Vec<PathBuf> = files.filter(|path| path.extension().is_some_and(|end| end == "toml")).collect();
     assert!(files.len() >= 4, "only {files:?}");
 
     for file in files {
@@ -43,18 +35,11 @@ fn the_annotated_example_sets_every_key_of_the_first_block_to_its_default() {
     let loaded = loaded(&path);
 
     let first_block = tree.entries.iter().map(|entry| entry.key.as_str());
-    let first_block: Vec<&str> = first_block
-        .filter(|key| !["cluster", "listener"].contains(key))
-        .collect();
+    let first_block: Vec<&str> = first_block.filter(|key| !["cluster", "listener"].contains(key)).collect();
     let known: Vec<&str> = SCALARS.iter().map(|key| key.name).collect();
     assert_eq!(first_block, known);
     let defaults = defaults(4);
-    let shown = Settings {
-        file: None,
-        clusters: Vec::new(),
-        listeners: Vec::new(),
-        ..loaded.settings.clone()
-    };
+    let shown = Settings { file: None, clusters: Vec::new(), listeners: Vec::new(), ..loaded.settings.clone() };
     assert_eq!(shown, defaults);
 }
 
@@ -66,11 +51,7 @@ fn the_annotated_example_sets_a_listeners_keys_to_their_defaults() {
     let minimal = loaded(&folder().join("minimal.toml")).settings;
 
     let (annotated, plain) = (&*example.listeners[0], &*minimal.listeners[0]);
-    let same = super::super::Listener {
-        name: plain.name.clone(),
-        cluster: plain.cluster.clone(),
-        ..annotated.clone()
-    };
+    let same = super::super::Listener { name: plain.name.clone(), cluster: plain.cluster.clone(), ..annotated.clone() };
     assert_eq!(same, *plain);
     assert_eq!(annotated.name.as_str(), "main");
 }
@@ -79,8 +60,5 @@ fn the_annotated_example_sets_a_listeners_keys_to_their_defaults() {
 fn the_sidecar_listens_on_a_unix_socket() {
     let sidecar = loaded(&folder().join("sidecar.toml")).settings;
 
-    assert!(
-        matches!(&sidecar.listeners[0].address, ListenAddress::Unix(_)),
-        "{sidecar:?}"
-    );
+    assert!(matches!(&sidecar.listeners[0].address, ListenAddress::Unix(_)), "{sidecar:?}");
 }

@@ -13,16 +13,8 @@ fn shown(loaded: &Loaded, table: &str, key: &str) -> (String, String) {
     let shown: serde_json::Value = serde_json::from_str(&show_json(loaded)).unwrap();
     let tables = shown["tables"].as_array().unwrap();
     let found = tables.iter().find(|found| found["table"] == table).unwrap();
-    let line = found["values"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .find(|line| line["key"] == key)
-        .unwrap();
-    (
-        line["value"].to_string(),
-        line["source"].as_str().unwrap().to_owned(),
-    )
+    let line = found["values"].as_array().unwrap().iter().find(|line| line["key"] == key).unwrap();
+    (line["value"].to_string(), line["source"].as_str().unwrap().to_owned())
 }
 
 /// Two values that differ from each other and from the default: TOML, and as variables say them.
@@ -31,10 +23,7 @@ fn samples(name: &str, slot: &Slot) -> [(String, String); 2] {
     let bare = |value: &str| (value.to_owned(), value.to_owned());
     match (name, slot) {
         ("admin", _) => [text("127.0.0.1:7"), text("off")],
-        ("admin_hosts", _) => [
-            ("[\"a\"]".into(), "a".into()),
-            ("[\"b\", \"c\"]".into(), "b,c".into()),
-        ],
+        ("admin_hosts", _) => [("[\"a\"]".into(), "a".into()), ("[\"b\", \"c\"]".into(), "b,c".into())],
         ("log_format", _) => [text("json"), text("text")],
         ("log_level", _) => [text("debug"), text("error")],
         (_, Slot::Span { .. } | Slot::SpanOrOff { .. }) => [text("7s"), text("3min")],
@@ -53,35 +42,23 @@ fn a_variable_goes_before_the_file_and_the_file_before_the_default_for_every_key
 
         let plain = World::of_file(ONE_CLUSTER).loaded();
         let filed = World::of_file(&file).loaded();
-        let varied = World::of_file(&file)
-            .variable(&variable, &in_variable)
-            .loaded();
+        let varied = World::of_file(&file).variable(&variable, &in_variable).loaded();
 
         let default = key.slot.show(&mut defaults(3));
         let default = serde_json::to_string(&default).unwrap();
-        assert_eq!(
-            shown(&plain, "", key.name),
-            (default.clone(), "default".to_owned())
-        );
+        assert_eq!(shown(&plain, "", key.name), (default.clone(), "default".to_owned()));
         let (value, source) = shown(&filed, "", key.name);
         assert_eq!(source, "../f/crdb-proxy.toml:1", "{}", key.name);
         assert_ne!(value, default, "{}: the sample is the default", key.name);
         let (value_of_variable, source) = shown(&varied, "", key.name);
         assert_eq!(source, format!("variable {variable}"), "{}", key.name);
-        assert_ne!(
-            value_of_variable, value,
-            "{}: the samples are the same",
-            key.name
-        );
+        assert_ne!(value_of_variable, value, "{}: the samples are the same", key.name);
     }
 }
 
 #[test]
 fn a_flag_goes_before_a_variable_and_a_variable_before_the_file_for_every_flag() {
-    let cases: Vec<Vec<&str>> = FLAGS
-        .lines()
-        .map(|line| line.split('|').map(str::trim).collect())
-        .collect();
+    let cases: Vec<Vec<&str>> = FLAGS.lines().map(|line| line.split('|').map(str::trim).collect()).collect();
     for flag in Flag::ALL {
         let case = cases.iter().find(|case| case[0] == flag.name());
         let [_, table, key, marker, line, in_file, of_variable, of_flag] = case.unwrap()[..] else {
@@ -107,14 +84,8 @@ fn a_flag_goes_before_a_variable_and_a_variable_before_the_file_for_every_flag()
         ];
         for (world, expected, source) in expected {
             let (value, from) = shown(&world.loaded(), table, key);
-            assert!(
-                value.contains(expected),
-                "{flag:?}: {value} is not {expected}"
-            );
-            assert!(
-                from.starts_with(&source),
-                "{flag:?}: {from} is not {source}"
-            );
+            assert!(value.contains(expected), "{flag:?}: {value} is not {expected}");
+            assert!(from.starts_with(&source), "{flag:?}: {from} is not {source}");
         }
     }
 }
@@ -126,14 +97,8 @@ fn a_connection_string_stands_below_the_flags_and_variables_of_its_own_layer() {
     let user = |world: World| shown(&world.loaded(), "[cluster.default]", "user").0;
 
     assert_eq!(user(of_variable.clone()), "\"u1\"");
-    assert_eq!(
-        user(of_variable.clone().variable("CRDB_PROXY_USER", "u2")),
-        "\"u2\""
-    );
-    assert_eq!(
-        user(of_variable.clone().url("postgresql://u3:x@h?sslrootcert=c")),
-        "\"u3\""
-    );
+    assert_eq!(user(of_variable.clone().variable("CRDB_PROXY_USER", "u2")), "\"u2\"");
+    assert_eq!(user(of_variable.clone().url("postgresql://u3:x@h?sslrootcert=c")), "\"u3\"");
     let argument = World::default().variable("CRDB_PROXY_USER", "u2").url(url);
     assert_eq!(user(argument.clone()), "\"u1\"");
     assert_eq!(user(argument.flag(Flag::User, "u4")), "\"u4\"");

@@ -1,9 +1,7 @@
 //! What loading takes, refuses, and says about it.
 
 use super::*;
-use crate::settings::{
-    AdminAddress, AuthKind, CaSource, EndpointKind, Flag, ListenAddress, LocalTls, show, show_json,
-};
+use crate::settings::{AdminAddress, AuthKind, CaSource, EndpointKind, Flag, ListenAddress, LocalTls, show, show_json};
 use std::fs;
 
 /// A valid file with one cluster; the folder shows as `/f`, the working folder as `/w`.
@@ -20,10 +18,7 @@ pub(super) struct World {
 
 impl World {
     pub(super) fn of_file(text: &str) -> Self {
-        Self {
-            file: Some(text.to_owned()),
-            ..Self::default()
-        }
+        Self { file: Some(text.to_owned()), ..Self::default() }
     }
 
     pub(super) fn variable(mut self, name: &str, value: &str) -> Self {
@@ -73,49 +68,26 @@ impl World {
 fn a_connection_string_alone_makes_one_cluster_and_one_listener() {
     let url = "postgresql://app@prod.gcp-us-east1.cockroachlabs.cloud:26257/bank?sslmode=verify-full\
                &sslrootcert=$HOME/L/ca.crt&application_name=shop&connect_timeout=3";
-    let loaded = World::default()
-        .url(url)
-        .flag(Flag::PasswordFile, "pw")
-        .loaded();
+    let loaded = World::default().url(url).flag(Flag::PasswordFile, "pw").loaded();
 
-    let Settings {
-        clusters,
-        listeners,
-        ..
-    } = &loaded.settings;
+    let Settings { clusters, listeners, .. } = &loaded.settings;
     let (cluster, listener) = (&clusters[0], &listeners[0]);
     assert_eq!((clusters.len(), listeners.len()), (1, 1));
-    assert_eq!(
-        (cluster.name.as_str(), cluster.user.as_str()),
-        ("default", "app")
-    );
+    assert_eq!((cluster.name.as_str(), cluster.user.as_str()), ("default", "app"));
     assert_eq!(cluster.ca, CaSource::File("/h/L/ca.crt".into()));
     assert!(matches!(&cluster.password, Some(SecretSource::File(path)) if path.ends_with("w/pw")));
     let endpoint = &cluster.endpoints[0];
     assert_eq!(endpoint.name.as_str(), "default");
-    assert_eq!(
-        endpoint.tls_server_name.to_str(),
-        "prod.gcp-us-east1.cockroachlabs.cloud"
-    );
-    assert_eq!(
-        (endpoint.kind, endpoint.port),
-        (EndpointKind::Public, 26257)
-    );
+    assert_eq!(endpoint.tls_server_name.to_str(), "prod.gcp-us-east1.cockroachlabs.cloud");
+    assert_eq!((endpoint.kind, endpoint.port), (EndpointKind::Public, 26257));
     assert_eq!(listener.name.as_str(), "listener-1");
     assert_eq!(listener.address, ListenAddress::Localhost(26257));
     assert_eq!(listener.database, "bank");
-    assert_eq!(
-        listener.session_parameters,
-        [("application_name".to_owned(), "shop".to_owned())]
-    );
+    assert_eq!(listener.session_parameters, [("application_name".to_owned(), "shop".to_owned())]);
     assert_eq!(loaded.settings.admin, AdminAddress::Localhost(9257));
     assert_eq!(loaded.settings.threads.get(), 3);
     assert_eq!(loaded.warnings.len(), 1, "{:?}", loaded.warnings);
-    assert!(
-        loaded.warnings[0].contains("connect_timeout"),
-        "{:?}",
-        loaded.warnings
-    );
+    assert!(loaded.warnings[0].contains("connect_timeout"), "{:?}", loaded.warnings);
 }
 
 #[test]
@@ -134,24 +106,14 @@ fn the_connection_parameters_do_the_same_as_a_connection_string() {
 
     let cluster = &loaded.settings.clusters[0];
     assert_eq!(cluster.ca, CaSource::System);
-    assert_eq!(
-        cluster.password,
-        Some(SecretSource::Env("CRDB_PROXY_PASSWORD".into()))
-    );
+    assert_eq!(cluster.password, Some(SecretSource::Env("CRDB_PROXY_PASSWORD".into())));
     let endpoint = &cluster.endpoints[0];
-    assert_eq!(
-        (endpoint.host.as_str(), endpoint.port),
-        ("db.example.com", 26258)
-    );
+    assert_eq!((endpoint.host.as_str(), endpoint.port), ("db.example.com", 26258));
     assert_eq!(endpoint.name.as_str(), "gcp-us-east1-public");
     let listeners = &loaded.settings.listeners;
     assert_eq!(listeners.len(), 2);
     assert_eq!(listeners[1].name.as_str(), "listener-2");
-    assert!(
-        listeners
-            .iter()
-            .all(|listener| listener.database == "bank" && listener.regions.is_empty())
-    );
+    assert!(listeners.iter().all(|listener| listener.database == "bank" && listener.regions.is_empty()));
     assert!(!format!("{loaded:?}").contains("hunter2"));
 }
 
@@ -177,10 +139,7 @@ name = \"main\"
 database_ = \"hunter2\"
 tls = \"on\"
 ";
-    let faults = World::of_file(file)
-        .variable("CRDB_PROXY_LOG_LEVL", "debug")
-        .flag(Flag::LogFormat, "xml")
-        .faults();
+    let faults = World::of_file(file).variable("CRDB_PROXY_LOG_LEVL", "debug").flag(Flag::LogFormat, "xml").faults();
 
     let at = |line| format!("../f/crdb-proxy.toml:{line}: ");
     let expected = [
@@ -193,22 +152,11 @@ tls = \"on\"
         at(8) + "cluster \"prod\": user = \"\": must not be empty",
     ];
     assert_eq!(faults[..7], expected, "{faults:#?}");
-    assert!(
-        faults[7].starts_with(&(at(9) + "cluster \"prod\": password: a secret must not stand"))
-    );
+    assert!(faults[7].starts_with(&(at(9) + "cluster \"prod\": password: a secret must not stand")));
     assert!(faults[8].starts_with(&(at(12) + "cluster \"prod\": endpoint \"default\": host = ")));
-    assert!(
-        faults[9].starts_with(&(at(13) + "cluster \"prod\": endpoint \"default\": port = 70000: "))
-    );
-    assert_eq!(
-        faults[10],
-        at(17) + "listener \"main\": database_: unknown key; did you mean \"database\"?"
-    );
-    assert!(
-        faults[11].starts_with(
-            &(at(18) + "listener \"main\": tls = \"on\": must be \"off\", \"allow\" or")
-        )
-    );
+    assert!(faults[9].starts_with(&(at(13) + "cluster \"prod\": endpoint \"default\": port = 70000: ")));
+    assert_eq!(faults[10], at(17) + "listener \"main\": database_: unknown key; did you mean \"database\"?");
+    assert!(faults[11].starts_with(&(at(18) + "listener \"main\": tls = \"on\": must be \"off\", \"allow\" or")));
     assert_eq!(faults.len(), 12, "{faults:#?}");
     assert!(!faults.concat().contains("hunter2"), "{faults:#?}");
 }
@@ -226,87 +174,30 @@ fn each_rule_between_keys_has_its_sentence() {
     let listener = |text: &str| fault_of(&format!("[[listener]]\n{text}\n"));
     let second = |text: &str| listener(&format!("address = \"localhost:5\"\n[[listener]]\n{text}"));
     let cases = [
-        (
-            endpoint("host = \"x\"\nname = \"default\""),
-            "another endpoint of this cluster has the same name",
-        ),
-        (
-            endpoint("host = \"H\"\nname = \"b\""),
-            "the same host and port as endpoint \"default\"",
-        ),
+        (endpoint("host = \"x\"\nname = \"default\""), "another endpoint of this cluster has the same name"),
+        (endpoint("host = \"H\"\nname = \"b\""), "the same host and port as endpoint \"default\""),
         (endpoint("name = \"b\""), "host: missing"),
-        (
-            endpoint("host = \"x\"\nname = \"b c\""),
-            "must be 1 to 63 of",
-        ),
-        (
-            endpoint("host = \"x\"\nname = \"b\"\nkind = \"vpn\""),
-            "\"custom\"",
-        ),
-        (
-            endpoint("host = \"x\"\nname = \"b\"\ntls_server_name = \"a b\""),
-            "must be a host name or an IP",
-        ),
+        (endpoint("host = \"x\"\nname = \"b c\""), "must be 1 to 63 of"),
+        (endpoint("host = \"x\"\nname = \"b\"\nkind = \"vpn\""), "\"custom\""),
+        (endpoint("host = \"x\"\nname = \"b\"\ntls_server_name = \"a b\""), "must be a host name or an IP"),
         (endpoint("host = \"x\"\nregion = \"\""), "region"),
-        (
-            listener("cluster = \"prd\""),
-            "no cluster of this name; did you mean \"prod\"?",
-        ),
-        (
-            listener("regions = [\"gcp-us-east1\"]"),
-            "no endpoint of cluster \"prod\" has the region",
-        ),
-        (
-            listener("regions = \"nearest\""),
-            "not known to this version",
-        ),
+        (listener("cluster = \"prd\""), "no cluster of this name; did you mean \"prod\"?"),
+        (listener("regions = [\"gcp-us-east1\"]"), "no endpoint of cluster \"prod\" has the region"),
+        (listener("regions = \"nearest\""), "not known to this version"),
         (listener("tls = \"allow\""), "needs tls_cert and tls_key"),
-        (
-            listener("tls_cert = \"c\""),
-            "tls_key: missing; tls_cert and tls_key go together",
-        ),
-        (
-            listener("address = \"unix:x\"\ntls = \"allow\"\ntls_cert = \"c\"\ntls_key = \"k\""),
-            "Unix socket",
-        ),
-        (
-            listener("address = \"0.0.0.0:5\""),
-            "unsafe_allow_remote = true (--unsafe-allow-remote)",
-        ),
-        (
-            listener("mode = \"0999\"\naddress = \"unix:x\""),
-            "permission bits",
-        ),
-        (
-            listener("address = \"localhost:9257\""),
-            "taken by the admin address",
-        ),
-        (
-            listener("session_parameters = { USER = \"x\" }"),
-            "set by the cluster's user",
-        ),
-        (
-            listener("session_parameters = { \"crdb:remote_addr\" = \"x\" }"),
-            "never sent",
-        ),
-        (
-            listener("session_parameters = { a = \"1\", A = \"2\" }"),
-            "set twice",
-        ),
+        (listener("tls_cert = \"c\""), "tls_key: missing; tls_cert and tls_key go together"),
+        (listener("address = \"unix:x\"\ntls = \"allow\"\ntls_cert = \"c\"\ntls_key = \"k\""), "Unix socket"),
+        (listener("address = \"0.0.0.0:5\""), "unsafe_allow_remote = true (--unsafe-allow-remote)"),
+        (listener("mode = \"0999\"\naddress = \"unix:x\""), "permission bits"),
+        (listener("address = \"localhost:9257\""), "taken by the admin address"),
+        (listener("session_parameters = { USER = \"x\" }"), "set by the cluster's user"),
+        (listener("session_parameters = { \"crdb:remote_addr\" = \"x\" }"), "never sent"),
+        (listener("session_parameters = { a = \"1\", A = \"2\" }"), "set twice"),
         (listener("session_parameters = { a = \"\\u0000\" }"), "NUL"),
         (listener("database = \"a\\u0000\""), "NUL"),
-        (
-            second("address = \"127.0.0.1:5\""),
-            "taken by listener \"listener-1\"",
-        ),
-        (
-            second("name = \"listener-1\""),
-            "another listener has the same name",
-        ),
-        (
-            fault_of("[listener]\nname = \"x\"\n"),
-            "[[listener]], once for each",
-        ),
+        (second("address = \"127.0.0.1:5\""), "taken by listener \"listener-1\""),
+        (second("name = \"listener-1\""), "another listener has the same name"),
+        (fault_of("[listener]\nname = \"x\"\n"), "[[listener]], once for each"),
         (
             fault_of(
                 "[cluster.two]\nca = \"c\"\nuser = \"u\"\ncert = \"c\"\nkey = \"k\"\n\
@@ -330,39 +221,15 @@ fn each_rule_of_a_cluster_has_its_sentence() {
     };
     let (ca, password) = ("ca = \"ca.crt\"\n", "password = { file = \"p\" }\n");
     let cases = [
-        (
-            fault(ca, ""),
-            "https://cockroachlabs.cloud/clusters/<cluster-id>/cert",
-        ),
-        (
-            fault(password, ""),
-            "--password-file, --password-command or CRDB_PROXY_PASSWORD",
-        ),
-        (
-            fault(password, "cert = \"c\"\n"),
-            "key: missing; cert and key go together",
-        ),
-        (
-            fault(password, "auth = \"jwt\"\ncert = \"c\"\nkey = \"k\"\n"),
-            "sends the secret as a token",
-        ),
-        (
-            fault(password, "auth = \"md5\"\npassword = { env = \"E\" }\n"),
-            "must be \"password\" or \"jwt\"",
-        ),
+        (fault(ca, ""), "https://cockroachlabs.cloud/clusters/<cluster-id>/cert"),
+        (fault(password, ""), "--password-file, --password-command or CRDB_PROXY_PASSWORD"),
+        (fault(password, "cert = \"c\"\n"), "key: missing; cert and key go together"),
+        (fault(password, "auth = \"jwt\"\ncert = \"c\"\nkey = \"k\"\n"), "sends the secret as a token"),
+        (fault(password, "auth = \"md5\"\npassword = { env = \"E\" }\n"), "must be \"password\" or \"jwt\""),
         (fault("user = \"app\"\n", ""), "user: missing"),
-        (
-            fault("[[cluster.prod.endpoint]]\nhost = \"h\"\n", ""),
-            "no endpoint to dial",
-        ),
-        (
-            fault("[[cluster.prod.endpoint]]", "[cluster.prod.endpoint]"),
-            "must be a list",
-        ),
-        (
-            fault("host = \"h\"", "host = \"h1,h2\""),
-            "must be one host",
-        ),
+        (fault("[[cluster.prod.endpoint]]\nhost = \"h\"\n", ""), "no endpoint to dial"),
+        (fault("[[cluster.prod.endpoint]]", "[cluster.prod.endpoint]"), "must be a list"),
+        (fault("host = \"h\"", "host = \"h1,h2\""), "must be one host"),
     ];
     for (said, expected) in cases {
         assert!(said.contains(expected), "{said} does not say: {expected}");
@@ -397,39 +264,24 @@ fn an_ip_may_be_dialled_without_a_server_name() {
 
 #[test]
 fn a_client_certificate_may_stand_instead_of_a_password_and_a_jwt_beside_it() {
-    let read =
-        |to| World::of_file(&ONE_CLUSTER.replace("password = { file = \"p\" }", to)).loaded();
+    let read = |to| World::of_file(&ONE_CLUSTER.replace("password = { file = \"p\" }", to)).loaded();
 
     let cluster = read("cert = \"c\"\nkey = \"k\"").settings.clusters[0].clone();
     assert!(cluster.password.is_none() && cluster.client_certificate.is_some());
-    let cluster = read("auth = \"jwt\"\npassword = { env = \"TOKEN\" }")
-        .settings
-        .clusters[0]
-        .clone();
+    let cluster = read("auth = \"jwt\"\npassword = { env = \"TOKEN\" }").settings.clusters[0].clone();
     assert_eq!(cluster.auth, AuthKind::Jwt);
 }
 
 #[test]
 fn a_remote_listener_needs_tls_and_a_password_or_is_warned_about() {
-    let listener = |text: &str| {
-        World::of_file(&format!(
-            "{ONE_CLUSTER}[[listener]]\naddress = \"0.0.0.0:5\"\n{text}"
-        ))
-    };
+    let listener = |text: &str| World::of_file(&format!("{ONE_CLUSTER}[[listener]]\naddress = \"0.0.0.0:5\"\n{text}"));
     let tls = "tls = \"require\"\ntls_cert = \"c\"\ntls_key = \"k\"\n";
 
     let safe = listener(&format!("{tls}local_password = {{ file = \"l\" }}\n")).loaded();
     assert_eq!(safe.warnings, Vec::<String>::new());
-    assert!(matches!(
-        safe.settings.listeners[0].tls,
-        LocalTls::Require(_)
-    ));
+    assert!(matches!(safe.settings.listeners[0].tls, LocalTls::Require(_)));
     let unsafely = listener("unsafe_allow_remote = true\n").loaded();
-    assert!(
-        unsafely.warnings[0].contains("every host that can reach 0.0.0.0:5"),
-        "{:?}",
-        unsafely.warnings
-    );
+    assert!(unsafely.warnings[0].contains("every host that can reach 0.0.0.0:5"), "{:?}", unsafely.warnings);
     assert_eq!(listener(tls).faults().len(), 1);
     let by_flag = listener("").flag(Flag::UnsafeAllowRemote, "true").loaded();
     assert_eq!(by_flag.warnings.len(), 1);
@@ -458,28 +310,15 @@ fn flags_that_mean_one_thing_are_refused_beside_several() {
     };
 
     let user = only(World::of_file(&two).flag(Flag::User, "x"));
-    assert!(
-        user.starts_with("flag --user: the file has 2 clusters"),
-        "{user}"
-    );
+    assert!(user.starts_with("flag --user: the file has 2 clusters"), "{user}");
     let listen = only(World::of_file(&two).flag(Flag::Listen, "localhost:1"));
-    assert!(
-        listen.starts_with("flag --listen: the file has 2 listeners"),
-        "{listen}"
-    );
+    assert!(listen.starts_with("flag --listen: the file has 2 listeners"), "{listen}");
     let endpoints = format!("{ONE_CLUSTER}[[cluster.prod.endpoint]]\nname = \"b\"\nhost = \"x\"\n");
     let host = only(World::of_file(&endpoints).variable("CRDB_PROXY_HOST", "x"));
-    assert!(
-        host.starts_with("variable CRDB_PROXY_HOST: the file's cluster has 2 endpoints"),
-        "{host}"
-    );
+    assert!(host.starts_with("variable CRDB_PROXY_HOST: the file's cluster has 2 endpoints"), "{host}");
     let one = format!("{ONE_CLUSTER}[[listener]]\n");
-    let several =
-        only(World::of_file(&one).variable("CRDB_PROXY_LISTEN", "localhost:1, localhost:2"));
-    assert!(
-        several.contains("several addresses cannot replace"),
-        "{several}"
-    );
+    let several = only(World::of_file(&one).variable("CRDB_PROXY_LISTEN", "localhost:1, localhost:2"));
+    assert!(several.contains("several addresses cannot replace"), "{several}");
     let passwords = World::of_file(ONE_CLUSTER)
         .variable("CRDB_PROXY_PASSWORD", "hunter2")
         .variable("CRDB_PROXY_PASSWORD_FILE", "p");
@@ -499,28 +338,16 @@ fn service_links_of_kubernetes_are_ignored_with_one_warning() {
 
     assert_eq!(loaded.settings.clusters[0].endpoints[0].port, 26257);
     assert_eq!(loaded.warnings.len(), 1, "{:?}", loaded.warnings);
-    assert!(
-        loaded.warnings[0].contains("enableServiceLinks: false"),
-        "{:?}",
-        loaded.warnings
-    );
+    assert!(loaded.warnings[0].contains("enableServiceLinks: false"), "{:?}", loaded.warnings);
 }
 
 #[test]
 fn a_variable_that_a_secret_names_is_no_unknown_one() {
     let text = ONE_CLUSTER.replace("file = \"p\"", "env = \"CRDB_PROXY_SECRET\"");
 
-    World::of_file(&text)
-        .variable("CRDB_PROXY_SECRET", "hunter2")
-        .loaded();
+    World::of_file(&text).variable("CRDB_PROXY_SECRET", "hunter2").loaded();
 
-    assert_eq!(
-        World::of_file(ONE_CLUSTER)
-            .variable("CRDB_PROXY_SECRET", "x")
-            .faults()
-            .len(),
-        1
-    );
+    assert_eq!(World::of_file(ONE_CLUSTER).variable("CRDB_PROXY_SECRET", "x").faults().len(), 1);
 }
 
 #[cfg(unix)]
@@ -529,10 +356,7 @@ fn a_variable_that_is_not_utf8_is_a_fault_without_its_value() {
     use std::os::unix::ffi::OsStringExt;
     let mut world = World::of_file(ONE_CLUSTER);
     let value = OsString::from_vec(b"hunter2\xff".to_vec());
-    world
-        .inputs
-        .variables
-        .push(("CRDB_PROXY_URL".into(), value));
+    world.inputs.variables.push(("CRDB_PROXY_URL".into(), value));
 
     assert_eq!(world.faults(), ["variable CRDB_PROXY_URL: is not UTF-8"]);
 }
@@ -557,14 +381,9 @@ fn with_nothing_given_the_usual_files_are_looked_for_and_else_help_is_due() {
 
 #[test]
 fn a_file_that_a_variable_names_and_that_is_missing_says_both() {
-    let faults = World::default()
-        .variable("CRDB_PROXY_CONFIG", "none.toml")
-        .faults();
+    let faults = World::default().variable("CRDB_PROXY_CONFIG", "none.toml").faults();
 
-    assert_eq!(
-        faults,
-        ["none.toml: no such file; check the path (named by variable CRDB_PROXY_CONFIG)"]
-    );
+    assert_eq!(faults, ["none.toml: no such file; check the path (named by variable CRDB_PROXY_CONFIG)"]);
 }
 
 #[test]
@@ -574,11 +393,7 @@ fn a_password_in_a_connection_string_is_warned_about_on_the_command_line_only() 
     let argument = World::default().url(url).loaded();
     let variable = World::default().variable("CRDB_PROXY_URL", url).loaded();
 
-    assert!(
-        argument.warnings[0].contains("process list"),
-        "{:?}",
-        argument.warnings
-    );
+    assert!(argument.warnings[0].contains("process list"), "{:?}", argument.warnings);
     assert!(!argument.warnings[0].contains("hunter2"));
     assert_eq!(variable.warnings, Vec::<String>::new());
 }
@@ -595,10 +410,7 @@ fn what_is_shown_is_a_settings_file_that_means_the_same() {
 
     let again = World::of_file(&show(&first)).loaded();
 
-    let without_file = |loaded: Loaded| Settings {
-        file: None,
-        ..loaded.settings
-    };
+    let without_file = |loaded: Loaded| Settings { file: None, ..loaded.settings };
     assert_eq!(without_file(again), without_file(first));
 }
 
@@ -606,10 +418,7 @@ fn what_is_shown_is_a_settings_file_that_means_the_same() {
 fn each_shown_value_has_its_source_and_no_secret_is_shown() {
     let pem = "-----BEGIN%20CERTIFICATE-----%0AMAAA";
     let url = format!("postgresql://app:hunter2@h?sslinline=true&sslrootcert={pem}");
-    let loaded = World::default()
-        .url(&url)
-        .variable("CRDB_PROXY_LOG_LEVEL", "debug")
-        .loaded();
+    let loaded = World::default().url(&url).variable("CRDB_PROXY_LOG_LEVEL", "debug").loaded();
 
     let shown = show(&loaded);
 

@@ -12,11 +12,7 @@ pub(super) fn read(text: &str, into: &mut ConnectionString, faults: &mut Vec<Fau
     let mut seen: Vec<&str> = Vec::new();
     let mut found = Found::default();
     let mut names_are_safe = into.password.is_none();
-    for (index, part) in text
-        .split('&')
-        .enumerate()
-        .filter(|(_, part)| !part.is_empty())
-    {
+    for (index, part) in text.split('&').enumerate().filter(|(_, part)| !part.is_empty()) {
         let ordinal = || format!("parameter {}", index + 1);
         let Some((name, value)) = part.split_once('=') else {
             faults.push(fault(&ordinal(), "has no value; encode a literal & as %26"));
@@ -25,11 +21,7 @@ pub(super) fn read(text: &str, into: &mut ConnectionString, faults: &mut Vec<Fau
         // What follows may be the rest of a password with an & in it.
         names_are_safe &= name != "password";
         let Some(known) = KNOWN.iter().find(|known| known.name == name) else {
-            let shown = if names_are_safe {
-                name.to_owned()
-            } else {
-                ordinal()
-            };
+            let shown = if names_are_safe { name.to_owned() } else { ordinal() };
             faults.push(fault(&shown, unknown(name)));
             continue;
         };
@@ -79,17 +71,11 @@ impl Found {
             "system" => Some(RootCertificate::System),
             _ if self.inline && begins_pem(&said) => Some(RootCertificate::Inline(said)),
             _ if self.inline => {
-                faults.push(fault(
-                    "sslrootcert",
-                    "must be PEM text, since sslinline=true says so",
-                ));
+                faults.push(fault("sslrootcert", "must be PEM text, since sslinline=true says so"));
                 None
             }
             _ if begins_pem(&said) => {
-                faults.push(fault(
-                    "sslrootcert",
-                    "PEM text needs sslinline=true beside it",
-                ));
+                faults.push(fault("sslrootcert", "PEM text needs sslinline=true beside it"));
                 None
             }
             _ => Some(RootCertificate::File(said)),
@@ -102,13 +88,7 @@ impl Found {
     }
 }
 
-fn apply(
-    known: &Known,
-    value: String,
-    into: &mut ConnectionString,
-    found: &mut Found,
-    faults: &mut Vec<Fault>,
-) {
+fn apply(known: &Known, value: String, into: &mut ConnectionString, found: &mut Found, faults: &mut Vec<Fault>) {
     let empty = value.is_empty();
     match known.does {
         // libpq takes an empty value for none at all.
@@ -126,9 +106,7 @@ fn apply(
         Does::User => into.user = Some(value),
         Does::Password if into.password.is_some() => faults.push(fault(known.name, TWICE)),
         Does::Password => into.password = Some(Secret::new(value.into_bytes())),
-        Does::Session => into
-            .session_parameters
-            .push((known.means.to_owned(), value)),
+        Does::Session => into.session_parameters.push((known.means.to_owned(), value)),
         Does::Nothing => into.without_effect.push(known.name),
         Does::Refused(why) => faults.push(fault(known.name, why)),
     }
@@ -153,9 +131,7 @@ fn ssl_mode(value: &str) -> Option<&'static str> {
 
 fn unknown(name: &str) -> String {
     let suggestion = nearest(name, KNOWN.iter().map(|known| known.name));
-    let suggestion = suggestion
-        .map(|name| format!(" (did you mean {name}?)"))
-        .unwrap_or_default();
+    let suggestion = suggestion.map(|name| format!(" (did you mean {name}?)")).unwrap_or_default();
     format!("no known parameter{suggestion}; encode a literal & as %26")
 }
 
@@ -181,17 +157,12 @@ enum Does {
 }
 
 const fn known(name: &'static str, does: Does) -> Known {
-    Known {
-        name,
-        means: name,
-        does,
-    }
+    Known { name, means: name, does }
 }
 
 const TWICE: &str = "given before the @ as well; give it once";
 const HOST: &str = "must stand before the path: postgresql://USER@HOST:PORT/DATABASE";
-const WEAKENS: &str =
-    "not supported, and leaving it unheeded would be less safe than asked for; take it out";
+const WEAKENS: &str = "not supported, and leaving it unheeded would be less safe than asked for; take it out";
 const KNOWN: &[Known] = &[
     known("sslmode", Does::Mode),
     known("sslinline", Does::Inline),
@@ -201,45 +172,23 @@ const KNOWN: &[Known] = &[
     known("user", Does::User),
     known("password", Does::Password),
     known("application_name", Does::Session),
-    Known {
-        name: "ApplicationName",
-        means: "application_name",
-        does: Does::Session,
-    },
+    Known { name: "ApplicationName", means: "application_name", does: Does::Session },
     known("options", Does::Session),
     known("results_buffer_size", Does::Session),
     known("host", Does::Refused(HOST)),
     known("port", Does::Refused(HOST)),
     known("dbname", Does::Refused(HOST)),
     known("database", Does::Refused(HOST)),
-    known(
-        "hostaddr",
-        Does::Refused("give the address as --host and the certificate's name as --tls-server-name"),
-    ),
-    known(
-        "passfile",
-        Does::Refused("not read here; use --password-file, a file with the password alone"),
-    ),
-    known(
-        "service",
-        Does::Refused("service files are not read; write the parameters out"),
-    ),
-    known(
-        "sslpassword",
-        Does::Refused("an encrypted key is refused; give an unencrypted one with mode 0600"),
-    ),
-    known(
-        "replication",
-        Does::Refused("clients ask for replication themselves"),
-    ),
+    known("hostaddr", Does::Refused("give the address as --host and the certificate's name as --tls-server-name")),
+    known("passfile", Does::Refused("not read here; use --password-file, a file with the password alone")),
+    known("service", Does::Refused("service files are not read; write the parameters out")),
+    known("sslpassword", Does::Refused("an encrypted key is refused; give an unencrypted one with mode 0600")),
+    known("replication", Does::Refused("clients ask for replication themselves")),
     known("sslcrl", Does::Refused(WEAKENS)),
     known("sslcrldir", Does::Refused(WEAKENS)),
     known("require_auth", Does::Refused(WEAKENS)),
     known("requirepeer", Does::Refused(WEAKENS)),
-    known(
-        "ssl_min_protocol_version",
-        Does::Refused("TLS 1.2 is the least, always; take it out"),
-    ),
+    known("ssl_min_protocol_version", Does::Refused("TLS 1.2 is the least, always; take it out")),
     known("ssl_max_protocol_version", Does::Nothing),
     known("channel_binding", Does::Nothing),
     known("client_encoding", Does::Nothing),

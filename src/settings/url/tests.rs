@@ -9,18 +9,12 @@ fn read(text: &str) -> ConnectionString {
 fn refused(text: &str) -> String {
     match parse(text) {
         Ok(read) => panic!("{text} was taken: {read:?}"),
-        Err(faults) => faults
-            .iter()
-            .map(ToString::to_string)
-            .collect::<Vec<_>>()
-            .join("\n"),
+        Err(faults) => faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"),
     }
 }
 
 fn password(text: &str) -> Option<String> {
-    read(text)
-        .password
-        .map(|secret| String::from_utf8(secret.expose().to_vec()).unwrap())
+    read(text).password.map(|secret| String::from_utf8(secret.expose().to_vec()).unwrap())
 }
 
 #[test]
@@ -41,12 +35,7 @@ fn the_consoles_string_is_understood() {
 
 #[test]
 fn all_parts_but_the_host_may_be_left_out() {
-    for text in [
-        "postgres://h",
-        "postgresql://h/",
-        "postgresql://@h:",
-        " postgresql://h/?\n",
-    ] {
+    for text in ["postgres://h", "postgresql://h/", "postgresql://@h:", " postgresql://h/?\n"] {
         assert_eq!(read(text), ConnectionString::of_host("h"), "{text}");
     }
     assert_eq!(read("postgresql://[::1]:5/d").host, "::1");
@@ -54,22 +43,10 @@ fn all_parts_but_the_host_may_be_left_out() {
 
 #[test]
 fn passwords_are_taken_encoded_in_place_or_as_a_parameter() {
-    assert_eq!(
-        password("postgresql://a:p%40s%3as%21@h/d").as_deref(),
-        Some("p@s:s!")
-    );
-    assert_eq!(
-        password("postgresql://a@h/d?password=p%40s%26").as_deref(),
-        Some("p@s&")
-    );
-    assert_eq!(
-        password("postgresql://a@h/d?password=a+b").as_deref(),
-        Some("a+b")
-    );
-    assert_eq!(
-        password("postgresql://a@h/d?password=p@s/w:d").as_deref(),
-        Some("p@s/w:d")
-    );
+    assert_eq!(password("postgresql://a:p%40s%3as%21@h/d").as_deref(), Some("p@s:s!"));
+    assert_eq!(password("postgresql://a@h/d?password=p%40s%26").as_deref(), Some("p@s&"));
+    assert_eq!(password("postgresql://a@h/d?password=a+b").as_deref(), Some("a+b"));
+    assert_eq!(password("postgresql://a@h/d?password=p@s/w:d").as_deref(), Some("p@s/w:d"));
 }
 
 #[test]
@@ -109,10 +86,7 @@ fn two_possible_readings_are_refused_with_what_to_do() {
         let said = refused(text);
 
         assert!(said.contains("read in two ways"), "{text}: {said}");
-        assert!(
-            said.contains("%40") && said.contains("--password-file"),
-            "{text}: {said}"
-        );
+        assert!(said.contains("%40") && said.contains("--password-file"), "{text}: {said}");
         assert!(!said.contains("hunter2"), "{text}: {said}");
     }
 }
@@ -125,50 +99,31 @@ fn modes_weaker_than_verify_full_are_refused_with_a_reason() {
         assert!(said.contains("weaker than verify-full, so"), "{said}");
     }
     assert!(refused("postgresql://a@h?sslmode=full").contains("must be verify-full"));
-    assert_eq!(
-        read("postgresql://h?sslmode=verify-full"),
-        ConnectionString::of_host("h")
-    );
+    assert_eq!(read("postgresql://h?sslmode=verify-full"), ConnectionString::of_host("h"));
 }
 
 #[test]
 fn certificates_are_paths_the_system_or_inline() {
     let ca = |text| read(text).root_certificate;
 
-    assert_eq!(
-        ca("postgresql://h?sslrootcert=system"),
-        Some(RootCertificate::System)
-    );
+    assert_eq!(ca("postgresql://h?sslrootcert=system"), Some(RootCertificate::System));
     let pem = "-----BEGIN CERTIFICATE-----\nMA+/=\n-----END CERTIFICATE-----\n";
-    let inline = format!(
-        "postgresql://h?sslinline=true&sslrootcert={}",
-        encoded(pem.as_bytes())
-    );
+    let inline = format!("postgresql://h?sslinline=true&sslrootcert={}", encoded(pem.as_bytes()));
     assert_eq!(ca(&inline), Some(RootCertificate::Inline(pem.to_owned())));
     let without = format!("postgresql://h?sslrootcert={}", encoded(pem.as_bytes()));
     assert!(refused(&without).contains("sslinline=true"));
     assert!(refused("postgresql://h?sslinline=true&sslrootcert=ca.crt").contains("PEM"));
     assert!(refused("postgresql://h?sslinline=true&sslcert=x&sslkey=y").contains("--cert-file"));
     let files = read("postgresql://h?sslcert=c.crt&sslkey=c.key");
-    assert_eq!(
-        (files.cert.as_deref(), files.key.as_deref()),
-        (Some("c.crt"), Some("c.key"))
-    );
+    assert_eq!((files.cert.as_deref(), files.key.as_deref()), (Some("c.crt"), Some("c.key")));
 }
 
 #[test]
 fn parameters_of_the_session_are_kept_under_the_servers_names() {
-    let read =
-        read("postgresql://h?ApplicationName=x%20y&options=-c%20a%3Db&results_buffer_size=1");
+    let read = read("postgresql://h?ApplicationName=x%20y&options=-c%20a%3Db&results_buffer_size=1");
 
-    let expected = [
-        ("application_name", "x y"),
-        ("options", "-c a=b"),
-        ("results_buffer_size", "1"),
-    ];
-    let expected: Vec<_> = expected
-        .map(|(key, value)| (key.to_owned(), value.to_owned()))
-        .into();
+    let expected = [("application_name", "x y"), ("options", "-c a=b"), ("results_buffer_size", "1")];
+    let expected: Vec<_> = expected.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
     assert_eq!(read.session_parameters, expected);
 }
 
@@ -176,10 +131,7 @@ fn parameters_of_the_session_are_kept_under_the_servers_names() {
 fn what_only_tunes_libpq_is_kept_by_name() {
     let read = read("postgresql://h?connect_timeout=3&gssencmode=disable&target_session_attrs=any");
 
-    assert_eq!(
-        read.without_effect,
-        ["connect_timeout", "gssencmode", "target_session_attrs"]
-    );
+    assert_eq!(read.without_effect, ["connect_timeout", "gssencmode", "target_session_attrs"]);
 }
 
 #[test]
@@ -188,22 +140,10 @@ fn everything_else_is_refused_all_at_once() {
 
     let lines: Vec<&str> = said.lines().collect();
     assert_eq!(lines.len(), 7, "{said}");
-    assert!(
-        lines[0].starts_with("connection string: user: is not UTF-8"),
-        "{said}"
-    );
-    assert!(
-        lines[1].starts_with("connection string: database: contains a NUL"),
-        "{said}"
-    );
-    assert!(
-        lines[2].starts_with("connection string: port: must be a number"),
-        "{said}"
-    );
-    assert!(
-        lines[3].contains("parameter 1: no known parameter (did you mean sslmode?)"),
-        "{said}"
-    );
+    assert!(lines[0].starts_with("connection string: user: is not UTF-8"), "{said}");
+    assert!(lines[1].starts_with("connection string: database: contains a NUL"), "{said}");
+    assert!(lines[2].starts_with("connection string: port: must be a number"), "{said}");
+    assert!(lines[3].contains("parameter 1: no known parameter (did you mean sslmode?)"), "{said}");
     assert!(lines[4].contains("sslcrl: not supported"), "{said}");
     assert!(lines[5].contains("options: given twice"), "{said}");
     assert!(lines[6].contains("parameter 5: has no value"), "{said}");
@@ -249,9 +189,7 @@ impl Random {
     }
 
     fn text(&mut self, pieces: &[&str], most: usize) -> String {
-        (0..self.below(most + 1))
-            .map(|_| pieces[self.below(pieces.len())])
-            .collect()
+        (0..self.below(most + 1)).map(|_| pieces[self.below(pieces.len())]).collect()
     }
 
     fn maybe(&mut self, pieces: &[&str]) -> Option<String> {
@@ -312,40 +250,25 @@ fn no_text_makes_the_parser_panic_and_what_it_takes_survives_export() {
             taken += 1;
             let without_effect = read.without_effect.clone();
             let again = parse(&read.export()).unwrap_or_else(|e| panic!("{text}: {e:?}"));
-            assert_eq!(
-                ConnectionString {
-                    without_effect,
-                    ..again
-                },
-                read,
-                "{text}"
-            );
+            assert_eq!(ConnectionString { without_effect, ..again }, read, "{text}");
         }
         let _ = parse(&random.text(PIECES, 12));
     }
-    assert!(
-        taken > 1000,
-        "only {taken} strings were taken, so this proves little"
-    );
+    assert!(taken > 1000, "only {taken} strings were taken, so this proves little");
 }
 
 #[test]
 fn any_parts_survive_export_and_import() {
     let mut random = Random(0x2545_f491_4f6c_dd1d);
     for _ in 0..20_000 {
-        let mut written =
-            ConnectionString::of_host(["h", "a.b-c_d", "::1", "10.0.0.1"][random.below(4)]);
+        let mut written = ConnectionString::of_host(["h", "a.b-c_d", "::1", "10.0.0.1"][random.below(4)]);
         written.user = random.maybe(PIECES).map(|user| user.replace('\0', ""));
-        written.password = random
-            .maybe(PIECES)
-            .map(|text| Secret::new(text.into_bytes()));
+        written.password = random.maybe(PIECES).map(|text| Secret::new(text.into_bytes()));
         written.port = [None, Some(1), Some(26257), Some(65535)][random.below(4)];
         written.database = random.maybe(PIECES);
         written.cert = random.maybe(PIECES);
         written.key = random.maybe(PIECES);
-        let options = random
-            .maybe(PIECES)
-            .map(|text| ("options".to_owned(), text));
+        let options = random.maybe(PIECES).map(|text| ("options".to_owned(), text));
         written.session_parameters.extend(options);
 
         let text = written.export();
@@ -357,9 +280,6 @@ fn any_parts_survive_export_and_import() {
 #[test]
 fn hostile_length_costs_linear_time() {
     for piece in ["@", "@[", "a:@", "%", "&", "?@", "a@/", ":", "password=&"] {
-        let _ = parse(&format!(
-            "postgresql://a:{}",
-            piece.repeat(60_000 / piece.len())
-        ));
+        let _ = parse(&format!("postgresql://a:{}", piece.repeat(60_000 / piece.len())));
     }
 }

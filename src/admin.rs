@@ -1,0 +1,194 @@
+//! The admin address: probes, metrics, status. Reads what others publish, changes nothing, and takes no
+//! lock of the data path. What tells of hosts and sessions is guarded against other hosts and against
+//! pages in a browser (DNS rebinding); probes and metrics are not.
+
+mod guard;
+mod status;
+
+use crate::{
+    listener::Socket,
+    metrics::{Metrics, labels::DaemonState},
+    refusals::Refusals,
+    session::Parts,
+    sessions::Sessions,
+    settings::Settings,
+    shutdown::{Phase, Stop},
+    upstream::Cluster,
+};
+use http_body_util::Full;
+use hyper::{
+    Method, Request, Response, StatusCode,
+    body::{Bytes, Incoming},
+    header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue},
+    service::service_fn,
+};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use std::{
+    convert::Infallible,
+    net::IpAddr,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    sync::Semaphore,
+    task::JoinSet,
+    time::{sleep, timeout},
+};
+use tracing::{debug, warn};
+
+/// What the admin address shows.
+pub(crate) struct Admin {
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) loaded_at: SystemTime,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) sessions: Arc<Sessions>,
+    pub(crate) refusals: Arc<Refusals>,
+    pub(crate) clusters: Vec<Arc<Cluster>>,
+    pub(crate) listeners: Vec<ListenerView>,
+    pub(crate) stop: Stop,
+}
+
+/// A listener as `/status` shows it.
+pub(crate) struct ListenerView {
+    pub(crate) parts: Arc<Parts>,
+    /// Where it really listens.
+    pub(crate) addresses: Vec<String>,
+}
+
+/// Who asks.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Peer {
+    /// Another process, over TCP.
+    Tcp(IpAddr),
+    /// A process that may open the Unix socket.
+    Unix,
+}
+
+/// Answers on one socket until the future is dropped.
+pub(crate) async fn serve(socket: Socket, admin: Arc<Admin>) {
+    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let mut connections = JoinSet::new();
+    loop {
+        while connections.try_join_next().is_some() {}
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+        let admin = Arc::clone(&admin);
+        match accept(&socket).await {
+            Ok((stream, peer)) => {
+                connections.spawn(async move {
+                    // A connection that is kept alive gives its place to others now and then.
+                    let _ = timeout(CONNECTION_LIMIT, converse(stream, peer, admin)).await;
+                    drop(place);
+                });
+            }
+            Err(error) => {
+                warn!(%error, "accepting on the admin address paused");
+                sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
+
+async fn accept(socket: &Socket) -> std::io::Result<(Box<dyn Stream>, Peer)> {
+    Ok(match socket {
+        Socket::Tcp(socket) => {
+            let (stream, address) = socket.accept().await?;
+            (Box::new(stream), Peer::Tcp(address.ip()))
+        }
+        Socket::Unix(socket, _) => (Box::new(socket.accept().await?.0), Peer::Unix),
+    })
+}
+
+async fn converse(stream: Box<dyn Stream>, peer: Peer, admin: Arc<Admin>) {
+    let answer = service_fn(|request| {
+        let response = admin.answer(&request, peer);
+        async move { Ok::<_, Infallible>(response) }
+    });
+    let mut http = hyper::server::conn::http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(HEADER_LIMIT).max_buf_size(HEADER_BYTES_MAX);
+    if let Err(error) = http.serve_connection(TokioIo::new(stream), answer).await {
+        debug!(%error, "admin connection ended");
+    }
+}
+
+type Answer = Response<Full<Bytes>>;
+
+impl Admin {
+    fn answer(&self, request: &Request<Incoming>, peer: Peer) -> Answer {
+        let path = request.uri().path();
+        if !["/metrics", "/livez", "/readyz", "/status"].contains(&path) {
+            return text(StatusCode::NOT_FOUND, "there are /metrics, /livez, /readyz and /status\n");
+        }
+        if ![Method::GET, Method::HEAD].contains(request.method()) {
+            let mut refused = text(StatusCode::METHOD_NOT_ALLOWED, "GET and HEAD only\n");
+            refused.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+            return refused;
+        }
+        match path {
+            "/metrics" => self.metrics(),
+            "/readyz" => self.readiness(),
+            "/status" => match guard::check(request.headers(), peer, &self.settings) {
+                Ok(()) => json(&status::status(self)),
+                Err(reason) => text(StatusCode::FORBIDDEN, reason),
+            },
+            _ => text(StatusCode::OK, "ok\n"),
+        }
+    }
+
+    fn metrics(&self) -> Answer {
+        self.sessions.count();
+        self.clusters.iter().for_each(|cluster| cluster.publish());
+        match self.metrics.render() {
+            Ok(body) => answer(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", body),
+            Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
+        }
+    }
+
+    fn readiness(&self) -> Answer {
+        match self.not_ready_because() {
+            None => text(StatusCode::OK, "ok\n"),
+            Some(reason) => text(StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")),
+        }
+    }
+
+    fn not_ready_because(&self) -> Option<&'static str> {
+        (self.state() != DaemonState::Running).then_some("draining: no new sessions are taken")
+    }
+
+    fn state(&self) -> DaemonState {
+        match self.stop.phase() {
+            Phase::Running => DaemonState::Running,
+            Phase::Draining(_) | Phase::Cutting => DaemonState::Draining,
+        }
+    }
+}
+
+fn text(status: StatusCode, body: impl Into<Bytes>) -> Answer {
+    answer(status, "text/plain; charset=utf-8", body)
+}
+
+fn json(value: &impl serde::Serialize) -> Answer {
+    match serde_json::to_vec(value) {
+        Ok(body) => answer(StatusCode::OK, "application/json", body),
+        Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
+    }
+}
+
+fn answer(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Answer {
+    let mut response = Response::new(Full::new(body.into()));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert("x-content-type-options", HeaderValue::from_static("nosniff"));
+    response
+}
+
+const CONNECTIONS_MAX: usize = 64;
+const CONNECTION_LIMIT: Duration = Duration::from_secs(60);
+const HEADER_LIMIT: Duration = Duration::from_secs(5);
+const HEADER_BYTES_MAX: usize = 16 * 1024;
+const ACCEPT_PAUSE: Duration = Duration::from_millis(200);

@@ -1,0 +1,258 @@
+//! `/status`: what the daemon is doing, as JSON. Field names are a promise (`names.md` of the
+//! documentation); what is not known is null and never left out.
+
+use super::{Admin, ListenerView};
+use crate::{
+    diagnostics::rfc3339,
+    metrics::labels::{Direction, ErrorClass, Label, RefuseReason},
+    refusals::Entry,
+    sessions::{Live, SessionState},
+    settings::{Endpoint, EndpointKind, LocalTls},
+    upstream::Cluster,
+};
+use serde::Serialize;
+use std::{sync::Arc, time::SystemTime};
+
+#[derive(Serialize)]
+pub(super) struct Status {
+    schema: u32,
+    version: &'static str,
+    now: String,
+    started_at: String,
+    state: &'static str,
+    ready: bool,
+    reasons: Vec<&'static str>,
+    config: Config,
+    listeners: Vec<Listener>,
+    clusters: Vec<ClusterStatus>,
+    sessions: Vec<Session>,
+    sessions_left_out: usize,
+    refusals: Vec<Refusal>,
+}
+
+#[derive(Serialize)]
+struct Config {
+    file: Option<String>,
+    loaded_at: String,
+    last_error: Option<String>,
+    needs_restart: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct Listener {
+    name: String,
+    addresses: Vec<String>,
+    cluster: String,
+    database: String,
+    tls: &'static str,
+    sessions: usize,
+    sessions_max: usize,
+    endpoint: Option<String>,
+    why: Option<&'static str>,
+    accepted: u64,
+    refused: u64,
+    statements: u64,
+    errors: u64,
+    bytes_to_upstream: u64,
+    bytes_to_client: u64,
+}
+
+#[derive(Serialize)]
+struct ClusterStatus {
+    name: String,
+    user: String,
+    ca: Option<Ca>,
+    certificate: Option<Certificate>,
+    secret: Option<SecretStatus>,
+    endpoints: Vec<EndpointStatus>,
+}
+
+#[derive(Serialize)]
+struct Ca {
+    sha256: Option<String>,
+    not_after: String,
+}
+
+#[derive(Serialize)]
+struct Certificate {
+    not_after: String,
+}
+
+#[derive(Serialize)]
+struct SecretStatus {
+    source: String,
+    read_at: Option<String>,
+}
+
+#[derive(Serialize)]
+struct EndpointStatus {
+    name: String,
+    region: Option<String>,
+    kind: &'static str,
+    host: String,
+    port: u16,
+    tls_server_name: String,
+    sessions: usize,
+}
+
+#[derive(Serialize)]
+struct Session {
+    id: u64,
+    listener: String,
+    client: String,
+    endpoint: Option<String>,
+    address: Option<String>,
+    database: Option<String>,
+    application_name: Option<String>,
+    state: &'static str,
+    opened_at: String,
+    state_since: String,
+    statements: u64,
+    bytes_to_upstream: u64,
+    bytes_to_client: u64,
+}
+
+#[derive(Serialize)]
+struct Refusal {
+    at: String,
+    listener: String,
+    sqlstate: String,
+    message: String,
+    hint: Option<String>,
+    count: u64,
+}
+
+/// Everything, as of now.
+pub(super) fn status(admin: &Admin) -> Status {
+    admin.sessions.count();
+    let (open, all) = admin.sessions.list(usize::MAX);
+    let now = SystemTime::now();
+    let not_ready = admin.not_ready_because();
+    Status {
+        schema: 1,
+        version: env!("CARGO_PKG_VERSION"),
+        now: rfc3339(now),
+        started_at: rfc3339(admin.loaded_at),
+        state: admin.state().text(),
+        ready: not_ready.is_none(),
+        reasons: not_ready.into_iter().collect(),
+        config: Config {
+            file: admin.settings.file.as_ref().map(|file| file.display().to_string()),
+            loaded_at: rfc3339(admin.loaded_at),
+            last_error: None,
+            needs_restart: Vec::new(),
+        },
+        listeners: admin.listeners.iter().map(|view| listener(view, &open)).collect(),
+        clusters: admin.clusters.iter().map(|one| cluster(one, admin, &open)).collect(),
+        sessions: open.iter().take(SESSIONS_MAX).map(|live| session(live, now)).collect(),
+        sessions_left_out: all.saturating_sub(SESSIONS_MAX),
+        refusals: admin.refusals.list().iter().rev().map(refusal).collect(),
+    }
+}
+
+fn listener(view: &ListenerView, open: &[Arc<Live>]) -> Listener {
+    let parts = &view.parts;
+    let (settings, metrics) = (&parts.listener, &parts.metrics);
+    let own = || open.iter().filter(|live| live.listener == settings.name);
+    let last = own().filter_map(|live| live.upstream.get()).next_back();
+    Listener {
+        name: settings.name.to_string(),
+        addresses: view.addresses.clone(),
+        cluster: settings.cluster.to_string(),
+        database: settings.database.clone(),
+        tls: match settings.tls {
+            LocalTls::Off => "off",
+            LocalTls::Allow(_) => "allow",
+            LocalTls::Require(_) => "require",
+        },
+        sessions: own().filter(|live| is_session(live)).count(),
+        sessions_max: settings.sessions_max.get(),
+        endpoint: last.map(|joined| joined.endpoint.to_string()),
+        why: last.map(|_| "the first that answered, in order"),
+        accepted: metrics.accepted.get(),
+        refused: RefuseReason::ALL.iter().map(|reason| metrics.refused.at(*reason).get()).sum(),
+        statements: metrics.statements.get(),
+        errors: ErrorClass::ALL.iter().map(|class| metrics.errors.at(*class).get()).sum(),
+        bytes_to_upstream: metrics.bytes.at(Direction::ToUpstream).get(),
+        bytes_to_client: metrics.bytes.at(Direction::ToClient).get(),
+    }
+}
+
+fn cluster(cluster: &Cluster, admin: &Admin, open: &[Arc<Live>]) -> ClusterStatus {
+    let settings = cluster.settings();
+    let listeners =
+        admin.listeners.iter().map(|view| &view.parts.listener).filter(|listener| listener.cluster == settings.name);
+    let listeners: Vec<_> = listeners.map(|listener| &listener.name).collect();
+    let sessions_at = |endpoint: &Endpoint| {
+        let at = |live: &&Arc<Live>| live.upstream.get().is_some_and(|joined| joined.endpoint == endpoint.name);
+        open.iter().filter(|live| listeners.contains(&&live.listener)).filter(at).count()
+    };
+    ClusterStatus {
+        name: settings.name.to_string(),
+        user: settings.user.clone(),
+        ca: cluster
+            .tls()
+            .ca
+            .as_ref()
+            .map(|ca| Ca { sha256: ca.sha256.first().cloned(), not_after: rfc3339(ca.not_after) }),
+        certificate: cluster.tls().certificate_not_after.map(|at| Certificate { not_after: rfc3339(at) }),
+        secret: cluster.credentials().map(|credentials| SecretStatus {
+            source: credentials.describe(),
+            read_at: credentials.read_at().map(rfc3339),
+        }),
+        endpoints: settings.endpoints.iter().map(|endpoint| endpoint_status(endpoint, sessions_at(endpoint))).collect(),
+    }
+}
+
+fn endpoint_status(endpoint: &Endpoint, sessions: usize) -> EndpointStatus {
+    EndpointStatus {
+        name: endpoint.name.to_string(),
+        region: endpoint.region.clone(),
+        kind: match endpoint.kind {
+            EndpointKind::Public => "public",
+            EndpointKind::Internal => "internal",
+            EndpointKind::Psc => "psc",
+            EndpointKind::Custom => "custom",
+        },
+        host: endpoint.host.clone(),
+        port: endpoint.port,
+        tls_server_name: endpoint.tls_server_name.to_str().into_owned(),
+        sessions,
+    }
+}
+
+fn session(live: &Live, now: SystemTime) -> Session {
+    let (asked, joined, totals) = (live.asked.get(), live.upstream.get(), live.totals());
+    Session {
+        id: live.id,
+        listener: live.listener.to_string(),
+        client: live.client.clone(),
+        endpoint: joined.map(|joined| joined.endpoint.to_string()),
+        address: joined.map(|joined| joined.address.clone()),
+        database: asked.map(|asked| asked.database.clone()),
+        application_name: asked.map(|asked| asked.application_name.clone()),
+        state: live.state().text(),
+        opened_at: rfc3339(live.opened_at),
+        state_since: rfc3339(now.checked_sub(live.state_age()).unwrap_or(live.opened_at)),
+        statements: totals.statements,
+        bytes_to_upstream: totals.to_upstream,
+        bytes_to_client: totals.to_client,
+    }
+}
+
+fn refusal(entry: &Entry) -> Refusal {
+    Refusal {
+        at: rfc3339(entry.at),
+        listener: entry.told.listener.to_string(),
+        sqlstate: entry.told.sqlstate.to_string(),
+        message: entry.told.message.clone(),
+        hint: entry.told.hint.clone(),
+        count: entry.count,
+    }
+}
+
+fn is_session(live: &Live) -> bool {
+    !matches!(live.state(), SessionState::Startup | SessionState::Login)
+}
+
+const SESSIONS_MAX: usize = 1000;

@@ -1,0 +1,355 @@
+//! Builds every part from settings, binds, serves, and stops gently.
+
+use crate::{
+    admin::{self, Admin, ListenerView},
+    credentials::Credentials,
+    listener::{self, BindError, Socket},
+    metrics::{Metrics, labels::DaemonState},
+    refusals::Refusals,
+    session::{Admission, CancelKeys, Limit, LocalPassword, Parts},
+    sessions::Sessions,
+    settings::{self, AdminAddress, ListenAddress, LocalTls, Settings},
+    shutdown::{Drain, Phase, Stop, Stopper, stop},
+    sys,
+    tls::{self, ClusterTls, ServerTls, TlsSetupError},
+    upstream::{Audience, Cluster, Resolve},
+};
+use std::{collections::HashMap, fmt, num::NonZero, sync::Arc, time::SystemTime};
+use tokio::{
+    sync::Semaphore,
+    task::JoinSet,
+    time::{Instant, timeout_at},
+};
+use tracing::{info, warn};
+
+mod signals;
+
+/// Everything that files tell, read and checked; no socket is open yet.
+pub struct Built {
+    settings: Arc<Settings>,
+    clusters: Vec<(Arc<settings::Cluster>, ClusterTls)>,
+    local_tls: HashMap<settings::Name, ServerTls>,
+    /// What the operator should look at although it works.
+    pub warnings: Vec<String>,
+}
+
+/// A daemon with its sockets bound.
+pub struct Daemon {
+    admin: Arc<Admin>,
+    admin_sockets: Vec<Socket>,
+    listeners: Vec<(Arc<Parts>, Vec<Socket>)>,
+    startups: Arc<Semaphore>,
+    stopper: Stopper,
+    stop: Stop,
+}
+
+/// Why the daemon cannot start.
+#[derive(Debug)]
+pub enum StartError {
+    /// A file that the settings name.
+    Files(Vec<FileFault>),
+    /// An address.
+    Bind(BindError),
+    /// Something that the system did not give.
+    Internal(String),
+}
+
+/// A file that does not do what the settings want of it.
+#[derive(Debug)]
+pub struct FileFault {
+    /// What it is for.
+    pub place: String,
+    /// Why.
+    pub source: TlsSetupError,
+}
+
+/// How the daemon ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// Every session had ended.
+    Clean,
+    /// So many sessions were cut off at `drain_limit`.
+    Cut(usize),
+    /// A second signal came.
+    AtOnce,
+}
+
+impl Ended {
+    /// The exit code that says so.
+    pub fn exit_code(self) -> u8 {
+        match self {
+            Self::Clean => 0,
+            Self::Cut(_) => 4,
+            Self::AtOnce => 5,
+        }
+    }
+}
+
+impl StartError {
+    /// The exit code that says so.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Files(_) => 2,
+            Self::Bind(_) => 3,
+            Self::Internal(_) => 1,
+        }
+    }
+}
+
+impl Built {
+    /// Reads CA, certificates and keys. All faults at once. Blocks on files.
+    pub fn read(settings: Settings) -> Result<Self, StartError> {
+        let mut faults = Vec::new();
+        let mut warnings = Vec::new();
+        let mut clusters = Vec::new();
+        for cluster in &settings.clusters {
+            match tls::cluster_tls(cluster, SystemTime::now()) {
+                Ok(tls) => {
+                    warnings
+                        .extend(tls.warnings.iter().map(|warning| format!("cluster \"{}\": {warning}", cluster.name)));
+                    clusters.push((Arc::clone(cluster), tls));
+                }
+                Err(source) => faults.push(FileFault { place: format!("cluster \"{}\"", cluster.name), source }),
+            }
+        }
+        let mut local_tls = HashMap::new();
+        for listener in &settings.listeners {
+            let (LocalTls::Allow(files) | LocalTls::Require(files)) = &listener.tls else { continue };
+            match tls::server_tls(files) {
+                Ok(tls) => drop(local_tls.insert(listener.name.clone(), tls)),
+                Err(source) => faults.push(FileFault { place: format!("listener \"{}\"", listener.name), source }),
+            }
+        }
+        if !faults.is_empty() {
+            return Err(StartError::Files(faults));
+        }
+        Ok(Self { settings: Arc::new(settings), clusters, local_tls, warnings })
+    }
+
+    /// Binds every address and puts the parts together. Needs a runtime. All or nothing: on an error
+    /// every socket is closed again.
+    pub fn bind(self, resolver: &Arc<dyn Resolve>) -> Result<Daemon, StartError> {
+        let settings = Arc::clone(&self.settings);
+        let metrics = Arc::new(Metrics::new().map_err(|error| StartError::Internal(error.to_string()))?);
+        metrics.set_state(DaemonState::Starting);
+        let (stopper, stop) = stop();
+        let shared = Shared {
+            limits: Arc::new(limits_that_fit(&settings)),
+            cancel_keys: Arc::new(CancelKeys::new(settings.limits.cancels_max)),
+            sessions: Arc::new(Sessions::default()),
+            refusals: Arc::new(Refusals::new(settings.log_repeat)),
+            metrics,
+        };
+        let clusters: Vec<_> =
+            self.clusters.iter().map(|(cluster, tls)| shared.cluster(cluster, tls, &settings, resolver)).collect();
+        let daemon_limit = Limit::new(shared.limits.sessions_max);
+        let mut listeners = Vec::new();
+        for listener in &settings.listeners {
+            let Some(cluster) = clusters.iter().find(|cluster| *cluster.name() == listener.cluster) else {
+                return Err(StartError::Internal(format!("listener \"{}\" has no cluster", listener.name)));
+            };
+            let tls = self.local_tls.get(&listener.name);
+            let parts = shared.parts(listener, cluster, tls, &daemon_limit, settings.strict_secrets);
+            let sockets =
+                listener::bind(listener.name.as_str(), &listener.address, listener.mode).map_err(StartError::Bind)?;
+            listeners.push((Arc::new(parts), sockets));
+        }
+        let admin_sockets = bind_admin(&settings.admin).map_err(StartError::Bind)?;
+        let view = |(parts, sockets): &(Arc<Parts>, Vec<Socket>)| ListenerView {
+            parts: Arc::clone(parts),
+            addresses: sockets.iter().map(Socket::address).collect(),
+        };
+        let admin = Admin {
+            loaded_at: SystemTime::now(),
+            metrics: Arc::clone(&shared.metrics),
+            sessions: Arc::clone(&shared.sessions),
+            refusals: Arc::clone(&shared.refusals),
+            clusters,
+            listeners: listeners.iter().map(view).collect(),
+            stop: stop.clone(),
+            settings,
+        };
+        let startups = Arc::new(Semaphore::new(shared.limits.startups_max.get().min(Semaphore::MAX_PERMITS)));
+        Ok(Daemon { admin: Arc::new(admin), admin_sockets, listeners, startups, stopper, stop })
+    }
+}
+
+impl Daemon {
+    /// Where clients can connect: the addresses of the first listener.
+    pub fn addresses(&self) -> Vec<String> {
+        self.admin.listeners.first().map(|view| view.addresses.clone()).unwrap_or_default()
+    }
+
+    /// Serves until a signal stops it. Dropping the future cuts every session off.
+    pub async fn serve(self) -> std::io::Result<Ended> {
+        let mut signals = signals::Signals::new()?;
+        let mut admin_tasks = JoinSet::new();
+        for socket in self.admin_sockets {
+            listener::announce(listener::ADMIN, &socket);
+            admin_tasks.spawn(admin::serve(socket, Arc::clone(&self.admin)));
+        }
+        let mut serving = JoinSet::new();
+        for (parts, sockets) in self.listeners {
+            for socket in sockets {
+                listener::announce_listener(&parts.listener.name, &socket);
+                serving.spawn(listener::serve(
+                    socket,
+                    Arc::clone(&parts),
+                    Arc::clone(&self.startups),
+                    self.stop.clone(),
+                ));
+            }
+        }
+        self.admin.metrics.set_state(DaemonState::Running);
+        let signal = signals.next().await;
+        self.admin.metrics.set_state(DaemonState::Draining);
+
+        let drain = drain(&self.admin, &self.stopper, signal);
+        let ended = tokio::select! {
+            biased;
+            signal = signals.next() => {
+                warn!(signal, "stopped at once by a second signal");
+                return Ok(Ended::AtOnce);
+            }
+            ended = drain => ended,
+        };
+        while serving.join_next().await.is_some() {}
+        admin_tasks.shutdown().await;
+        let cut = if let Ended::Cut(cut) = ended { cut } else { 0 };
+        info!(sessions.cut = cut, "stopped");
+        Ok(ended)
+    }
+}
+
+/// Lets sessions end, and cuts off those that have not by `drain_limit`.
+async fn drain(admin: &Admin, stopper: &Stopper, signal: &'static str) -> Ended {
+    let limits = &admin.settings.limits;
+    let now = Instant::now();
+    let deadline = now + limits.drain_limit;
+    info!(signal, sessions.open = admin.sessions.list(0).1, drain_limit = ?limits.drain_limit, "draining");
+    stopper.enter(Phase::Draining(Drain { idle_close: limits.idle_close, hurry_from: now + limits.drain_limit / 2 }));
+    let is_clean = timeout_at(deadline, admin.sessions.all_ended()).await.is_ok();
+    let cut = if is_clean { 0 } else { admin.sessions.list(0).1 };
+    stopper.enter(Phase::Cutting);
+    if cut == 0 {
+        return Ended::Clean;
+    }
+    warn!(sessions.cut = cut, "drain_limit has passed; sessions are cut off");
+    Ended::Cut(cut)
+}
+
+/// A runtime with so many threads that move bytes. Files and names are read on others, of which there are a bounded number.
+pub fn runtime(threads: NonZero<usize>) -> Result<tokio::runtime::Runtime, StartError> {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    builder.worker_threads(threads.get()).max_blocking_threads(BLOCKING_THREADS_MAX).enable_all();
+    builder.build().map_err(|error| StartError::Internal(format!("threads cannot be started: {error}")))
+}
+
+/// What all listeners and clusters share.
+struct Shared {
+    limits: Arc<settings::Limits>,
+    cancel_keys: Arc<CancelKeys>,
+    sessions: Arc<Sessions>,
+    refusals: Arc<Refusals>,
+    metrics: Arc<Metrics>,
+}
+
+impl Shared {
+    fn cluster(
+        &self,
+        cluster: &Arc<settings::Cluster>,
+        tls: &ClusterTls,
+        settings: &Settings,
+        resolver: &Arc<dyn Resolve>,
+    ) -> Arc<Cluster> {
+        let resolver = Arc::clone(resolver);
+        Arc::new(Cluster::new(cluster, tls.clone(), settings.strict_secrets, &self.limits, resolver, &self.metrics))
+    }
+
+    fn parts(
+        &self,
+        listener: &Arc<settings::Listener>,
+        cluster: &Arc<Cluster>,
+        tls: Option<&ServerTls>,
+        daemon_limit: &Limit,
+        strict_secrets: bool,
+    ) -> Parts {
+        if let Some(at) = tls.and_then(|tls| tls.not_after) {
+            self.metrics.certificate_expires("local", &listener.name, at);
+        }
+        let local_password =
+            listener.local_password.clone().map(|source| LocalPassword::new(Credentials::new(source, strict_secrets)));
+        Parts {
+            listener: Arc::clone(listener),
+            limits: Arc::clone(&self.limits),
+            cluster: Arc::clone(cluster),
+            tls: tls.map(|tls| Arc::clone(&tls.config).into()),
+            local_password,
+            admission: Admission::new(daemon_limit.clone(), Limit::new(listener.sessions_max)),
+            cancel_keys: Arc::clone(&self.cancel_keys),
+            sessions: Arc::clone(&self.sessions),
+            metrics: Arc::new(self.metrics.listener(&listener.name, listener.sessions_max.get())),
+            daemon_metrics: Arc::clone(&self.metrics),
+            refusals: Arc::clone(&self.refusals),
+            audience: audience(&listener.address),
+        }
+    }
+}
+
+fn audience(address: &ListenAddress) -> Audience {
+    match address {
+        ListenAddress::Tcp(address) if !address.ip().to_canonical().is_loopback() => Audience::Remote,
+        _ => Audience::Local,
+    }
+}
+
+fn bind_admin(address: &AdminAddress) -> Result<Vec<Socket>, BindError> {
+    let address = match address {
+        AdminAddress::Off => return Ok(Vec::new()),
+        AdminAddress::Localhost(port) => ListenAddress::Localhost(*port),
+        AdminAddress::Tcp(address) => ListenAddress::Tcp(*address),
+        AdminAddress::Unix(path) => ListenAddress::Unix(path.clone()),
+    };
+    listener::bind(listener::ADMIN, &address, ADMIN_MODE)
+}
+
+/// The settings' limits, with `sessions_max` lowered to what the descriptors allow: two for a session,
+/// and some for the daemon itself.
+fn limits_that_fit(settings: &Settings) -> settings::Limits {
+    let mut limits = settings.limits.clone();
+    let Some(descriptors) = sys::raise_descriptor_limit() else { return limits };
+    let most = usize::try_from(descriptors).unwrap_or(usize::MAX).saturating_sub(DESCRIPTORS_OF_OURS) / 2;
+    if let Some(most) = NonZero::new(most)
+        && most < limits.sessions_max
+    {
+        warn!(
+            descriptors, sessions_max = %limits.sessions_max, lowered_to = %most,
+            "the limit of open descriptors allows fewer sessions than sessions_max; raise it (ulimit -n, LimitNOFILE=)"
+        );
+        limits.sessions_max = most;
+    }
+    limits
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Files(faults) => {
+                let lines: Vec<_> = faults
+                    .iter()
+                    .map(|fault| format!("{}: {}", fault.place, crate::diagnostics::Chain(&fault.source)))
+                    .collect();
+                f.write_str(&lines.join("\n"))
+            }
+            Self::Bind(error) => error.fmt(f),
+            Self::Internal(text) => f.write_str(text),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
+
+/// The admin socket is for the daemon's own user and root.
+const ADMIN_MODE: u32 = 0o600;
+const DESCRIPTORS_OF_OURS: usize = 64;
+const BLOCKING_THREADS_MAX: usize = 64;

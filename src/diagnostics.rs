@@ -1,0 +1,67 @@
+//! What the operator reads: log lines, panics, and the last line before an exit.
+
+mod json;
+
+use crate::settings::LogFormat;
+use std::{
+    error::Error,
+    fmt,
+    io::{IsTerminal, Write},
+};
+use tracing_subscriber::{filter::LevelFilter, layer::SubscriberExt, util::SubscriberInitExt};
+
+/// Starts logging to standard error, and has panics logged too. Once a process; a second call changes nothing.
+pub fn start(format: LogFormat, level: tracing::Level) {
+    let registry = tracing_subscriber::registry().with(LevelFilter::from_level(level));
+    let started = match format {
+        LogFormat::Text => {
+            let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+            let text = tracing_subscriber::fmt::layer().with_ansi(colours).with_target(false);
+            registry.with(text.with_writer(std::io::stderr)).try_init()
+        }
+        LogFormat::Json => registry.with(json::layer()).try_init(),
+    };
+    if started.is_ok() {
+        let usual = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            let place = panic.location().map(ToString::to_string);
+            tracing::error!(panic.place = place, panic.message = panic.payload_as_str(), "a fault of crdb-proxy");
+            if format == LogFormat::Text {
+                usual(panic);
+            }
+        }));
+    }
+}
+
+/// Says why the program ends: as log lines once logging has begun, before that as plain ones.
+pub fn last_words(text: &str) {
+    let is_logging = tracing::dispatcher::has_been_set();
+    for line in text.lines() {
+        if is_logging {
+            tracing::error!("{line}");
+        } else {
+            // Nobody left to tell when standard error takes nothing.
+            let _ = writeln!(std::io::stderr(), "crdb-proxy: {line}");
+        }
+    }
+}
+
+/// An error with all its causes in one line.
+pub struct Chain<'a>(pub &'a dyn Error);
+
+impl fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut cause = self.0.source();
+        while let Some(error) = cause {
+            write!(f, ": {error}")?;
+            cause = error.source();
+        }
+        Ok(())
+    }
+}
+
+/// A moment as logs and `/status` show it: RFC 3339, UTC, to the millisecond.
+pub fn rfc3339(at: std::time::SystemTime) -> String {
+    humantime::format_rfc3339_millis(at).to_string()
+}
