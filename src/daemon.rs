@@ -46,6 +46,8 @@ pub struct Daemon {
 /// Why the daemon cannot start.
 #[derive(Debug)]
 pub enum StartError {
+    /// What was asked for makes no sense.
+    Settings(String),
     /// A file that the settings name.
     Files(Vec<FileFault>),
     /// An address.
@@ -89,7 +91,7 @@ impl StartError {
     /// The exit code that says so.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Files(_) => 2,
+            Self::Settings(_) | Self::Files(_) => 2,
             Self::Bind(_) => 3,
             Self::Internal(_) => 1,
         }
@@ -342,7 +344,7 @@ impl fmt::Display for StartError {
                 f.write_str(&lines.join("\n"))
             }
             Self::Bind(error) => error.fmt(f),
-            Self::Internal(text) => f.write_str(text),
+            Self::Settings(text) | Self::Internal(text) => f.write_str(text),
         }
     }
 }

@@ -7,6 +7,8 @@
 
 pub mod cli;
 pub mod daemon;
+#[cfg(feature = "demo")]
+pub mod demo;
 
 mod listener;
 mod session;

@@ -19,7 +19,7 @@ fn main() -> ExitCode {
         Command::ConfigCheck(flags) => check(flags),
         Command::ConfigShow { flags, json } => show(flags, json),
         #[cfg(feature = "demo")]
-        Command::Demo(flags) => crdb_proxy::demo::run(flags, &resolver()),
+        Command::Demo(flags) => crdb_proxy::demo::run(flags, &resolver()).map_err(Failure::from),
     };
     match done {
         Ok(code) => ExitCode::from(code),

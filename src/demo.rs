@@ -1,0 +1,202 @@
+//! The embedded cluster of `crdb-proxy demo`: three regions in this process, over one in-memory
+//! SQLite database, for trying the daemon out without an account.
+//!
+//! Owns the cluster, its console and its texts. Knows nothing of the daemon: it is reached like any
+//! cluster, through the settings that [`EmbeddedCluster::cluster`] and [`EmbeddedCluster::listener`]
+//! give. Not a database to keep anything in.
+//!
+//! A connection's way: `region` accepts → `distance` delays → `handshake` (TLS or a cancel) →
+//! `session` (message loop) → `login` → `protocol` (queries on the wire) → `dialect` (PostgreSQL's
+//! SQL into SQLite's) → `sql` (transactions) → `store` (the database and the turns on it).
+
+mod cancel;
+mod certificates;
+mod console;
+mod dialect;
+mod distance;
+mod error;
+mod facts;
+mod folder;
+mod functions;
+mod handshake;
+mod login;
+mod protocol;
+mod region;
+mod serve;
+mod session;
+mod sql;
+mod store;
+mod time;
+mod types;
+
+pub use console::{Lines, lines_of_stdin};
+pub use facts::Facts;
+pub use serve::run;
+
+use crate::settings::{
+    AuthKind, CaSource, Cluster, Endpoint, EndpointKind, ListenAddress, Listener, LocalTls, Name, SecretSource,
+};
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use cancel::Cancels;
+use certificates::Authority;
+use folder::Folder;
+use login::Verifier;
+use region::{Region, Shared};
+use rustls::pki_types::ServerName;
+use std::{io, num::NonZero, path::PathBuf, sync::Arc, time::Duration};
+use store::Store;
+use zeroize::Zeroizing;
+
+/// The running cluster. Dropping it ends the regions with all their sessions and removes the files.
+#[derive(Debug)]
+pub struct EmbeddedCluster {
+    name: Name,
+    regions: Vec<Region>,
+    endpoints: Vec<Arc<Endpoint>>,
+    ca: PathBuf,
+    password: PathBuf,
+    /// Removed when dropped.
+    _folder: Folder,
+}
+
+impl EmbeddedCluster {
+    /// Starts three regions on free ports of 127.0.0.1, with a new CA and a new password. The CA's
+    /// certificate and the password lie in a folder that only this user can read.
+    ///
+    /// # Errors
+    /// When a socket, a key or the folder cannot be made. Cancel safety: what was started ends.
+    pub async fn start() -> io::Result<Self> {
+        let folder = Folder::new()?;
+        let authority = Authority::new()?;
+        let password = random_password()?;
+        let verifier = Verifier::new(USER, &password)?;
+        let ca = folder.write("ca.crt", authority.pem.as_bytes())?;
+        let password = folder.write("password", password.as_bytes())?;
+        let store = Arc::new(Store::open(TURN_LIMIT).map_err(io::Error::other)?);
+        let cancels = Arc::new(Cancels::default());
+
+        let mut regions = Vec::with_capacity(REGIONS.len());
+        let mut endpoints = Vec::with_capacity(REGIONS.len());
+        for (name, round_trip) in REGIONS {
+            let host = format!("demo.{name}.example");
+            let tls = authority.server(&host)?;
+            let region = Region::start(|state| Shared {
+                name: name.to_owned(),
+                store: Arc::clone(&store),
+                cancels: Arc::clone(&cancels),
+                verifier: verifier.clone(),
+                tls,
+                round_trip,
+                state,
+            })
+            .await?;
+            endpoints.push(Arc::new(endpoint(name, host, &region)?));
+            regions.push(region);
+        }
+        Ok(Self { name: checked_name("demo")?, regions, endpoints, ca, password, _folder: folder })
+    }
+
+    /// The cluster as the daemon's settings describe it: three public endpoints, nearest first.
+    pub fn cluster(&self) -> Cluster {
+        Cluster {
+            name: self.name.clone(),
+            ca: CaSource::File(self.ca.clone()),
+            user: USER.to_owned(),
+            auth: AuthKind::Password,
+            password: Some(SecretSource::File(self.password.clone())),
+            client_certificate: None,
+            endpoints: self.endpoints.clone(),
+        }
+    }
+
+    /// A listener in front of the cluster, for up to `sessions_max` sessions.
+    pub fn listener(&self, address: ListenAddress, sessions_max: NonZero<usize>) -> Listener {
+        Listener {
+            name: self.name.clone(),
+            address,
+            cluster: self.name.clone(),
+            database: DATABASE.to_owned(),
+            regions: Vec::new(),
+            session_parameters: Vec::new(),
+            tls: LocalTls::Off,
+            local_password: None,
+            unsafe_allow_remote: false,
+            mode: 0o600,
+            sessions_max,
+            session_idle_limit: None,
+            session_age_limit: None,
+        }
+    }
+
+    /// What to print once the daemon listens at `listening` (as the user would write it, with a port,
+    /// such as `localhost:26257`) and has chosen `region`.
+    pub fn facts(&self, listening: &str, region: &str) -> Facts {
+        let distance = |region: &Region| (region.shared.name.clone(), region.shared.round_trip);
+        Facts {
+            listening: listening.to_owned(),
+            region: region.to_owned(),
+            regions: self.regions.iter().map(distance).collect(),
+        }
+    }
+
+    /// Does what is typed, and answers with `answer`. Never returns, not even at the end of the
+    /// input: stopping is a matter of signals. Cancel safety: the line at hand may be half done.
+    pub async fn attend(&self, lines: Lines, answer: impl FnMut(&str)) -> std::convert::Infallible {
+        console::attend(&self.regions, lines, answer).await
+    }
+}
+
+fn endpoint(region: &str, host: String, running: &Region) -> io::Result<Endpoint> {
+    Ok(Endpoint {
+        name: checked_name(&format!("{region}-public"))?,
+        region: Some(region.to_owned()),
+        kind: EndpointKind::Public,
+        host: running.address.ip().to_string(),
+        port: running.address.port(),
+        tls_server_name: ServerName::try_from(host).map_err(io::Error::other)?,
+    })
+}
+
+fn checked_name(text: &str) -> io::Result<Name> {
+    Name::new(text).ok_or_else(|| io::Error::other(format!("{text} cannot be a name")))
+}
+
+fn random_password() -> io::Result<Zeroizing<String>> {
+    let mut bytes = Zeroizing::new([0; 24]);
+    aws_lc_rs::rand::fill(bytes.as_mut_slice()).map_err(|_unspecified| io::Error::other("no random bytes"))?;
+    Ok(Zeroizing::new(URL_SAFE_NO_PAD.encode(bytes.as_slice())))
+}
+
+/// Nearest first.
+const REGIONS: [(&str, Duration); 3] = [
+    ("gcp-us-east1", Duration::from_millis(2)),
+    ("gcp-us-west2", Duration::from_millis(30)),
+    ("gcp-europe-west1", Duration::from_millis(80)),
+];
+const USER: &str = "demo";
+const DATABASE: &str = "demo";
+const TURN_LIMIT: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[tokio::test]
+    async fn the_settings_name_three_public_endpoints_and_files_that_only_this_user_reads() {
+        let demo = EmbeddedCluster::start().await.unwrap();
+
+        let cluster = demo.cluster();
+
+        let names: Vec<_> = cluster.endpoints.iter().map(|endpoint| endpoint.name.as_str()).collect();
+        assert_eq!(names, ["gcp-us-east1-public", "gcp-us-west2-public", "gcp-europe-west1-public"]);
+        let (CaSource::File(ca), Some(SecretSource::File(password))) = (cluster.ca, cluster.password) else {
+            panic!("no files")
+        };
+        let mode = |path: &std::path::Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode(&ca), mode(&password), mode(ca.parent().unwrap())), (0o600, 0o600, 0o700));
+
+        drop(demo);
+        assert!(!ca.parent().unwrap().exists());
+    }
+}

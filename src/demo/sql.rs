@@ -1,0 +1,446 @@
+//! One session's statements and transactions. Owns the transaction state and the session's SQLite
+//! connection; knows nothing of the wire.
+//!
+//! A transaction begins in SQLite at its first change only: before that a session that sits idle in
+//! a transaction stands in nobody's way.
+
+use super::{
+    cancel::Running,
+    dialect::{Access, Query, Statement, columns::ColumnHint, type_name},
+    error::SqlError,
+    functions::{self, Identity},
+    store::Store,
+    types,
+};
+use pgwire::api::Type;
+use rusqlite::{Connection, types::Value};
+use std::sync::{Arc, Mutex, PoisonError, atomic::Ordering};
+use tokio::sync::OwnedRwLockWriteGuard;
+
+/// A session's side of the database.
+#[derive(Debug)]
+pub(super) struct Sql {
+    store: Arc<Store>,
+    identity: Arc<Identity>,
+    worker: Arc<Mutex<Worker>>,
+    block: Mutex<Block>,
+}
+
+/// Where the session stands, as ReadyForQuery tells it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Block {
+    /// Each statement by itself.
+    None,
+    /// In a transaction.
+    Open,
+    /// In a transaction that failed.
+    Failed,
+}
+
+/// A column of a result.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Column {
+    /// As the client reads it.
+    pub(super) name: String,
+    /// As the client reads it.
+    pub(super) pg: Type,
+}
+
+/// What a statement gave.
+#[derive(Debug)]
+pub(super) enum Outcome {
+    /// Rows, even if none.
+    Rows {
+        /// At least one.
+        columns: Vec<Column>,
+        /// Each with one value per column.
+        rows: Vec<Vec<Value>>,
+        /// Without the number of rows.
+        tag: &'static str,
+    },
+    /// No rows: the whole command tag, and a number for it.
+    Done(&'static str, Option<usize>),
+    /// A transaction has begun.
+    Begun,
+    /// A transaction has ended; the command tag.
+    Ended(&'static str),
+    /// A session variable has changed.
+    Changed {
+        /// In lower case.
+        name: String,
+        /// Its value now.
+        value: String,
+    },
+}
+
+impl Sql {
+    /// A session that has not run anything; the connection opens at the first statement.
+    pub(super) fn new(store: Arc<Store>, identity: Arc<Identity>) -> Self {
+        let worker = Worker { connection: None, turn: None };
+        Self { store, identity, worker: Arc::new(Mutex::new(worker)), block: Mutex::new(Block::None) }
+    }
+
+    /// Where the session stands.
+    pub(super) fn block(&self) -> Block {
+        *self.block.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes note of a failure outside of SQLite, such as a malformed Bind.
+    pub(super) fn fail(&self) {
+        if self.block() == Block::Open {
+            self.set_block(Block::Failed);
+        }
+    }
+
+    /// Runs one statement. With `columns` the types that the client was told hold; without, they are
+    /// found from the rows. Cancel safety: the statement may still run to its end on its thread.
+    ///
+    /// # Errors
+    /// What the client shall read; a transaction is marked as failed.
+    pub(super) async fn run(
+        &self,
+        statement: &Statement,
+        parameters: Vec<Value>,
+        columns: Option<Vec<Column>>,
+    ) -> Result<Outcome, SqlError> {
+        self.identity.running.begin();
+        let outcome = self.dispatch(statement, parameters, columns).await;
+        self.identity.running.end();
+        if outcome.is_err() {
+            self.fail();
+        }
+        outcome
+    }
+
+    /// The columns that a statement will give, without running it for good: none for a statement that
+    /// gives no rows. Parameters that are not known yet count as null.
+    ///
+    /// # Errors
+    /// As for running it.
+    pub(super) async fn describe(
+        &self,
+        statement: &Statement,
+        parameters: Vec<Value>,
+    ) -> Result<Vec<Column>, SqlError> {
+        let query = match statement {
+            Statement::Show(name) => return Ok(vec![Column { name: name.clone(), pg: Type::TEXT }]),
+            Statement::Query(query) => query.clone(),
+            _ => return Ok(Vec::new()),
+        };
+        if self.block() == Block::Failed {
+            return Err(SqlError::failed_transaction());
+        }
+        self.identity.running.begin();
+        let access = if query.access == Access::Nothing { Access::Nothing } else { Access::Read };
+        let identity = Arc::clone(&self.identity);
+        let learn = move |connection: &Connection| {
+            identity.dry_run.store(true, Ordering::Relaxed);
+            let columns = describe(connection, &query, &parameters);
+            identity.dry_run.store(false, Ordering::Relaxed);
+            columns
+        };
+        let columns = self.on_thread(access, learn).await;
+        self.identity.running.end();
+        if columns.is_err() {
+            self.fail();
+        }
+        columns
+    }
+
+    /// Opens a transaction around several statements that came as one text.
+    pub(super) fn begin_implicit(&self) {
+        self.set_block(Block::Open);
+    }
+
+    /// Ends a transaction: keeps the changes, or takes them back where it failed.
+    ///
+    /// # Errors
+    /// 40001 where SQLite cannot commit; the changes are gone then.
+    pub(super) async fn end(&self, keep: bool) -> Result<(), SqlError> {
+        let keep = keep && self.block() == Block::Open;
+        self.set_block(Block::None);
+        let worker = Arc::clone(&self.worker);
+        blocking(move || worker.lock().unwrap_or_else(PoisonError::into_inner).end(keep)).await
+    }
+
+    async fn dispatch(
+        &self,
+        statement: &Statement,
+        parameters: Vec<Value>,
+        columns: Option<Vec<Column>>,
+    ) -> Result<Outcome, SqlError> {
+        let block = self.block();
+        let ends = matches!(statement, Statement::Commit | Statement::Rollback | Statement::RollbackTo(_));
+        if block == Block::Failed && !ends {
+            return Err(SqlError::failed_transaction());
+        }
+        match statement {
+            Statement::Begin => {
+                self.set_block(Block::Open);
+                Ok(Outcome::Begun)
+            }
+            Statement::Commit => {
+                self.end(true).await?;
+                Ok(Outcome::Ended(if block == Block::Failed { "ROLLBACK" } else { "COMMIT" }))
+            }
+            Statement::Rollback => {
+                self.end(false).await?;
+                Ok(Outcome::Ended("ROLLBACK"))
+            }
+            Statement::Savepoint { .. } | Statement::RollbackTo(_) if block == Block::None => {
+                Err(SqlError::new("25P01", "savepoints can only be used in transaction blocks"))
+            }
+            Statement::Savepoint { sql, tag } => self.in_transaction(sql.clone(), tag).await,
+            Statement::RollbackTo(sql) => {
+                let outcome = self.in_transaction(sql.clone(), "ROLLBACK").await?;
+                self.set_block(Block::Open);
+                Ok(outcome)
+            }
+            Statement::Discard if block == Block::Open => {
+                Err(SqlError::new("25001", "DISCARD ALL cannot run inside a transaction block"))
+            }
+            Statement::Query(query) => self.query(query, parameters, columns).await,
+            other => self.variables(other),
+        }
+    }
+
+    fn variables(&self, statement: &Statement) -> Result<Outcome, SqlError> {
+        match statement {
+            Statement::Set { name, value } => {
+                let encoding = value.to_ascii_lowercase().replace('-', "");
+                if name == "client_encoding" && !matches!(encoding.as_str(), "utf8" | "unicode" | "default") {
+                    return Err(SqlError::new("22023", format!("the demo speaks UTF8 only, not {value}")));
+                }
+                self.identity.set_variable(name, value)?;
+                Ok(Outcome::Changed { name: name.clone(), value: value.clone() })
+            }
+            Statement::Reset(name) => {
+                self.identity.reset_variables(name.as_deref());
+                Ok(Outcome::Done("RESET", None))
+            }
+            Statement::Discard => {
+                self.identity.reset_variables(None);
+                Ok(Outcome::Done("DISCARD ALL", None))
+            }
+            Statement::Show(name) => {
+                let value = self.identity.variable(name).ok_or_else(|| functions::unknown_variable(name))?;
+                let columns = vec![Column { name: name.clone(), pg: Type::TEXT }];
+                Ok(Outcome::Rows { columns, rows: vec![vec![Value::Text(value)]], tag: "SHOW" })
+            }
+            Statement::Nothing(tag) => Ok(Outcome::Done(tag, None)),
+            _ => Err(SqlError::new("XX000", "statement of an unexpected kind")),
+        }
+    }
+
+    async fn in_transaction(&self, sql: String, tag: &'static str) -> Result<Outcome, SqlError> {
+        self.on_thread(Access::Write, move |connection| {
+            connection.execute_batch(&sql)?;
+            Ok(Outcome::Done(tag, None))
+        })
+        .await
+    }
+
+    async fn query(
+        &self,
+        query: &Query,
+        parameters: Vec<Value>,
+        columns: Option<Vec<Column>>,
+    ) -> Result<Outcome, SqlError> {
+        let query = query.clone();
+        self.on_thread(query.access, move |connection| execute(connection, &query, &parameters, columns)).await
+    }
+
+    /// Runs `work` on a thread that may block, in the turn that it needs, inside the transaction if
+    /// there is one.
+    async fn on_thread<T: Send + 'static>(
+        &self,
+        access: Access,
+        work: impl FnOnce(&Connection) -> Result<T, SqlError> + Send + 'static,
+    ) -> Result<T, SqlError> {
+        let running: &Running = &self.identity.running;
+        let writes = access == Access::Write;
+        let has_turn = self.worker.lock().unwrap_or_else(PoisonError::into_inner).turn.is_some();
+        let read_turn = match access {
+            Access::Read if !has_turn => Some(self.store.read_turn(running).await?),
+            _ => None,
+        };
+        let write_turn = if writes && !has_turn { Some(self.store.write_turn(running).await?) } else { None };
+        let in_block = self.block() != Block::None;
+        let (worker, store, identity) = (Arc::clone(&self.worker), Arc::clone(&self.store), Arc::clone(&self.identity));
+        blocking(move || {
+            let _read_turn = read_turn;
+            let mut worker = worker.lock().unwrap_or_else(PoisonError::into_inner);
+            let connection = worker.open(&store, &identity)?;
+            if in_block && write_turn.is_some() {
+                connection.execute_batch("BEGIN IMMEDIATE")?;
+                worker.turn = write_turn;
+                return work(worker.open(&store, &identity)?);
+            }
+            let done = work(connection);
+            drop(write_turn);
+            done
+        })
+        .await
+    }
+
+    fn set_block(&self, block: Block) {
+        *self.block.lock().unwrap_or_else(PoisonError::into_inner) = block;
+    }
+}
+
+impl Drop for Sql {
+    fn drop(&mut self) {
+        self.identity.running.abandon();
+    }
+}
+
+/// What lives on the threads that may block. The connection comes first, so that it takes back its
+/// changes before the next one gets its turn.
+#[derive(Debug)]
+struct Worker {
+    connection: Option<Connection>,
+    turn: Option<OwnedRwLockWriteGuard<()>>,
+}
+
+impl Worker {
+    fn open(&mut self, store: &Store, identity: &Arc<Identity>) -> Result<&Connection, SqlError> {
+        if self.connection.is_none() {
+            self.connection = Some(store.connect(identity)?);
+        }
+        self.connection.as_ref().ok_or_else(|| SqlError::new("XX000", "no connection to SQLite"))
+    }
+
+    /// Ends what `BEGIN IMMEDIATE` began, if anything, and gives the turn back in any case.
+    fn end(&mut self, keep: bool) -> Result<(), SqlError> {
+        let turn = self.turn.take();
+        let Some(connection) = self.connection.as_ref().filter(|connection| !connection.is_autocommit()) else {
+            return if keep && turn.is_some() { Err(SqlError::new("40001", LOST)) } else { Ok(()) };
+        };
+        if keep && let Err(error) = connection.execute_batch("COMMIT") {
+            connection.execute_batch("ROLLBACK")?;
+            return Err(error.into());
+        }
+        if !keep {
+            connection.execute_batch("ROLLBACK")?;
+        }
+        drop(turn);
+        Ok(())
+    }
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, SqlError> + Send + 'static,
+) -> Result<T, SqlError> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done,
+        Err(_joined) => Err(SqlError::new("XX000", "the demo could not finish this statement")),
+    }
+}
+
+fn execute(
+    connection: &Connection,
+    query: &Query,
+    parameters: &[Value],
+    columns: Option<Vec<Column>>,
+) -> Result<Outcome, SqlError> {
+    let mut statement = connection.prepare(&query.sql)?;
+    bind(&mut statement, parameters)?;
+    if statement.column_count() == 0 {
+        let changed = statement.raw_execute()?;
+        return Ok(Outcome::Done(query.tag, query.counted.then_some(changed)));
+    }
+    let mut shown = shown_columns(&statement, &query.columns);
+    let width = shown.len();
+    let mut rows = Vec::new();
+    let mut bytes = 0_usize;
+    let mut cursor = statement.raw_query();
+    while let Some(row) = cursor.next()? {
+        let values: Vec<Value> = (0..width).map(|index| row.get(index)).collect::<Result<_, _>>()?;
+        bytes = values.iter().map(size).fold(bytes, usize::saturating_add);
+        if bytes > RESULT_BYTES_MAX {
+            return Err(SqlError::new("54000", "the result is larger than the demo can hold (64 MiB)")
+                .hint("Add a LIMIT, or select fewer columns."));
+        }
+        note_types(&mut shown, &values);
+        rows.push(values);
+    }
+    let columns = columns.unwrap_or_else(|| named(shown));
+    if columns.len() != width {
+        return Err(SqlError::new("0A000", "cached plan must not change result type"));
+    }
+    Ok(Outcome::Rows { columns, rows, tag: query.tag })
+}
+
+/// Learns columns by preparing, and where SQLite knows no type, from the first row that a run gives.
+fn describe(connection: &Connection, query: &Query, parameters: &[Value]) -> Result<Vec<Column>, SqlError> {
+    let mut statement = connection.prepare(&query.sql)?;
+    let mut shown = shown_columns(&statement, &query.columns);
+    if shown.iter().any(|column| column.guessed) && statement.readonly() {
+        bind(&mut statement, parameters)?;
+        let mut cursor = statement.raw_query();
+        // A failure is no news yet: the statement has not been run, and null parameters prove nothing.
+        if let Ok(Some(row)) = cursor.next() {
+            let values: Result<Vec<Value>, _> = (0..shown.len()).map(|index| row.get(index)).collect();
+            note_types(&mut shown, &values?);
+        }
+    }
+    Ok(named(shown))
+}
+
+fn bind(statement: &mut rusqlite::Statement<'_>, parameters: &[Value]) -> Result<(), SqlError> {
+    let wanted = statement.parameter_count();
+    for (index, value) in parameters.iter().take(wanted).enumerate() {
+        statement.raw_bind_parameter(index + 1, value)?;
+    }
+    Ok(())
+}
+
+/// A column of which the type may still be open.
+struct Shown {
+    name: String,
+    pg: Option<Type>,
+    /// Whether the type is from a value, so that other values may widen it.
+    guessed: bool,
+}
+
+fn shown_columns(statement: &rusqlite::Statement<'_>, hints: &[ColumnHint]) -> Vec<Shown> {
+    let matched = hints.len() == statement.column_count();
+    let hint = |index: usize| hints.get(index).filter(|_| matched).cloned().unwrap_or_default();
+    let columns = statement.columns().into_iter().enumerate();
+    columns
+        .map(|(index, column)| {
+            let hint = hint(index);
+            let declared = column.decl_type().filter(|text| !text.is_empty()).map(type_name::declared);
+            let pg = hint.pg.or(declared);
+            Shown { name: hint.name.unwrap_or_else(|| column.name().to_owned()), guessed: pg.is_none(), pg }
+        })
+        .collect()
+}
+
+fn note_types(shown: &mut [Shown], values: &[Value]) {
+    for (column, value) in shown.iter_mut().zip(values).filter(|(column, _)| column.guessed) {
+        let Some(seen) = types::of_value(value) else { continue };
+        column.pg = Some(match column.pg.take() {
+            None => seen,
+            Some(known) if known == seen => known,
+            Some(Type::INT8 | Type::FLOAT8) if matches!(seen, Type::INT8 | Type::FLOAT8) => Type::FLOAT8,
+            Some(_) => Type::TEXT,
+        });
+    }
+}
+
+fn named(shown: Vec<Shown>) -> Vec<Column> {
+    shown.into_iter().map(|column| Column { name: column.name, pg: column.pg.unwrap_or(Type::TEXT) }).collect()
+}
+
+fn size(value: &Value) -> usize {
+    match value {
+        Value::Text(text) => text.len() + VALUE_BYTES,
+        Value::Blob(bytes) => bytes.len() + VALUE_BYTES,
+        _ => VALUE_BYTES,
+    }
+}
+
+const VALUE_BYTES: usize = size_of::<Value>();
+const RESULT_BYTES_MAX: usize = 64 << 20;
+const LOST: &str = "restart transaction: SQLite took back this transaction's changes";
