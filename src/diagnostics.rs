@@ -36,7 +36,7 @@ pub fn start(format: LogFormat, level: tracing::Level) {
 /// Says why the program ends: as log lines once logging has begun, before that as plain ones.
 pub fn last_words(text: &str) {
     let is_logging = tracing::dispatcher::has_been_set();
-    for line in text.lines() {
+    for line in text.lines().filter(|line| !line.trim().is_empty()) {
         if is_logging {
             tracing::error!("{line}");
         } else {
