@@ -102,6 +102,8 @@ impl Demo {
         let folder = tempfile::tempdir().unwrap();
         let mut command = TestProxy::command(folder.path());
         command.args(["demo", "--listen", "127.0.0.1:0", "--admin", "off"]);
+        // A demo that is killed leaves its files; there they go with the test's.
+        command.env("TMPDIR", folder.path());
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut child = command.spawn().unwrap();
         let stdin = child.stdin.take();
