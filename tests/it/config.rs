@@ -1,0 +1,178 @@
+//! Settings from file, variables, flags and connection string, as the command line shows them.
+
+use crate::harness::{FakeUpstream, PASSWORD, SettingsFile, proxy::run_daemon};
+use std::net::TcpListener;
+
+#[test]
+fn all_broken_rules_are_told_at_once_each_with_source_key_value_and_rule() {
+    let cluster = FakeUpstream::answering();
+    let settings = SettingsFile::of(&cluster).global("no_such_key = 1\nsessions_max = 0\ndrain_limit = 25");
+    let file = settings.write();
+
+    let checked = check(&settings, &[], &[]);
+
+    assert_eq!(checked.status.code(), Some(2));
+    let stderr = checked.stderr;
+    assert!(stderr.contains(file.to_str().unwrap()), "{stderr}");
+    for key in ["no_such_key", "sessions_max", "drain_limit"] {
+        assert!(stderr.contains(key), "{key} is missing: {stderr}");
+    }
+    assert!(stderr.contains("25s"), "no example of a duration: {stderr}");
+}
+
+#[test]
+fn a_bad_value_names_the_flag_or_variable_that_it_came_from() {
+    let cluster = FakeUpstream::answering();
+    let settings = SettingsFile::of(&cluster);
+
+    let by_flag = check(&settings, &["--log-level", "loud"], &[]).stderr;
+    let by_variable = check(&settings, &[], &[("CRDB_PROXY_LOG_LEVEL", "loud")]).stderr;
+
+    assert!(by_flag.contains("--log-level") && by_flag.contains("loud"), "{by_flag}");
+    assert!(by_variable.contains("CRDB_PROXY_LOG_LEVEL") && by_variable.contains("loud"), "{by_variable}");
+}
+
+#[test]
+fn flags_beat_variables_beat_the_file_beats_the_default() {
+    let cluster = FakeUpstream::answering();
+    let level = |settings: &SettingsFile, arguments: &[&str], variables: &[(&str, &str)]| {
+        let shown = show(settings, arguments, variables);
+        let line = shown.lines().find(|line| line.starts_with("log_level")).expect("log_level").to_owned();
+        line.split('"').nth(1).unwrap().to_owned()
+    };
+    let bare = SettingsFile::of(&cluster);
+    let file = SettingsFile::of(&cluster).global("log_level = \"error\"");
+    let variable = [("CRDB_PROXY_LOG_LEVEL", "debug")];
+
+    assert_eq!(level(&bare, &[], &[]), "info");
+    assert_eq!(level(&file, &[], &[]), "error");
+    assert_eq!(level(&file, &[], &variable), "debug");
+    assert_eq!(level(&file, &["--log-level", "trace"], &variable), "trace");
+}
+
+#[test]
+fn an_unknown_variable_of_ours_is_fatal_and_a_service_link_is_not() {
+    let cluster = FakeUpstream::answering();
+    let settings = SettingsFile::of(&cluster);
+
+    let typo = check(&settings, &[], &[("CRDB_PROXY_PASWORD_FILE", "x")]);
+    let links = [
+        ("CRDB_PROXY_SERVICE_HOST", "10.96.0.7"),
+        ("CRDB_PROXY_SERVICE_PORT", "26257"),
+        ("CRDB_PROXY_PORT", "tcp://10.96.0.7:26257"),
+        ("CRDB_PROXY_PORT_26257_TCP_ADDR", "10.96.0.7"),
+    ];
+    let kubernetes = check(&settings, &[], &links);
+
+    assert_eq!(typo.status.code(), Some(2));
+    assert!(typo.stderr.contains("CRDB_PROXY_PASWORD_FILE"), "{}", typo.stderr);
+    assert!(kubernetes.status.success(), "{}", kubernetes.stderr);
+}
+
+#[test]
+fn checking_opens_no_socket() {
+    let cluster = FakeUpstream::answering();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let settings = SettingsFile::of(&cluster).address(&address);
+
+    let checked = check(&settings, &[], &[]);
+
+    assert!(checked.status.success(), "{}", checked.stderr);
+    assert_eq!(cluster.seen().connections, 0);
+}
+
+#[test]
+fn showing_masks_every_secret() {
+    let cluster = FakeUpstream::answering();
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("ca.crt"), cluster.authority.pem()).unwrap();
+    let url = "postgresql://app:s3cr3t-in-url@db.example/defaultdb?sslmode=verify-full&sslrootcert=ca.crt";
+
+    let by_flag = run_daemon(folder.path(), &["config", "show", url], &[]);
+    let variables = [("CRDB_PROXY_URL", url)];
+    let by_variable = run_daemon(folder.path(), &["config", "show"], &variables);
+
+    for finished in [by_flag, by_variable] {
+        let text = format!("{}{}", finished.stdout, finished.stderr);
+        assert!(finished.status.success(), "{text}");
+        assert!(!text.contains("s3cr3t"), "{text}");
+        assert!(text.contains("***"), "{text}");
+    }
+}
+
+#[test]
+fn what_is_shown_can_be_served_again() {
+    let cluster = FakeUpstream::answering();
+    let settings = SettingsFile::of(&cluster);
+    let shown = show(&settings, &[], &[]);
+    let again = settings.path("again.toml");
+    std::fs::write(&again, shown).unwrap();
+
+    let arguments = ["config", "check", "--config", again.to_str().unwrap()];
+    run_daemon(again.parent().unwrap(), &arguments, &[]).expect_success();
+}
+
+#[test]
+fn a_weaker_sslmode_is_refused_with_a_reason_and_a_way_out() {
+    let folder = tempfile::tempdir().unwrap();
+    for sslmode in ["disable", "allow", "prefer", "require", "verify-ca"] {
+        let url = format!("postgresql://app@db.example/defaultdb?sslmode={sslmode}&sslrootcert=ca.crt");
+        let finished = run_daemon(folder.path(), &["config", "check", &url, "--password-file", "pw"], &[]);
+
+        assert_eq!(finished.status.code(), Some(2), "{sslmode}");
+        assert!(finished.stderr.contains("verify-full"), "{sslmode}: {}", finished.stderr);
+    }
+}
+
+#[test]
+fn a_missing_authority_is_fatal_and_the_text_says_where_to_get_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = "postgresql://app@db.example/defaultdb";
+
+    let finished = run_daemon(folder.path(), &["config", "check", url, "--password-file", "pw"], &[]);
+
+    assert_eq!(finished.status.code(), Some(2));
+    assert!(finished.stderr.contains("--ca-file") && finished.stderr.contains("/cert"), "{}", finished.stderr);
+}
+
+#[test]
+fn a_remote_listener_needs_tls_and_a_local_password_or_plain_words() {
+    let cluster = FakeUpstream::answering();
+    let remote = || SettingsFile::of(&cluster).address("0.0.0.0:0");
+    let local = "tls = \"require\"\ntls_cert = \"l.crt\"\ntls_key = \"l.key\"\nlocal_password = { file = \"l.pw\" }";
+    let identity = cluster.authority.server();
+
+    let refused = check(&remote(), &[], &[]);
+    let guarded = check(&remote().identity("l", &identity).file("l.pw", "x").listener(local), &[], &[]);
+    let unsafely = check(&remote().listener("unsafe_allow_remote = true"), &[], &[]);
+
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(refused.stderr.contains("unsafe_allow_remote"), "{}", refused.stderr);
+    assert!(guarded.status.success(), "{}", guarded.stderr);
+    assert!(unsafely.status.success(), "{}", unsafely.stderr);
+}
+
+#[test]
+fn there_is_no_password_flag_and_no_password_in_the_file() {
+    let cluster = FakeUpstream::answering();
+    let settings = SettingsFile::of(&cluster).password(&format!("password = \"{PASSWORD}\""));
+
+    let literal = check(&settings, &[], &[]);
+    let flag = check(&SettingsFile::of(&cluster), &["--password", PASSWORD], &[]);
+
+    assert_eq!((literal.status.code(), flag.status.code()), (Some(2), Some(2)));
+    assert!(!literal.stderr.contains(PASSWORD), "{}", literal.stderr);
+}
+
+fn check(settings: &SettingsFile, arguments: &[&str], variables: &[(&str, &str)]) -> crate::harness::process::Finished {
+    let file = settings.write();
+    let base = ["config", "check", "--config", file.to_str().unwrap()];
+    run_daemon(file.parent().unwrap(), &[&base, arguments].concat(), variables)
+}
+
+fn show(settings: &SettingsFile, arguments: &[&str], variables: &[(&str, &str)]) -> String {
+    let file = settings.write();
+    let base = ["config", "show", "--config", file.to_str().unwrap()];
+    run_daemon(file.parent().unwrap(), &[&base, arguments].concat(), variables).expect_success()
+}

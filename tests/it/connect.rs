@@ -1,0 +1,103 @@
+//! The way upstream: which endpoint and address is dialled, and how.
+
+use crate::harness::{
+    Authority, FakeUpstream, Script, Session, SettingsFile, TestProxy, proxy::closed_port, settings::Cluster,
+};
+use std::{
+    fs,
+    net::{SocketAddr, TcpListener},
+    time::{Duration, Instant},
+};
+
+#[test]
+fn the_first_reachable_endpoint_in_the_listed_order_serves() {
+    let (second, third) = (FakeUpstream::answering(), FakeUpstream::answering());
+    let settings = SettingsFile::trusting(&second.authority).endpoint("first", closed_port());
+    let bundle = [second.authority.pem(), third.authority.pem()].concat();
+    let settings = settings.endpoint("second", second.address()).endpoint("third", third.address());
+    let proxy = settings.file("ca.crt", &bundle).start();
+
+    proxy.client();
+
+    assert_eq!((second.seen().connections, third.seen().connections), (1, 0));
+}
+
+#[test]
+fn a_cluster_that_comes_back_serves_the_first_new_client() {
+    let mut cluster = FakeUpstream::answering();
+    let proxy = TestProxy::before(&cluster);
+    proxy.client();
+    cluster.stop();
+    assert_eq!(proxy.startup(&[("user", "anyone")]).refusal().sqlstate(), "08001");
+
+    let listener = TcpListener::bind(cluster.address()).unwrap();
+    let authority = std::mem::replace(&mut cluster.authority, Authority::new());
+    let script = Script { session: Session::Answers, ..Script::default() };
+    let _back = FakeUpstream::bound_to(listener, authority, script);
+
+    proxy.client();
+}
+
+#[test]
+fn every_address_of_a_name_is_tried() {
+    // The server listens on IPv4 only; localhost is ::1 as well, which refuses.
+    let cluster = FakeUpstream::answering();
+    let settings = SettingsFile::trusting(&cluster.authority);
+    let proxy = settings.endpoint_at("first", "localhost", cluster.address().port(), "").start();
+
+    let start = Instant::now();
+    proxy.client();
+
+    assert!(start.elapsed() < Duration::from_secs(1), "took {:?}", start.elapsed());
+}
+
+#[test]
+fn an_address_of_ipv6_is_dialled_too() {
+    let listener = TcpListener::bind("[::1]:0").unwrap();
+    let script = Script { session: Session::Answers, ..Script::default() };
+    let cluster = FakeUpstream::bound_to(listener, Authority::new(), script);
+    let proxy = TestProxy::before(&cluster);
+
+    proxy.client();
+}
+
+#[test]
+fn later_handshakes_resume_an_earlier_one() {
+    let cluster = FakeUpstream::answering();
+    let proxy = TestProxy::before(&cluster);
+
+    proxy.client().query("select 1"); // Tickets come behind the handshake, with the first bytes read.
+    proxy.client();
+
+    assert_eq!(cluster.seen().resumed, 1);
+    let kind = |kind| proxy.metric("crdb_proxy_tls_handshakes_total", &[("endpoint", "first"), ("kind", kind)]);
+    assert_eq!((kind("full"), kind("resumed")), (Some(1.0), Some(1.0)));
+}
+
+#[test]
+fn keepalive_runs_on_both_legs() {
+    let cluster = FakeUpstream::by_hand();
+    let proxy = TestProxy::before(&cluster);
+    let mut client = proxy.client();
+    client.send(&[b'H', 0, 0, 0, 4]);
+    cluster.session().message();
+
+    let timers = fs::read_to_string(format!("/proc/{}/net/tcp", proxy.pid())).unwrap();
+
+    let legs = [("local", proxy.address()), ("remote", cluster.address())];
+    for (leg, address) in legs {
+        let timer = timers.lines().find_map(|line| keepalive_timer(line, leg, address));
+        assert_eq!(timer, Some(true), "{leg} leg of {timers}");
+    }
+}
+
+/// Whether a keepalive timer runs on the established socket of this line of /proc/net/tcp, if the
+/// line is about the daemon's socket with this address at its local or remote end.
+fn keepalive_timer(line: &str, end: &str, address: SocketAddr) -> Option<bool> {
+    let columns = line.split_whitespace().collect::<Vec<_>>();
+    let port = format!(":{:04X}", address.port());
+    let (local, remote) = (columns[1].ends_with(&port), columns[2].ends_with(&port));
+    let found = if end == "local" { local } else { remote };
+    // State 01 is ESTABLISHED; timer 02 is keepalive.
+    (found && columns[3] == "01").then(|| columns[5].starts_with("02:"))
+}

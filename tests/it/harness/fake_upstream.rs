@@ -1,0 +1,240 @@
+//! A scripted server for what PostgreSQL does not do: CockroachDB's ways, and bad manners.
+//!
+//! A thread accepts, a thread serves each connection: answer to SSLRequest, TLS, startup, login, key.
+//! The logged-in connection then belongs to the test ([`FakeUpstream::session`]), or to a function.
+
+mod serve;
+
+use super::{Authority, DEADLINE, PASSWORD, certificates::Identity, scram::Flaw, settings::Cluster, wire::Wire};
+use serve::accept;
+use std::{
+    net::{SocketAddr, TcpListener, TcpStream},
+    sync::{Arc, Condvar, Mutex, mpsc},
+    thread,
+};
+
+/// What the server does; the default is a CockroachDB node that lets `app` in.
+#[derive(Clone)]
+pub(crate) struct Script {
+    /// How SSLRequest is answered.
+    pub(crate) front: Front,
+    /// The certificate shown; absent: the usual one of the server's authority.
+    pub(crate) identity: Option<Identity>,
+    /// How the user logs in.
+    pub(crate) login: Login,
+    /// Sent in place of AuthenticationOk, after the proof; then the server closes.
+    pub(crate) instead_of_ok: Option<Vec<u8>>,
+    /// Sent in place of parameters, key and ReadyForQuery; then the server closes.
+    pub(crate) instead_of_ready: Option<Vec<u8>>,
+    /// Sent between the parameters and the key.
+    pub(crate) before_key: Vec<u8>,
+    /// The body of BackendKeyData.
+    pub(crate) key: Vec<u8>,
+    /// Who has the connection once it is logged in.
+    pub(crate) session: Session,
+}
+
+/// How SSLRequest is answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Front {
+    /// `S`, and TLS.
+    Tls,
+    /// Bytes, and nothing more, until the client leaves: `N`, garbage, an error.
+    Says(Vec<u8>),
+    /// Nothing at all, until the client leaves.
+    Silent,
+    /// `S`, and then nothing.
+    SilentInTls,
+    /// The end of file.
+    Closes,
+    /// An RST.
+    Resets,
+}
+
+/// How the user logs in.
+#[derive(Clone, Debug)]
+pub(crate) enum Login {
+    /// AuthenticationCleartextPassword; this is the right one.
+    Cleartext(String),
+    /// SCRAM-SHA-256 only, as CockroachDB offers it.
+    Scram { password: String, iterations: u32, flaw: Flaw },
+    /// SCRAM-SHA-256-PLUS beside it, as PostgreSQL offers it over TLS.
+    ScramPlus { password: String },
+    /// Any request for authentication, byte for byte; then the server waits.
+    Asks(Vec<u8>),
+}
+
+/// Who has the connection once it is logged in.
+#[derive(Clone)]
+pub(crate) enum Session {
+    /// The test, by [`FakeUpstream::session`].
+    ByHand,
+    /// The server itself: every query is answered at once with nothing in it.
+    Answers,
+    /// A function, in the connection's thread.
+    Run(Arc<dyn Fn(Wire) + Send + Sync>),
+}
+
+impl Default for Script {
+    fn default() -> Self {
+        Self {
+            front: Front::Tls,
+            identity: None,
+            login: Login::scram(PASSWORD),
+            instead_of_ok: None,
+            instead_of_ready: None,
+            before_key: Vec::new(),
+            // One opaque number, not a process ID and a secret.
+            key: vec![0xf1, 0x02, 0x03, 0x04, 0x95, 0x06, 0x07, 0xf8],
+            session: Session::ByHand,
+        }
+    }
+}
+
+impl Login {
+    /// SCRAM with CockroachDB's least number of iterations, to keep tests quick.
+    pub(crate) fn scram(password: &str) -> Self {
+        Self::Scram { password: password.into(), iterations: 4096, flaw: Flaw::None }
+    }
+}
+
+/// A running server; no longer accepts once dropped.
+pub(crate) struct FakeUpstream {
+    /// What signed the usual certificate.
+    pub(crate) authority: Authority,
+    address: SocketAddr,
+    shared: Arc<Shared>,
+    sessions: Mutex<mpsc::Receiver<Wire>>,
+    accepting: Option<thread::JoinHandle<()>>,
+}
+
+/// A CancelRequest as it arrived.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Cancel {
+    pub(crate) key: Vec<u8>,
+    pub(crate) over_tls: bool,
+}
+
+/// What the server has seen.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Seen {
+    /// Connections accepted.
+    pub(crate) connections: usize,
+    /// The bodies of the startup messages after the version, byte for byte.
+    pub(crate) startups: Vec<Vec<u8>>,
+    /// Protocol versions asked for.
+    pub(crate) versions: Vec<u32>,
+    /// Cancel requests.
+    pub(crate) cancels: Vec<Cancel>,
+    /// Passwords that came in clear.
+    pub(crate) passwords: Vec<Vec<u8>>,
+    /// Names asked for by SNI.
+    pub(crate) server_names: Vec<Option<String>>,
+    /// Handshakes that resumed an earlier one.
+    pub(crate) resumed: usize,
+    /// Mechanisms and GS2 headers that clients chose.
+    pub(crate) scram: Vec<String>,
+    /// Bytes that came although the server's last word left nothing to answer.
+    pub(crate) after_request: Vec<u8>,
+    /// Connections that ended, whatever became of them.
+    pub(crate) ended: usize,
+}
+
+/// What all threads of a server share.
+struct Shared {
+    script: Mutex<Script>,
+    usual: Identity,
+    seen: Mutex<Seen>,
+    changed: Condvar,
+    stopping: Mutex<bool>,
+    tickets: Arc<dyn rustls::server::StoresServerSessions>,
+}
+
+impl FakeUpstream {
+    /// A CockroachDB node whose logged-in connections the test takes by hand.
+    pub(crate) fn by_hand() -> Self {
+        Self::start(Script::default())
+    }
+
+    /// A CockroachDB node that answers every query at once.
+    pub(crate) fn answering() -> Self {
+        Self::start(Script { session: Session::Answers, ..Script::default() })
+    }
+
+    /// With an authority of its own, on a free port.
+    pub(crate) fn start(script: Script) -> Self {
+        Self::signed_by(Authority::new(), script)
+    }
+
+    /// With a given authority, on a free port.
+    pub(crate) fn signed_by(authority: Authority, script: Script) -> Self {
+        Self::bound_to(TcpListener::bind("127.0.0.1:0").unwrap(), authority, script)
+    }
+
+    /// On a given socket: of another family, or on the port of a server that is gone.
+    pub(crate) fn bound_to(listener: TcpListener, authority: Authority, script: Script) -> Self {
+        let address = listener.local_addr().unwrap();
+        let shared = Arc::new(Shared {
+            script: Mutex::new(script),
+            usual: authority.server(),
+            seen: Mutex::default(),
+            changed: Condvar::new(),
+            stopping: Mutex::new(false),
+            tickets: rustls::server::ServerSessionMemoryCache::new(64),
+        });
+        let (sender, sessions) = mpsc::channel();
+        let serving = Arc::clone(&shared);
+        let accepting = Some(thread::spawn(move || accept(&listener, &serving, &sender)));
+        Self { authority, address, shared, sessions: Mutex::new(sessions), accepting }
+    }
+
+    /// The next logged-in connection.
+    #[track_caller]
+    pub(crate) fn session(&self) -> Wire {
+        self.sessions.lock().unwrap().recv_timeout(DEADLINE).expect("no session reached the cluster")
+    }
+
+    /// Changes what later connections meet.
+    pub(crate) fn change(&self, change: impl FnOnce(&mut Script)) {
+        change(&mut self.shared.script.lock().unwrap());
+    }
+
+    /// What was seen so far.
+    pub(crate) fn seen(&self) -> Seen {
+        self.shared.seen.lock().unwrap().clone()
+    }
+
+    /// Waits until what was seen satisfies `enough`.
+    #[track_caller]
+    pub(crate) fn wait_until(&self, enough: impl Fn(&Seen) -> bool) -> Seen {
+        let seen = self.shared.seen.lock().unwrap();
+        let (seen, timeout) = self.shared.changed.wait_timeout_while(seen, DEADLINE, |seen| !enough(seen)).unwrap();
+        assert!(!timeout.timed_out(), "the cluster saw only {seen:?}");
+        seen.clone()
+    }
+
+    /// Stops accepting; connections that are open stay.
+    pub(crate) fn stop(&mut self) {
+        *self.shared.stopping.lock().unwrap() = true;
+        TcpStream::connect(self.address).ok(); // Wakes the accepting thread.
+        if let Some(accepting) = self.accepting.take() {
+            accepting.join().ok();
+        }
+    }
+}
+
+impl Cluster for FakeUpstream {
+    fn authority(&self) -> &Authority {
+        &self.authority
+    }
+
+    fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+impl Drop for FakeUpstream {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}

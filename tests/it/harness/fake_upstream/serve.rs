@@ -1,0 +1,184 @@
+//! One connection to the scripted server, from accept to login.
+
+use super::{Cancel, Front, Login, Script, Seen, Session, Shared};
+use crate::harness::{
+    DEADLINE,
+    certificates::Identity,
+    scram::{Exchange, Flaw},
+    wire::{self, CANCEL_CODE, Wire, command_complete, error, message, parameter_status, ready},
+};
+use rustls::{HandshakeKind, ServerConfig, ServerConnection, StreamOwned};
+use std::{
+    io::{self, Read, Write},
+    net::{TcpListener, TcpStream},
+    sync::{Arc, mpsc},
+    thread,
+};
+
+pub(super) fn accept(listener: &TcpListener, shared: &Arc<Shared>, sessions: &mpsc::Sender<Wire>) {
+    for socket in listener.incoming() {
+        if *shared.stopping.lock().unwrap() {
+            return;
+        }
+        let (shared, sessions) = (Arc::clone(shared), sessions.clone());
+        shared.note(|seen| seen.connections += 1);
+        // An error means that the client has left, which is its right.
+        thread::spawn(move || socket.and_then(|socket| shared.serve(socket, &sessions)).ok());
+    }
+}
+
+impl Shared {
+    fn note(&self, change: impl FnOnce(&mut Seen)) {
+        change(&mut self.seen.lock().unwrap());
+        self.changed.notify_all();
+    }
+
+    fn serve(&self, mut socket: TcpStream, sessions: &mpsc::Sender<Wire>) -> io::Result<()> {
+        socket.set_nodelay(true)?;
+        let script = self.script.lock().unwrap().clone();
+        match script.front {
+            Front::Closes => return Ok(()),
+            Front::Resets => {
+                socket.read_exact(&mut [0; 8])?;
+                Wire::new(socket).reset();
+                return Ok(());
+            }
+            _ => {}
+        }
+        let mut request = [0; 8];
+        socket.read_exact(&mut request)?;
+        if request[4..] == CANCEL_CODE.to_be_bytes() {
+            let length = u32::from_be_bytes([request[0], request[1], request[2], request[3]]);
+            let mut key = vec![0; length as usize - 8];
+            socket.read_exact(&mut key)?;
+            self.note(|seen| seen.cancels.push(Cancel { key, over_tls: false }));
+            return Ok(());
+        }
+        if request != wire::SSL_REQUEST {
+            let refusal = error("FATAL", "08P01", "node is running secure mode, SSL connection required");
+            return socket.write_all(&refusal);
+        }
+        match &script.front {
+            Front::Tls => socket.write_all(b"S")?,
+            Front::Says(bytes) => socket.write_all(bytes)?,
+            Front::SilentInTls => socket.write_all(b"S")?,
+            Front::Silent | Front::Closes | Front::Resets => {}
+        }
+        if script.front != Front::Tls {
+            let mut rest = Vec::new();
+            socket.set_read_timeout(Some(DEADLINE))?;
+            socket.read_to_end(&mut rest).ok();
+            self.note(|seen| seen.after_request.extend(rest));
+            return Ok(());
+        }
+        let identity = script.identity.clone().unwrap_or_else(|| self.usual.clone());
+        let wire = self.handshake(socket, &identity)?;
+        self.log_in(wire, script, &identity, sessions)
+    }
+
+    fn handshake(&self, mut socket: TcpStream, identity: &Identity) -> io::Result<Wire> {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+        let mut config =
+            config.with_no_client_auth().with_single_cert(identity.chain(), identity.private_key()).unwrap();
+        config.session_storage = Arc::clone(&self.tickets);
+        let mut connection = ServerConnection::new(Arc::new(config)).unwrap();
+        while connection.is_handshaking() {
+            connection.complete_io(&mut socket)?;
+        }
+        let resumed = connection.handshake_kind() == Some(HandshakeKind::Resumed);
+        self.note(|seen| {
+            seen.server_names.push(connection.server_name().map(str::to_owned));
+            seen.resumed += usize::from(resumed);
+        });
+        Ok(Wire::new(StreamOwned::new(connection, socket)))
+    }
+
+    fn log_in(
+        &self,
+        mut wire: Wire,
+        script: Script,
+        identity: &Identity,
+        sessions: &mpsc::Sender<Wire>,
+    ) -> io::Result<()> {
+        let (code, body) = wire.untyped()?;
+        if code == CANCEL_CODE {
+            self.note(|seen| seen.cancels.push(Cancel { key: body, over_tls: true }));
+            return Ok(());
+        }
+        self.note(|seen| {
+            seen.versions.push(code);
+            seen.startups.push(body);
+        });
+        if !self.authenticate(&mut wire, &script.login, identity)? {
+            return close_with(wire, &error("FATAL", "28P01", "password authentication failed for user app"));
+        }
+        if let Some(bytes) = script.instead_of_ok {
+            return close_with(wire, &bytes);
+        }
+        wire.try_send(&message(b'R', &[0, 0, 0, 0]))?;
+        if let Some(bytes) = script.instead_of_ready {
+            return close_with(wire, &bytes);
+        }
+        let mut greeting = parameter_status("server_version", "13.0.0");
+        greeting.extend(parameter_status("client_encoding", "UTF8"));
+        greeting.extend(parameter_status("crdb_version", "CockroachDB CCL v26.1.0"));
+        greeting.extend(script.before_key);
+        greeting.extend(message(b'K', &script.key));
+        greeting.extend(ready(b'I'));
+        wire.try_send(&greeting)?;
+        match script.session {
+            Session::ByHand => drop(sessions.send(wire)),
+            Session::Answers => answer(wire)?,
+            Session::Run(run) => run(wire),
+        }
+        Ok(())
+    }
+
+    fn authenticate(&self, wire: &mut Wire, login: &Login, identity: &Identity) -> io::Result<bool> {
+        let exchange = match login {
+            Login::Cleartext(password) => {
+                wire.try_send(&message(b'R', &[0, 0, 0, 3]))?;
+                let sent = wire.next_message()?.body;
+                let right = sent.strip_suffix(b"\0") == Some(password.as_bytes());
+                self.note(|seen| seen.passwords.push(sent));
+                return Ok(right);
+            }
+            Login::Scram { password, iterations, flaw } => {
+                Exchange { password, iterations: *iterations, flaw: *flaw, plus: None }
+            }
+            Login::ScramPlus { password } => {
+                Exchange { password, iterations: 4096, flaw: Flaw::None, plus: Some(identity.end_point_digest()) }
+            }
+            Login::Asks(request) => {
+                wire.try_send(request)?;
+                let answer = wire.rest();
+                self.note(|seen| seen.after_request.extend(answer));
+                return Err(io::ErrorKind::ConnectionAborted.into());
+            }
+        };
+        let outcome = exchange.serve(wire)?;
+        self.note(|seen| seen.scram.push(outcome.chosen));
+        Ok(outcome.proven)
+    }
+}
+
+/// Sends bytes and closes so that they arrive.
+fn close_with(mut wire: Wire, bytes: &[u8]) -> io::Result<()> {
+    wire.try_send(bytes)?;
+    wire.half_close();
+    wire.rest();
+    Ok(())
+}
+
+/// Answers every query at once with nothing in it, until the client leaves.
+fn answer(mut wire: Wire) -> io::Result<()> {
+    loop {
+        match wire.next_message()?.tag {
+            b'Q' => wire.try_send(&[command_complete("SELECT 0"), ready(b'I')].concat())?,
+            b'S' => wire.try_send(&ready(b'I'))?,
+            b'X' => return Ok(()),
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! A settings file for the daemon under test, and the files that it names, in a folder of its own.
+
+use super::{Authority, PASSWORD, TestProxy, certificates::Identity};
+use std::{
+    fs::{self, Permissions},
+    net::SocketAddr,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+};
+use tempfile::TempDir;
+
+/// Something that the daemon can be a client of.
+pub(crate) trait Cluster {
+    /// What its certificate is to be verified against.
+    fn authority(&self) -> &Authority;
+
+    /// Where it listens.
+    fn address(&self) -> SocketAddr;
+}
+
+/// Settings of one cluster and, unless told otherwise, one endpoint and one listener on a free port.
+pub(crate) struct SettingsFile {
+    folder: TempDir,
+    global: String,
+    cluster: String,
+    user: String,
+    password: String,
+    endpoints: String,
+    listener: String,
+    appendix: String,
+    environment: Vec<(String, String)>,
+    descriptors: Option<usize>,
+    arguments: Vec<String>,
+}
+
+impl SettingsFile {
+    /// The user `app` with its password, `cluster` as the only endpoint.
+    pub(crate) fn of(cluster: &impl Cluster) -> Self {
+        Self::trusting(cluster.authority()).endpoint("first", cluster.address())
+    }
+
+    /// Trusts `authority`; has no endpoint yet.
+    pub(crate) fn trusting(authority: &Authority) -> Self {
+        let settings = Self {
+            folder: tempfile::Builder::new().prefix("crdb-proxy-it-").tempdir().unwrap(),
+            global: String::new(),
+            cluster: String::new(),
+            user: "app".into(),
+            password: "password = { file = \"app.pw\" }".into(),
+            endpoints: String::new(),
+            listener: "address = \"127.0.0.1:0\"".into(),
+            appendix: String::new(),
+            environment: Vec::new(),
+            descriptors: None,
+            arguments: Vec::new(),
+        };
+        settings.file("ca.crt", authority.pem()).file("app.pw", PASSWORD)
+    }
+
+    /// Another endpoint at `address`, which the usual certificate's name stands for.
+    pub(crate) fn endpoint(self, name: &str, address: SocketAddr) -> Self {
+        self.endpoint_at(name, &address.ip().to_string(), address.port(), "")
+    }
+
+    /// Another endpoint, with more lines of its own.
+    pub(crate) fn endpoint_at(mut self, name: &str, host: &str, port: u16, lines: &str) -> Self {
+        self.endpoints += &format!(
+            "[[cluster.test.endpoint]]\nname = \"{name}\"\nregion = \"{name}\"\nkind = \"public\"\n\
+             host = \"{host}\"\nport = {port}\n{lines}\n"
+        );
+        self
+    }
+
+    /// A line of the first block.
+    pub(crate) fn global(mut self, line: &str) -> Self {
+        self.global += &format!("{line}\n");
+        self
+    }
+
+    /// A line of the cluster's block.
+    pub(crate) fn cluster(mut self, line: &str) -> Self {
+        self.cluster += &format!("{line}\n");
+        self
+    }
+
+    /// A line of the listener's block.
+    pub(crate) fn listener(mut self, line: &str) -> Self {
+        self.listener += &format!("\n{line}");
+        self
+    }
+
+    /// Where the listener listens, instead of a free port.
+    pub(crate) fn address(mut self, address: &str) -> Self {
+        self.listener = self.listener.replacen("127.0.0.1:0", address, 1);
+        self
+    }
+
+    /// One more listener on a free port.
+    pub(crate) fn another_listener(self, name: &str, lines: &str) -> Self {
+        self.appendix(&format!(
+            "[[listener]]\nname = \"{name}\"\ncluster = \"test\"\naddress = \"127.0.0.1:0\"\n{lines}\n"
+        ))
+    }
+
+    /// More blocks at the end of the file.
+    pub(crate) fn appendix(mut self, text: &str) -> Self {
+        self.appendix += text;
+        self
+    }
+
+    /// The SQL user.
+    pub(crate) fn user(mut self, user: &str) -> Self {
+        self.user = user.into();
+        self
+    }
+
+    /// The `password = …` line, or nothing.
+    pub(crate) fn password(mut self, line: &str) -> Self {
+        self.password = line.into();
+        self
+    }
+
+    /// A certificate and key as `NAME.crt` and `NAME.key`.
+    pub(crate) fn identity(self, name: &str, identity: &Identity) -> Self {
+        self.file(&format!("{name}.crt"), &identity.certificate).file(&format!("{name}.key"), &identity.key)
+    }
+
+    /// A file beside the settings, readable by its owner only.
+    pub(crate) fn file(self, name: &str, text: &str) -> Self {
+        write_private(&self.path(name), text);
+        self
+    }
+
+    /// A variable of the daemon's environment.
+    pub(crate) fn variable(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.into(), value.into()));
+        self
+    }
+
+    /// A hard limit of open descriptors.
+    pub(crate) fn descriptors(mut self, limit: usize) -> Self {
+        self.descriptors = Some(limit);
+        self
+    }
+
+    /// A further argument on the daemon's command line.
+    pub(crate) fn argument(mut self, argument: &str) -> Self {
+        self.arguments.push(argument.into());
+        self
+    }
+
+    /// Where a file beside the settings is, or would be.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// The text of the settings file.
+    pub(crate) fn text(&self) -> String {
+        let Self { global, cluster, user, password, endpoints, listener, appendix, .. } = self;
+        let admin = if global.contains("admin =") { "" } else { "admin = \"127.0.0.1:0\"" };
+        format!(
+            "{admin}\n{global}\n[cluster.test]\nca = \"ca.crt\"\nuser = \"{user}\"\n{password}\n{cluster}\n\
+             {endpoints}\n[[listener]]\nname = \"main\"\ncluster = \"test\"\n{listener}\n\n{appendix}"
+        )
+    }
+
+    /// Writes the file and starts the daemon with it.
+    pub(crate) fn start(self) -> TestProxy {
+        let limit = self.descriptors.map(|limit| format!("--nofile={limit}:{limit}"));
+        let limiting = limit.iter().flat_map(|limit| ["prlimit", limit, "--"]).collect::<Vec<_>>();
+        let mut command = TestProxy::command_behind(&limiting, self.folder.path());
+        command.arg("--config").arg(self.write()).args(["--log-format", "json"]).args(&self.arguments);
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
+        TestProxy::spawn(command, self.folder)
+    }
+
+    /// Writes the file; gives its path.
+    pub(crate) fn write(&self) -> PathBuf {
+        let path = self.path("crdb-proxy.toml");
+        fs::write(&path, self.text()).unwrap();
+        path
+    }
+}
+
+/// Writes a file that only its owner may read, in one step as a rotation would.
+pub(crate) fn write_private(path: &Path, text: &str) {
+    let unfinished = path.with_extension("unfinished");
+    fs::write(&unfinished, text).unwrap();
+    fs::set_permissions(&unfinished, Permissions::from_mode(0o600)).unwrap();
+    fs::rename(unfinished, path).unwrap();
+}

@@ -1,0 +1,109 @@
+//! Limits: what is refused at each, and that a place is free again at once.
+
+use crate::harness::{
+    FakeUpstream, Front, Script, Session, SettingsFile, TestClient, TestProxy,
+    proxy::series,
+    wire::{Wire, startup},
+};
+
+#[test]
+fn at_the_daemons_limit_a_client_reads_53300_and_a_place_is_free_again_at_once() {
+    let cluster = FakeUpstream::answering();
+    let proxy = SettingsFile::of(&cluster).global("sessions_max = 2").start();
+    let (first, _second) = (proxy.client(), proxy.client());
+
+    let error = proxy.startup(&[("user", "anyone")]).refusal();
+    assert_eq!(error.sqlstate(), "53300");
+    assert!(format!("{error:?}").contains("sessions_max"), "{error:?}");
+    proxy.wait_for_refusals("limit_daemon", 1.0);
+
+    drop(first);
+    proxy.wait_for_active(1.0);
+    proxy.client();
+}
+
+#[test]
+fn a_listeners_own_limit_leaves_the_others_alone() {
+    let cluster = FakeUpstream::answering();
+    let settings = SettingsFile::of(&cluster).listener("sessions_max = 1");
+    let proxy = settings.another_listener("other", "").start();
+    let _only = TestClient::log_in(connect(&proxy, "main"), &[("user", "anyone")]);
+
+    let mut refused = connect(&proxy, "main");
+    refused.send(&startup(&[("user", "anyone")]));
+    assert_eq!(refused.refusal().sqlstate(), "53300");
+    proxy.wait_for_refusals("limit_listener", 1.0);
+
+    TestClient::log_in(connect(&proxy, "other"), &[("user", "anyone")]);
+}
+
+#[test]
+fn clients_beyond_the_login_slots_wait_their_turn() {
+    let cluster = FakeUpstream::answering();
+    let proxy = SettingsFile::of(&cluster).global("logins_max = 1").start();
+
+    let mut waiting = (0..20).map(|_| proxy.startup(&[("user", "anyone")])).collect::<Vec<_>>();
+
+    for wire in &mut waiting {
+        wire.until(b'Z');
+    }
+}
+
+#[test]
+fn a_client_that_gets_no_login_slot_in_time_reads_53300() {
+    let cluster = FakeUpstream::start(Script { front: Front::Silent, ..Script::default() });
+    let settings = SettingsFile::of(&cluster).global("logins_max = 1\nlogin_queue_limit = \"300ms\"");
+    let proxy = settings.start();
+    let _holding = proxy.startup(&[("user", "anyone")]);
+    cluster.wait_until(|seen| seen.connections == 1);
+
+    let error = proxy.startup(&[("user", "anyone")]).refusal();
+
+    assert_eq!(error.sqlstate(), "53300");
+    proxy.wait_for_refusals("login_queue", 1.0);
+}
+
+#[test]
+fn silent_sockets_beyond_the_startup_places_wait_and_are_served_later() {
+    let cluster = FakeUpstream::answering();
+    let settings = SettingsFile::of(&cluster).global("startups_max = 4\nstartup_limit = \"500ms\"");
+    let proxy = settings.start();
+
+    let silent = (0..4).map(|_| proxy.connect()).collect::<Vec<_>>();
+    let client = proxy.client();
+
+    drop((silent, client));
+    proxy.wait_for_refusals("silent", 4.0);
+}
+
+#[test]
+fn running_out_of_descriptors_pauses_accepting_and_recovers() {
+    let cluster = FakeUpstream::start(Script { session: Session::Answers, ..Script::default() });
+    let proxy = SettingsFile::of(&cluster).descriptors(100).start();
+    let baseline = proxy.descriptors();
+
+    let silent = (0..150).map(|_| proxy.connect()).collect::<Vec<_>>();
+    let paused = proxy.wait_for_log(|line| line["level"] == "WARN" && line.to_string().contains("accept"));
+    drop(silent);
+
+    proxy.client();
+    let warnings = proxy.log_lines().iter().filter(|line| line["message"] == paused["message"]).count();
+    assert!(warnings <= 3, "{warnings} equal lines");
+    proxy.wait_for_active(0.0);
+    assert!(proxy.descriptors() <= baseline + 4, "descriptors leaked");
+}
+
+#[test]
+fn a_low_descriptor_limit_lowers_the_session_limit_with_a_warning() {
+    let cluster = FakeUpstream::answering();
+    let proxy = SettingsFile::of(&cluster).descriptors(264).start();
+
+    proxy.wait_for_log(|line| line["level"] == "WARN" && line.to_string().contains("sessions_max"));
+
+    // Two descriptors for each session, 64 for the daemon itself.
+    assert_eq!(series(&proxy.metrics(), "crdb_proxy_sessions_max", &[("listener", "main")]), Some(100.0));
+}
+
+fn connect(proxy: &TestProxy, listener: &str) -> Wire {
+    Wire::new(std::net::TcpStream::connect(proxy.listener(listener)).unwrap())
+}

@@ -1,0 +1,87 @@
+//! What the log says, and how much of it.
+
+use crate::harness::{Authority, FakeUpstream, Postgres, SettingsFile, TestProxy, proxy::run_daemon};
+
+#[test]
+fn a_session_leaves_one_line_with_everything_about_it() {
+    let postgres = Postgres::start();
+    let proxy = TestProxy::before(&postgres);
+    let mut client = proxy.client();
+    client.query("select 1");
+    client.send(&crate::harness::wire::terminate());
+    client.rest();
+
+    let line = proxy.wait_for_message("session closed");
+
+    assert_eq!(line["level"], "INFO");
+    for (field, value) in [
+        ("cluster.name", "test"),
+        ("endpoint.name", "first"),
+        ("client.database", "defaultdb"),
+        ("close.by", "client"),
+        ("close.reason", "client_terminate"),
+    ] {
+        assert_eq!(line[field], value, "{line}");
+    }
+    assert!(line["endpoint.addr"].as_str().unwrap().starts_with("127.0.0.1:"), "{line}");
+    assert!(line["client.addr"].as_str().unwrap().starts_with("127.0.0.1:"), "{line}");
+    for field in ["session.id", "bytes.to_upstream", "bytes.to_client", "duration_ms"] {
+        assert!(line[field].is_u64(), "{field} of {line}");
+    }
+    assert_eq!(line["bytes.to_upstream"], "select 1\0".len() + 5 + 5);
+    assert!(proxy.log_lines().iter().all(|line| line["message"] != "session opened"), "opened is for debug");
+}
+
+#[test]
+fn every_line_is_an_object_at_every_level() {
+    let cluster = FakeUpstream::answering();
+
+    for level in ["info", "debug", "trace"] {
+        let mut proxy = SettingsFile::of(&cluster).argument("--log-level").argument(level).start();
+        proxy.client();
+        proxy.terminate();
+
+        for line in proxy.log_lines() {
+            for field in ["timestamp", "level", "target", "message"] {
+                assert!(line[field].is_string(), "{field} of {line}");
+            }
+            assert!(line["timestamp"].as_str().unwrap().ends_with('Z'), "{line}");
+        }
+    }
+}
+
+#[test]
+fn a_start_that_fails_is_logged_as_an_object_too() {
+    let cluster = FakeUpstream::answering();
+    let mut proxy = SettingsFile::of(&cluster).file("ca.crt", Authority::expired().pem()).start();
+
+    assert_eq!(proxy.exit_code(), 2);
+
+    assert!(proxy.log_lines().iter().any(|line| line["level"] == "ERROR"), "{}", proxy.log_text());
+}
+
+#[test]
+fn equal_failures_are_logged_once_with_a_count() {
+    let mut cluster = FakeUpstream::answering();
+    cluster.stop();
+    let proxy = SettingsFile::of(&cluster).global("log_repeat = \"1s\"").start();
+
+    for _ in 0..20 {
+        proxy.startup(&[("user", "anyone")]).refusal();
+    }
+
+    proxy.wait_for_refusals("unreachable", 20.0);
+    let lines = proxy.log_lines();
+    let refused = lines.iter().filter(|line| line["message"] == "session refused").count();
+    assert!(refused < 10, "{refused} equal lines for 20 equal failures");
+}
+
+#[test]
+fn text_is_for_people() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = "postgresql://app@db.example/defaultdb?sslmode=require";
+
+    let stderr = run_daemon(folder.path(), &[url, "--password-file", "pw"], &[]).stderr;
+
+    assert!(!stderr.contains('{') && !stderr.contains("\u{1b}["), "{stderr}");
+}

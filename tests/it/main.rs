@@ -1,0 +1,35 @@
+//! The daemon's binary between real clients and real or scripted clusters, one module per behaviour.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    clippy::cast_possible_truncation,
+    reason = "a test fails by panicking; clippy.toml's exceptions reach only functions marked #[test]"
+)]
+
+mod admin;
+mod bulk;
+mod cancel;
+mod certificates_matrix;
+mod config;
+mod connect;
+mod drivers;
+mod harness;
+mod harness_works;
+mod layout;
+mod limits;
+mod local_tls;
+mod login;
+mod logs;
+mod password;
+mod programs;
+mod refusals;
+mod relay;
+mod secrets;
+mod start;
+mod startup;
+mod startup_parameters;
+mod stop;
+mod unix_socket;

@@ -1,0 +1,111 @@
+//! What of the client's startup message the cluster gets to see.
+
+use crate::harness::{
+    FakeUpstream, SettingsFile, TestClient, TestProxy,
+    wire::{PROTOCOL_3_0, parameters, untyped},
+};
+
+#[test]
+fn startup_parameters_reach_the_cluster_byte_for_byte_and_in_order() {
+    let (cluster, proxy) = answering();
+    let sent: [(&[u8], &[u8]); 6] = [
+        (b"application_name", b"caf\xe9 \xff\xfe"), // not UTF-8
+        (b"options", br"-c a=b\ c  -c d=%41 --e=f"),
+        (b"Database", b"Mixed Case"),
+        (b"extra_float_digits", b"2"),
+        (b"replication", b"database"),
+        (b"a.b", b""),
+    ];
+
+    log_in(&proxy, &sent);
+
+    let mut received = upstream_parameters(&cluster);
+    received.retain(|(key, _)| key != b"user");
+    assert_eq!(received, sent.map(|(key, value)| (key.to_vec(), value.to_vec())));
+}
+
+#[test]
+fn every_user_is_replaced_by_the_clusters_own() {
+    let (cluster, proxy) = answering();
+
+    log_in(&proxy, &[(b"USER", b"root".as_slice()), (b"user", b"admin")]);
+
+    let mut received = upstream_parameters(&cluster);
+    received.retain(|(key, _)| key.eq_ignore_ascii_case(b"user"));
+    assert_eq!(received, [(b"user".to_vec(), b"app".to_vec())]);
+}
+
+#[test]
+fn parameters_that_speak_to_the_cluster_itself_are_removed() {
+    let (cluster, proxy) = answering();
+
+    let spoofed: [(&[u8], &[u8]); 2] =
+        [(b"crdb:remote_addr", b"10.0.0.1:1"), (b"CRDB:session_revival_token_base64", b"x")];
+    log_in(&proxy, &spoofed);
+
+    let received = upstream_parameters(&cluster);
+    assert!(received.iter().all(|(key, _)| !key.to_ascii_lowercase().starts_with(b"crdb:")), "{received:?}");
+}
+
+#[test]
+fn an_absent_or_empty_database_becomes_the_listeners() {
+    let cluster = FakeUpstream::answering();
+    let proxy = SettingsFile::of(&cluster).listener("database = \"orders\"").start();
+
+    TestClient::log_in(proxy.connect(), &[("user", "anyone")]);
+    assert_eq!(upstream_value(&cluster, b"database"), b"orders");
+
+    TestClient::log_in(proxy.connect(), &[("user", "anyone"), ("database", "")]);
+    assert_eq!(upstream_value(&cluster, b"database"), b"orders");
+
+    TestClient::log_in(proxy.connect(), &[("user", "anyone"), ("database", "own")]);
+    assert_eq!(upstream_value(&cluster, b"database"), b"own");
+}
+
+#[test]
+fn a_listeners_session_parameters_are_added_unless_the_client_has_its_own() {
+    let cluster = FakeUpstream::answering();
+    let parameters = "session_parameters = { statement_timeout = \"5s\", application_name = \"listener\" }";
+    let proxy = SettingsFile::of(&cluster).listener(parameters).start();
+
+    TestClient::log_in(proxy.connect(), &[("user", "anyone"), ("Application_Name", "mine")]);
+
+    assert_eq!(upstream_value(&cluster, b"statement_timeout"), b"5s");
+    let received = upstream_parameters(&cluster);
+    let names = received.iter().filter(|(key, _)| key.eq_ignore_ascii_case(b"application_name"));
+    assert_eq!(names.map(|(_, value)| value.as_slice()).collect::<Vec<_>>(), [b"mine"]);
+}
+
+fn answering() -> (FakeUpstream, TestProxy) {
+    let cluster = FakeUpstream::answering();
+    let proxy = TestProxy::before(&cluster);
+    (cluster, proxy)
+}
+
+/// Logs in with these parameters, `user` in front unless they bring one.
+#[track_caller]
+fn log_in(proxy: &TestProxy, sent: &[(&[u8], &[u8])]) -> TestClient {
+    let mut all: Vec<(&[u8], &[u8])> = Vec::new();
+    if !sent.iter().any(|(key, _)| *key == b"user") {
+        all.push((b"user", b"anyone"));
+    }
+    all.extend(sent);
+    let mut wire = proxy.connect();
+    wire.send(&untyped(PROTOCOL_3_0, &parameters(&all)));
+    TestClient::ready(wire)
+}
+
+/// The parameters of the latest startup that the cluster received.
+fn upstream_parameters(cluster: &FakeUpstream) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let startup = cluster.seen().startups.pop().expect("a startup");
+    let body = startup.strip_suffix(b"\0\0").expect("two closing zero bytes");
+    let parts = body.split(|&byte| byte == 0).map(<[u8]>::to_vec).collect::<Vec<_>>();
+    parts.chunks(2).map(|pair| (pair[0].clone(), pair[1].clone())).collect()
+}
+
+fn upstream_value(cluster: &FakeUpstream, name: &[u8]) -> Vec<u8> {
+    let mut found = upstream_parameters(cluster).into_iter().filter(|(key, _)| key == name);
+    let value = found.next().expect("the parameter").1;
+    assert!(found.next().is_none(), "sent twice");
+    value
+}

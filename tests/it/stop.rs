@@ -1,0 +1,158 @@
+//! Stopping: gently, at the limit, at once.
+
+use crate::harness::{
+    FakeUpstream, SettingsFile, TestClient, TestProxy,
+    wire::{Wire, cancel_request, command_complete, query, ready},
+};
+use rustix::process::Signal;
+use std::time::{Duration, Instant};
+
+#[test]
+fn without_sessions_it_ends_within_a_second_and_exits_0() {
+    let cluster = FakeUpstream::answering();
+
+    for signal in [Signal::INT, Signal::TERM] {
+        let mut proxy = TestProxy::before(&cluster);
+        proxy.address();
+
+        let start = Instant::now();
+        proxy.signal(signal);
+
+        assert_eq!(proxy.exit_code(), 0);
+        assert!(start.elapsed() < Duration::from_secs(1), "took {:?}", start.elapsed());
+        assert!(proxy.log_lines().iter().any(|line| line["message"] == "stopped"));
+    }
+}
+
+#[test]
+fn an_idle_session_is_told_57p01_and_the_daemon_exits_0() {
+    let cluster = FakeUpstream::answering();
+    let mut proxy = TestProxy::before(&cluster);
+    let mut client = proxy.client();
+
+    proxy.signal(Signal::TERM);
+
+    assert_eq!(client.refusal().sqlstate(), "57P01");
+    assert_eq!(proxy.exit_code(), 0);
+    assert!(proxy.log_lines().iter().any(|line| line["close.reason"] == "drain"));
+}
+
+#[test]
+fn a_running_query_is_answered_before_its_session_is_told() {
+    let (_cluster, mut proxy, mut client, mut session) = busy("");
+
+    proxy.signal(Signal::TERM);
+    proxy.wait_for_message("draining");
+    session.send(&[command_complete("SELECT 1"), ready(b'I')].concat());
+
+    assert_eq!(client.until(b'Z').len(), 2);
+    assert_eq!(client.refusal().sqlstate(), "57P01");
+    assert_eq!(proxy.exit_code(), 0);
+}
+
+#[test]
+fn a_transaction_is_given_time_to_commit() {
+    let (_cluster, mut proxy, mut client, mut session) = busy("");
+    session.send(&[command_complete("BEGIN"), ready(b'T')].concat());
+    client.until(b'Z');
+
+    proxy.signal(Signal::TERM);
+    proxy.wait_for_message("draining");
+    assert!(client.stays_silent(Duration::from_millis(1500)), "cut within a transaction");
+    client.send(&query("commit"));
+    session.message();
+    session.send(&[command_complete("COMMIT"), ready(b'I')].concat());
+
+    client.until(b'Z');
+    assert_eq!(client.refusal().sqlstate(), "57P01");
+    assert_eq!(proxy.exit_code(), 0);
+}
+
+#[test]
+fn new_clients_read_57p03_while_it_drains() {
+    let (_cluster, proxy, _client, _session) = busy("");
+
+    proxy.signal(Signal::TERM);
+    proxy.wait_for_message("draining");
+
+    assert_eq!(proxy.startup(&[("user", "anyone")]).refusal().sqlstate(), "57P03");
+    proxy.wait_for_refusals("draining", 1.0);
+}
+
+#[test]
+fn cancels_still_work_while_it_drains() {
+    let (cluster, proxy, client, _session) = busy("");
+
+    proxy.signal(Signal::TERM);
+    proxy.wait_for_message("draining");
+    let mut wire = proxy.connect();
+    wire.send(&cancel_request(&client.key));
+
+    assert_eq!(wire.rest(), b"");
+    cluster.wait_until(|seen| seen.cancels.len() == 1);
+}
+
+#[test]
+fn it_is_alive_and_not_ready_while_it_drains() {
+    let (_cluster, proxy, _client, _session) = busy("");
+    assert_eq!(proxy.http("GET /readyz", "").0, 200);
+
+    proxy.signal(Signal::TERM);
+    proxy.wait_for_message("draining");
+
+    assert_eq!(proxy.http("GET /readyz", "").0, 503);
+    assert_eq!(proxy.http("GET /livez", "").0, 200);
+    assert_eq!(proxy.status()["state"], "draining");
+}
+
+#[test]
+fn sessions_left_at_the_drain_limit_are_told_counted_and_exit_is_4() {
+    let (_cluster, mut proxy, mut client, _session) = busy("drain_limit = \"500ms\"");
+
+    proxy.signal(Signal::TERM);
+
+    assert_eq!(client.refusal().sqlstate(), "57P01");
+    assert_eq!(proxy.exit_code(), 4);
+    let lines = proxy.log_lines();
+    let stopped = lines.iter().find(|line| line["message"] == "stopped").expect("a last line");
+    assert!(stopped.as_object().unwrap().values().any(|value| *value == 1), "how many were cut is not in {stopped}");
+    assert!(lines.iter().any(|line| line["close.reason"] == "drain_limit"));
+}
+
+#[test]
+fn a_second_signal_ends_it_at_once() {
+    for (first, second) in [(Signal::TERM, Signal::TERM), (Signal::INT, Signal::INT), (Signal::TERM, Signal::INT)] {
+        let (_cluster, mut proxy, _client, _session) = busy("");
+        proxy.signal(first);
+        proxy.wait_for_message("draining");
+
+        let start = Instant::now();
+        proxy.signal(second);
+
+        assert_eq!(proxy.exit_code(), 5);
+        assert!(start.elapsed() < Duration::from_secs(1), "took {:?}", start.elapsed());
+    }
+}
+
+#[test]
+fn a_hang_up_while_it_drains_is_ignored() {
+    let (_cluster, mut proxy, _client, _session) = busy("");
+    proxy.signal(Signal::TERM);
+    proxy.wait_for_message("draining");
+
+    proxy.signal(Signal::HUP);
+
+    assert_eq!(proxy.startup(&[("user", "anyone")]).refusal().sqlstate(), "57P03");
+    assert!(proxy.is_running());
+}
+
+/// A session in the middle of a query, which the test answers or does not.
+fn busy(setting: &str) -> (FakeUpstream, TestProxy, TestClient, Wire) {
+    let cluster = FakeUpstream::by_hand();
+    let proxy = SettingsFile::of(&cluster).global(setting).start();
+    let mut client = proxy.client();
+    let mut session = cluster.session();
+    client.send(&query("select"));
+    session.message();
+    (cluster, proxy, client, session)
+}
