@@ -25,7 +25,7 @@ fn a_certificate_that_is_not_yet_valid_is_refused() {
     let authority = Authority::new();
     let identity = authority.sign(&Leaf { years: (2090, 2099), ..Leaf::default() });
 
-    refused_with("tls_not_yet_valid", &["not yet valid"], authority, identity);
+    refused_with("tls_not_yet_valid", &["not valid before 2090-01-01"], authority, identity);
 }
 
 #[test]
@@ -71,7 +71,7 @@ fn a_server_that_answers_the_ssl_request_with_an_error_or_garbage_is_refused() {
 #[test]
 fn clear_bytes_behind_the_servers_s_are_refused() {
     // Whoever sits between could otherwise put words into the session before TLS begins.
-    refused_by_front(Front::Says(b"SZ\0\0\0\x05I".to_vec()), "protocol");
+    refused_by_front(Front::Says(b"SZ\0\0\0\x05I".to_vec()), "tls_other");
 }
 
 #[test]

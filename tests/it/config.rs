@@ -17,7 +17,7 @@ fn all_broken_rules_are_told_at_once_each_with_source_key_value_and_rule() {
     for key in ["no_such_key", "sessions_max", "drain_limit"] {
         assert!(stderr.contains(key), "{key} is missing: {stderr}");
     }
-    assert!(stderr.contains("25s"), "no example of a duration: {stderr}");
+    assert!(stderr.contains("10s"), "no example of a duration: {stderr}");
 }
 
 #[test]
@@ -97,7 +97,7 @@ fn showing_masks_every_secret() {
         let text = format!("{}{}", finished.stdout, finished.stderr);
         assert!(finished.status.success(), "{text}");
         assert!(!text.contains("s3cr3t"), "{text}");
-        assert!(text.contains("***"), "{text}");
+        assert!(text.contains("db.example") && text.contains("password"), "{text}");
     }
 }
 

@@ -87,7 +87,7 @@ fn keepalive_runs_on_both_legs() {
     let legs = [("local", proxy.address()), ("remote", cluster.address())];
     for (leg, address) in legs {
         let timer = timers.lines().find_map(|line| keepalive_timer(line, leg, address));
-        assert_eq!(timer, Some(true), "{leg} leg of {timers}");
+        assert_eq!(timer, Some(true), "{leg} leg at {address} of\n{timers}");
     }
 }
 

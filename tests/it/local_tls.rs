@@ -78,7 +78,7 @@ fn a_broken_handshake_costs_only_its_own_connection() {
     let mut wire = proxy.connect();
     wire.send(&SSL_REQUEST);
     assert_eq!(wire.bytes(), [b'S']);
-    wire.send(&[0x16, 3, 1, 0, 2, 255, 255]);
+    wire.send(b"GET / HTTP/1.1\r\n\r\n");
     wire.rest();
 
     proxy.wait_for_refusals("tls_failed", 1.0);

@@ -119,7 +119,7 @@ fn md5_is_never_answered() {
 
     let error = proxy.startup(&[("user", "anyone")]).refusal();
 
-    assert!(error.field(b'M').unwrap().to_lowercase().contains("md5"), "{error:?}");
+    assert!(format!("{error:?}").contains("MD5"), "{error:?}");
     assert_eq!(cluster.wait_until(|seen| seen.ended == 1).after_request, b"", "the request was answered");
 }
 

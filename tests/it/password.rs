@@ -75,7 +75,7 @@ fn a_password_command_that_hangs_ends_at_its_limit() {
 
     let error = proxy.startup(&[("user", "anyone")]).refusal();
 
-    assert!(error.field(b'M').unwrap().contains("sleep"), "{error:?}");
+    assert!(format!("{error:?}").contains("sleep"), "{error:?}");
     proxy.wait_for_refusals("secret", 1.0);
 }
 

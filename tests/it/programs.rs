@@ -116,7 +116,9 @@ fn a_dump_restores_to_the_same_dump() {
     let dump = |database: &str| {
         let mut command = Command::new(program("pg_dump"));
         let connection = connection(&proxy).replace("dbname=defaultdb", &format!("dbname={database}"));
-        process::run(command.args(["-d", &connection]), "", Duration::from_secs(30)).expect_success()
+        let dump = process::run(command.args(["-d", &connection]), "", Duration::from_secs(30)).expect_success();
+        // Newer versions guard a dump with a random word in two lines.
+        dump.lines().filter(|line| !line.contains("restrict ")).collect::<Vec<_>>().join("\n")
     };
     let dumped = dump("defaultdb");
 

@@ -175,8 +175,8 @@ fn a_secret_file_that_others_can_read_is_warned_about_or_refused() {
     };
 
     let proxy = lax(SettingsFile::of(&cluster)).start();
-    proxy.wait_for_log(|line| line["level"] == "WARN" && line.to_string().contains("app.pw"));
     proxy.client();
+    proxy.wait_for_log(|line| line["level"] == "WARN" && line.to_string().contains("app.pw"));
 
     let mut strict = lax(SettingsFile::of(&cluster).global("strict_secrets = true")).start();
     assert_eq!(strict.exit_code(), 2);

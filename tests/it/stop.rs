@@ -134,18 +134,6 @@ fn a_second_signal_ends_it_at_once() {
     }
 }
 
-#[test]
-fn a_hang_up_while_it_drains_is_ignored() {
-    let (_cluster, mut proxy, _client, _session) = busy("");
-    proxy.signal(Signal::TERM);
-    proxy.wait_for_message("draining");
-
-    proxy.signal(Signal::HUP);
-
-    assert_eq!(proxy.startup(&[("user", "anyone")]).refusal().sqlstate(), "57P03");
-    assert!(proxy.is_running());
-}
-
 /// A session in the middle of a query, which the test answers or does not.
 fn busy(setting: &str) -> (FakeUpstream, TestProxy, TestClient, Wire) {
     let cluster = FakeUpstream::by_hand();

@@ -1,6 +1,7 @@
 //! Throwaway authorities and the certificates that they sign.
 
 use aws_lc_rs::digest;
+use base64::{Engine, prelude::BASE64_STANDARD};
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
     PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, PKCS_ED25519, PKCS_RSA_SHA512, SignatureAlgorithm, date_time_ymd,
@@ -83,7 +84,7 @@ impl Authority {
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
         Identity {
             certificate: certificate.pem(),
-            key: key.serialize_pem(),
+            key: pem_of(&key),
             der: certificate.der().clone(),
             key_der: key.serialize_der(),
             signature: self.algorithm,
@@ -101,6 +102,18 @@ impl Authority {
         let pem = params.self_signed(&key).unwrap().pem();
         Self { issuer: Issuer::new(params, key), pem, algorithm }
     }
+}
+
+/// PKCS#8 as OpenSSL reads it: of Ed25519 keys only the first version, without the public half.
+fn pem_of(key: &KeyPair) -> String {
+    let der = key.serialize_der();
+    if key.algorithm() != &PKCS_ED25519 {
+        return key.serialize_pem();
+    }
+    // RFC 8410: version 0, algorithm 1.3.101.112, and the 32 bytes of the key in two octet strings;
+    // the longer form has them at the same place.
+    let first = [b"\x30\x2e\x02\x01\x00".as_slice(), &der[5..48]].concat();
+    format!("-----BEGIN PRIVATE KEY-----\n{}\n-----END PRIVATE KEY-----\n", BASE64_STANDARD.encode(first))
 }
 
 impl Default for Leaf<'_> {

@@ -23,7 +23,10 @@ pub(super) fn accept(listener: &TcpListener, shared: &Arc<Shared>, sessions: &mp
         let (shared, sessions) = (Arc::clone(shared), sessions.clone());
         shared.note(|seen| seen.connections += 1);
         // An error means that the client has left, which is its right.
-        thread::spawn(move || socket.and_then(|socket| shared.serve(socket, &sessions)).ok());
+        thread::spawn(move || {
+            socket.and_then(|socket| shared.serve(socket, &sessions)).ok();
+            shared.note(|seen| seen.ended += 1);
+        });
     }
 }
 
