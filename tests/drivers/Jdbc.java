@@ -9,20 +9,23 @@ import java.sql.Statement;
 import java.util.concurrent.CompletableFuture;
 import org.postgresql.PGConnection;
 
-/** The JDBC driver at its default settings. */
+/** The JDBC driver at its default settings. $STEPS names the steps to run; absent, all are. */
 class Jdbc {
+    private static final String ALL = "transaction prepared copy cancel error";
+
     public static void main(String[] arguments) throws Exception {
         try (Connection connection = connect()) {
-            transaction(connection);
-            System.out.println("transaction");
-            prepared(connection);
-            System.out.println("prepared");
-            copy(connection);
-            System.out.println("copy");
-            cancel(connection);
-            System.out.println("cancel");
-            error(connection);
-            System.out.println("error");
+            for (String step : System.getenv().getOrDefault("STEPS", ALL).split(" ")) {
+                switch (step) {
+                    case "transaction" -> transaction(connection);
+                    case "prepared" -> prepared(connection);
+                    case "copy" -> copy(connection);
+                    case "cancel" -> cancel(connection);
+                    case "error" -> error(connection);
+                    default -> throw new IllegalArgumentException(step);
+                }
+                System.out.println(step);
+            }
         }
     }
 

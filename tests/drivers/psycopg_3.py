@@ -1,4 +1,7 @@
-"""psycopg 3 with the libpq of its own wheel; arguments behind `--` are connection parameters."""
+"""psycopg 3 with the libpq of its own wheel; arguments behind `--` are connection parameters.
+
+$STEPS names the steps to run; absent, all are.
+"""
 
 import os
 import sys
@@ -71,6 +74,9 @@ with psycopg.connect(url) as connection:
     protocol = connection.pgconn.full_protocol_version
     assert protocol == (30002 if "max_protocol_version" in parameters else 30000), protocol
     assert connection.pgconn.ssl_in_use == ("sslnegotiation" in parameters)
-    for step in (transaction, prepared, copy, cancel, error, pipeline):
-        step(connection)
-        print(step.__name__)
+    steps = (transaction, prepared, copy, cancel, error, pipeline)
+    chosen = os.environ.get("STEPS", " ".join(step.__name__ for step in steps)).split()
+    for step in steps:
+        if step.__name__ in chosen:
+            step(connection)
+            print(step.__name__)

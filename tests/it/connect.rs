@@ -1,7 +1,7 @@
 //! The way upstream: which endpoint and address is dialled, and how.
 
 use crate::harness::{
-    Authority, FakeUpstream, Script, Session, SettingsFile, TestProxy, proxy::closed_port, settings::Cluster,
+    Authority, DEADLINE, FakeUpstream, Script, Session, SettingsFile, TestProxy, proxy::closed_port, settings::Cluster,
 };
 use std::{
     fs,
@@ -80,15 +80,23 @@ fn keepalive_runs_on_both_legs() {
     let proxy = TestProxy::before(&cluster);
     let mut client = proxy.client();
     client.send(&[b'H', 0, 0, 0, 4]);
-    cluster.session().message();
+    let mut session = cluster.session();
+    session.message();
 
-    let timers = fs::read_to_string(format!("/proc/{}/net/tcp", proxy.pid())).unwrap();
-
-    let legs = [("local", proxy.address()), ("remote", cluster.address())];
-    for (leg, address) in legs {
-        let timer = timers.lines().find_map(|line| keepalive_timer(line, leg, address));
-        assert_eq!(timer, Some(true), "{leg} leg at {address} of\n{timers}");
+    for (leg, address) in [("local", proxy.address()), ("remote", cluster.address())] {
+        // While bytes are unacknowledged another timer runs; that they are no longer, nothing announces.
+        let end = Instant::now() + DEADLINE;
+        while !keepalive_runs(&proxy, leg, address) {
+            assert!(Instant::now() < end, "no keepalive on the {leg} leg");
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
+}
+
+fn keepalive_runs(proxy: &TestProxy, leg: &str, address: SocketAddr) -> bool {
+    let sockets = fs::read_to_string(format!("/proc/{}/net/tcp", proxy.pid())).unwrap();
+    let timer = sockets.lines().find_map(|line| keepalive_timer(line, leg, address));
+    timer.expect("an established socket")
 }
 
 /// Whether a keepalive timer runs on the established socket of this line of /proc/net/tcp, if the

@@ -153,11 +153,11 @@ fn run(proxy: &TestProxy, command: &mut Command) -> Vec<String> {
     printed.lines().map(str::to_owned).collect()
 }
 
-fn script(name: &str) -> PathBuf {
+pub(crate) fn script(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/drivers").join(name)
 }
 
 /// Where `tests/run` installs drivers.
-fn environment(path: &str) -> PathBuf {
+pub(crate) fn environment(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("target/test-env").join(path)
 }

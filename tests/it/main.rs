@@ -15,6 +15,8 @@ mod cancel;
 mod certificates_matrix;
 mod config;
 mod connect;
+#[cfg(feature = "demo")]
+mod demo;
 mod drivers;
 mod harness;
 mod harness_works;

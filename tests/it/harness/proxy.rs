@@ -209,11 +209,6 @@ impl TestProxy {
         self.exit_code()
     }
 
-    /// Whether the process is still there.
-    pub(crate) fn is_running(&mut self) -> bool {
-        self.child.try_wait().unwrap().is_none()
-    }
-
     /// The process, for /proc.
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
