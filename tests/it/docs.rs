@@ -74,7 +74,7 @@ fn every_variable_is_documented_and_taken_and_no_other() {
 #[test]
 fn the_readme_has_every_flag_and_agrees_with_the_settings_page() {
     let (readme, settings) = (markdown::read("README.md"), markdown::read("docs/settings.md"));
-    let (readme, settings) = (markdown::tables(&readme), markdown::tables(&settings));
+    let (readme, settings, keys) = (markdown::tables(&readme), markdown::tables(&settings), documented_keys());
     let of_itself = ["--help", "--version", "--json"];
 
     let flags = column(&readme, "flag");
@@ -82,12 +82,21 @@ fn the_readme_has_every_flag_and_agrees_with_the_settings_page() {
     let known = flags_of(&["--help"]).into_keys().filter(|flag| !of_itself.contains(&flag.as_str()));
     assert_eq!(flags.keys().cloned().collect::<Vec<_>>(), known.collect::<Vec<_>>());
     let mut compared = 0;
-    for title in ["flag", "variable", "key"] {
+    for title in ["flag", "variable"] {
         let known = column(&settings, title);
         for (name, default) in column(&readme, title) {
-            let default = default.filter(|default| default != "none");
-            let said = known.get(&name).unwrap_or_else(|| panic!("{name} is in the README only")).clone();
-            assert_eq!(default, said.filter(|default| default != "none"), "{name}");
+            let said = known.get(&name).unwrap_or_else(|| panic!("{name} is in the README only"));
+            // What is no key has no default there.
+            assert!(default == *said || said.is_none(), "{name}: {default:?}, {said:?}");
+            compared += 1;
+        }
+    }
+    for table in readme.iter().filter(|table| table.column("default").is_some()) {
+        let (key, default) = (table.column("key").unwrap(), table.column("default").unwrap());
+        for row in table.rows.iter().filter(|row| !row[key].is_empty()) {
+            let section = row[key].split('`').next().unwrap().trim().to_owned();
+            let [name] = code(&row[key]).try_into().expect("one key in a row");
+            assert_eq!(keys[&(section, name)], row[default].replace('`', ""), "{row:?}");
             compared += 1;
         }
     }
