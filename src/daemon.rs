@@ -228,10 +228,10 @@ async fn drain(admin: &Admin, stopper: &Stopper, signal: &'static str) -> Ended 
     let limits = &admin.settings.limits;
     let now = Instant::now();
     let deadline = now + limits.drain_limit;
-    info!(signal, sessions.open = admin.sessions.list(0).1, drain_limit = ?limits.drain_limit, "draining");
+    info!(signal, sessions.open = admin.sessions.admitted(), drain_limit = ?limits.drain_limit, "draining");
     stopper.enter(Phase::Draining(Drain { idle_close: limits.idle_close, hurry_from: now + limits.drain_limit / 2 }));
     let is_clean = timeout_at(deadline, admin.sessions.all_ended()).await.is_ok();
-    let cut = if is_clean { 0 } else { admin.sessions.list(0).1 };
+    let cut = if is_clean { 0 } else { admin.sessions.admitted() };
     stopper.enter(Phase::Cutting);
     if cut == 0 {
         return Ended::Clean;

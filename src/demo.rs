@@ -18,6 +18,7 @@ mod error;
 mod facts;
 mod folder;
 mod functions;
+mod gate;
 mod handshake;
 mod login;
 mod protocol;
@@ -45,6 +46,7 @@ use region::{Region, Shared};
 use rustls::pki_types::ServerName;
 use std::{io, num::NonZero, path::PathBuf, sync::Arc, time::Duration};
 use store::Store;
+use tokio::sync::Semaphore;
 use zeroize::Zeroizing;
 
 /// The running cluster. Dropping it ends the regions with all their sessions and removes the files.
@@ -66,13 +68,17 @@ impl EmbeddedCluster {
     /// # Errors
     /// When a socket, a key or the folder cannot be made. Cancel safety: what was started ends.
     pub async fn start() -> io::Result<Self> {
+        Self::start_with(TURN_LIMIT).await
+    }
+
+    async fn start_with(turn_limit: Duration) -> io::Result<Self> {
         let folder = Folder::new()?;
         let authority = Authority::new()?;
         let password = random_password()?;
         let verifier = Verifier::new(USER, &password)?;
         let ca = folder.write("ca.crt", authority.pem.as_bytes())?;
         let password = folder.write("password", password.as_bytes())?;
-        let store = Arc::new(Store::open(TURN_LIMIT).map_err(io::Error::other)?);
+        let store = Arc::new(Store::open(turn_limit).map_err(io::Error::other)?);
         let cancels = Arc::new(Cancels::default());
 
         let mut regions = Vec::with_capacity(REGIONS.len());
@@ -87,6 +93,7 @@ impl EmbeddedCluster {
                 verifier: verifier.clone(),
                 tls,
                 round_trip,
+                places: Arc::new(Semaphore::new(SESSIONS_MAX)),
                 state,
             })
             .await?;
@@ -175,28 +182,10 @@ const REGIONS: [(&str, Duration); 3] = [
 ];
 const USER: &str = "demo";
 const DATABASE: &str = "demo";
+/// In each region. Every statement takes a thread that may block, of which tokio has 512.
+const SESSIONS_MAX: usize = 100;
+/// How long a statement waits for another session's transaction.
 const TURN_LIMIT: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::os::unix::fs::PermissionsExt;
-
-    #[tokio::test]
-    async fn the_settings_name_three_public_endpoints_and_files_that_only_this_user_reads() {
-        let demo = EmbeddedCluster::start().await.unwrap();
-
-        let cluster = demo.cluster();
-
-        let names: Vec<_> = cluster.endpoints.iter().map(|endpoint| endpoint.name.as_str()).collect();
-        assert_eq!(names, ["gcp-us-east1-public", "gcp-us-west2-public", "gcp-europe-west1-public"]);
-        let (CaSource::File(ca), Some(SecretSource::File(password))) = (cluster.ca, cluster.password) else {
-            panic!("no files")
-        };
-        let mode = |path: &std::path::Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
-        assert_eq!((mode(&ca), mode(&password), mode(ca.parent().unwrap())), (0o600, 0o600, 0o700));
-
-        drop(demo);
-        assert!(!ca.parent().unwrap().exists());
-    }
-}
+mod tests;

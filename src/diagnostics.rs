@@ -46,6 +46,11 @@ pub fn last_words(text: &str) {
     }
 }
 
+/// Writes text for a person, as it is, where log lines go.
+pub fn plainly(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{text}");
+}
+
 /// An error with all its causes in one line.
 pub struct Chain<'a>(pub &'a dyn Error);
 

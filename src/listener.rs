@@ -3,6 +3,7 @@
 mod unix;
 
 use crate::{
+    metrics::labels::CloseReason,
     session::{self, Accepted, ClientStream, Parts},
     settings::{Limits, ListenAddress, Name},
     shutdown::Stop,
@@ -17,7 +18,7 @@ use std::{
 use tokio::{
     net::{TcpListener, UnixListener},
     sync::{OwnedSemaphorePermit, Semaphore},
-    task::JoinSet,
+    task::{JoinError, JoinSet},
     time::sleep,
 };
 use tracing::{info, warn};
@@ -143,7 +144,7 @@ pub(crate) async fn serve(socket: Socket, parts: Arc<Parts>, startups: Arc<Semap
         loop {
             tokio::select! {
                 biased;
-                Some(_) = sessions.join_next(), if !sessions.is_empty() => {}
+                Some(ended) = sessions.join_next(), if !sessions.is_empty() => note_end(&parts, &ended),
                 (stream, client, startup_place) = accept(&socket, &parts, &startups) => {
                     let accepted = Accepted { stream, client, startup_place };
                     sessions.spawn(session::run(Arc::clone(&parts), accepted, stop.clone()));
@@ -158,7 +159,16 @@ pub(crate) async fn serve(socket: Socket, parts: Arc<Parts>, startups: Arc<Semap
     }
     stop.mark_seen();
     drop(socket);
-    while sessions.join_next().await.is_some() {}
+    while let Some(ended) = sessions.join_next().await {
+        note_end(&parts, &ended);
+    }
+}
+
+/// A session counts its own end, unless it panicked.
+fn note_end(parts: &Parts, ended: &Result<(), JoinError>) {
+    if ended.as_ref().is_err_and(JoinError::is_panic) {
+        parts.metrics.closed.at(CloseReason::Internal).inc();
+    }
 }
 
 /// The next client, once there is a place for a socket in startup. A failed accept (descriptors are used

@@ -4,7 +4,7 @@ use crdb_proxy::{
     cli::{self, Command},
     daemon::{Built, StartError},
     diagnostics,
-    settings::{self, Flags, Inputs, Loaded},
+    settings::{self, Flags, Inputs, Loaded, LogFormat},
     upstream::{Resolve, SystemResolver},
 };
 use std::{io::Write, process::ExitCode, sync::Arc};
@@ -12,7 +12,9 @@ use std::{io::Write, process::ExitCode, sync::Arc};
 fn main() -> ExitCode {
     let command = match cli::parse(std::env::args_os()) {
         Ok(command) => command,
-        Err(error) => error.exit(),
+        // What was asked for, --help among it, goes where it belongs.
+        Err(error) if !(error.use_stderr() && asks_for_json()) => error.exit(),
+        Err(error) => return Failure { code: 2, text: error.to_string(), json: true }.report(),
     };
     let done = match command {
         Command::Run(flags) => run(flags),
@@ -59,9 +61,24 @@ fn show(flags: Flags, json: bool) -> Result<u8, Failure> {
 
 fn load(flags: Flags) -> Result<Loaded, Failure> {
     settings::load(&Inputs::of_process(flags)).map_err(|faults| match faults.is_nothing_given() {
-        true => Failure { code: 2, text: cli::help() },
-        false => Failure { code: 2, text: faults.to_string() },
+        true => {
+            diagnostics::plainly(&cli::help());
+            Failure::new(2, faults.to_string())
+        }
+        false => {
+            let json = asks_for_json() || faults.log_format() == Some(LogFormat::Json);
+            Failure { code: 2, text: faults.to_string(), json }
+        }
     })
+}
+
+/// Whether JSON lines were asked for, as far as that shows before arguments and settings are understood:
+/// whoever reads the log by program reads why there is none, too.
+fn asks_for_json() -> bool {
+    let arguments: Vec<_> = std::env::args_os().collect();
+    let by_flag = arguments.windows(2).any(|pair| pair == ["--log-format", "json"])
+        || arguments.iter().any(|argument| argument == "--log-format=json");
+    by_flag || std::env::var_os("CRDB_PROXY_LOG_FORMAT").is_some_and(|format| format == "json")
 }
 
 fn resolver() -> Arc<dyn Resolve> {
@@ -70,17 +87,25 @@ fn resolver() -> Arc<dyn Resolve> {
 
 fn say(text: &str) -> Result<(), Failure> {
     let written = std::io::stdout().write_all(text.as_bytes());
-    written.map_err(|error| Failure { code: 1, text: format!("standard output takes nothing: {error}") })
+    written.map_err(|error| Failure::new(1, format!("standard output takes nothing: {error}")))
 }
 
 /// Why the program ends, in the words of its last line.
 struct Failure {
     code: u8,
     text: String,
+    json: bool,
 }
 
 impl Failure {
+    fn new(code: u8, text: String) -> Self {
+        Self { code, text, json: asks_for_json() }
+    }
+
     fn report(&self) -> ExitCode {
+        if self.json {
+            diagnostics::start(LogFormat::Json, tracing::Level::INFO);
+        }
         diagnostics::last_words(&self.text);
         ExitCode::from(self.code)
     }
@@ -88,12 +113,12 @@ impl Failure {
 
 impl From<StartError> for Failure {
     fn from(error: StartError) -> Self {
-        Self { code: error.exit_code(), text: error.to_string() }
+        Self::new(error.exit_code(), error.to_string())
     }
 }
 
 impl From<std::io::Error> for Failure {
     fn from(error: std::io::Error) -> Self {
-        Self { code: 1, text: error.to_string() }
+        Self::new(1, error.to_string())
     }
 }

@@ -12,7 +12,10 @@ use prometheus::{
     Encoder, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
     Registry, TextEncoder, core::Collector,
 };
-use std::{marker::PhantomData, time::SystemTime};
+use std::{
+    marker::PhantomData,
+    time::{Duration, SystemTime},
+};
 
 /// The registry and the families in it.
 pub struct Metrics {
@@ -80,6 +83,7 @@ pub struct EndpointMetrics {
     pub handshakes: Per<HandshakeKind, IntCounter>,
     /// Upstreams, by what they are busy with.
     pub upstreams: Per<UpstreamState, IntGauge>,
+    certificate_not_after: prometheus::Gauge,
 }
 
 impl Metrics {
@@ -186,10 +190,11 @@ impl Metrics {
             seconds: Per::new(|stage| self.connect_seconds.with_label_values(&[cluster, endpoint, stage])),
             handshakes: Per::new(|kind| self.tls_handshakes.with_label_values(&[cluster, endpoint, kind])),
             upstreams: Per::new(|state| self.upstreams.with_label_values(&[cluster, endpoint, state])),
+            certificate_not_after: self.certificate_not_after.with_label_values(&["server", endpoint]),
         }
     }
 
-    /// Notes when a certificate expires; `kind` is `client`, `local` or `server`.
+    /// Notes when a certificate of ours expires; `kind` is `client` or `local`.
     pub fn certificate_expires(&self, kind: &'static str, name: &Name, at: SystemTime) {
         self.certificate_not_after.with_label_values(&[kind, name.as_str()]).set(unix_seconds(at));
     }
@@ -206,6 +211,19 @@ impl Metrics {
         let mut text = Vec::new();
         TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
         Ok(text)
+    }
+}
+
+impl EndpointMetrics {
+    /// Notes when the server's certificate expires.
+    pub fn certificate_expires(&self, at: SystemTime) {
+        self.certificate_not_after.set(unix_seconds(at));
+    }
+
+    /// When it does, if one was seen.
+    pub fn certificate_not_after(&self) -> Option<SystemTime> {
+        let seconds = self.certificate_not_after.get();
+        (seconds > 0.0).then(|| SystemTime::UNIX_EPOCH + Duration::from_secs_f64(seconds))
     }
 }
 

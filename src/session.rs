@@ -12,11 +12,11 @@ mod startup;
 
 use crate::{
     metrics::{Held, ListenerMetrics, labels::ClaimSource},
-    sessions::{self, Joined, Registered, SessionState, Sessions},
+    sessions::{self, Admitted, Joined, Registered, SessionState, Sessions},
     settings::{self, AuthKind, Limits},
     shutdown::{Phase, Stop},
     upstream::{Audience, Claim, Cluster, Facts, Upstream},
-    wire::{StartupParameters, first_message, messages, parameters::Injected},
+    wire::{CancelKey, StartupParameters, first_message, messages, parameters::Injected},
 };
 use cancel::{Issued, Target};
 use refusal::Refusal;
@@ -79,8 +79,33 @@ struct Session {
     relay: Relay<ClientStream, tokio_rustls::client::TlsStream<tokio::net::TcpStream>>,
     /// Absent when the server gave no key: then nothing can be cancelled.
     issued: Option<Issued>,
-    _permit: admission::Permit,
+    _place: Place,
     _held: Held,
+}
+
+/// What decides how a client is greeted.
+struct Hello {
+    /// NegotiateProtocolVersion, if it is still to be sent.
+    preface: Vec<u8>,
+    /// The client's minor version.
+    minor: u16,
+}
+
+/// A client's place among the sessions.
+struct Place {
+    _permit: admission::Permit,
+    _admitted: Admitted,
+}
+
+/// What the steps of one client's way share.
+struct Visit {
+    live: Registered,
+    stop: Stop,
+    began: Instant,
+    /// By when its startup must be over.
+    startup_by: Instant,
+    /// Held until the client is admitted, or was told why not: so many sockets at once, and no more.
+    startup_place: Option<OwnedSemaphorePermit>,
 }
 
 /// Serves one client to its end. Dropping the future cuts it off.
@@ -88,70 +113,68 @@ pub(crate) async fn run(parts: Arc<Parts>, accepted: Accepted, stop: Stop) {
     parts.metrics.accepted.inc();
     let _active = Held::new(&parts.metrics.active);
     let began = Instant::now();
-    let live = parts.sessions.register(&parts.listener.name, accepted.client, &parts.metrics);
-    let gate = parts.gate(began);
-    let startup = startup::read(accepted.stream, gate).await;
-    drop(accepted.startup_place);
-    let opened = match startup {
-        Ok(Startup { wish: Wish::Cancel(key), stream }) => {
-            let result = parts.cancel_keys.cancel(&key).await;
-            parts.daemon_metrics.cancels.at(result).inc();
-            debug!(session.id = live.id, client.addr = live.client, %result, "cancel request");
-            // The client waits for the close: by then the server has read the request.
-            return drop(stream);
-        }
-        Ok(Startup { wish: Wish::Session(asked), stream }) => {
-            parts.open(stream, asked, &live, &stop, gate.deadline).await
-        }
+    let mut visit = Visit {
+        live: parts.sessions.register(&parts.listener.name, accepted.client, &parts.metrics),
+        stop,
+        began,
+        startup_by: began + parts.limits.startup_limit,
+        startup_place: Some(accepted.startup_place),
+    };
+    let opened = match startup::read(accepted.stream, parts.gate(visit.startup_by)).await {
+        Ok(Startup { wish: Wish::Session(asked), stream }) => parts.open(stream, asked, &mut visit).await,
+        Ok(Startup { wish: Wish::Cancel(key), stream }) => return parts.cancel(&key, stream, &visit).await,
         Err(failed) => Err(Refusal::of_startup(failed)),
     };
     match opened {
-        Ok(session) => session.serve(&parts, &live, &stop, began).await,
-        Err(refusal) => refusal.tell(&parts, &live).await,
+        Ok(session) => session.serve(&parts, &visit).await,
+        Err(refusal) => refusal.tell(&parts, &visit.live).await,
     }
 }
 
 impl Parts {
-    fn gate(&self, began: Instant) -> Gate<'_> {
+    fn gate(&self, deadline: Instant) -> Gate<'_> {
         Gate {
             bytes_max: self.limits.startup_bytes_max,
             tls: self.tls.as_ref(),
             requires_tls: matches!(self.listener.tls, settings::LocalTls::Require(_)),
-            deadline: began + self.limits.startup_limit,
+            deadline,
         }
     }
 
-    /// From a startup message to a session: admission, local password, upstream, greeting.
-    async fn open(
-        &self,
-        mut stream: ClientStream,
-        asked: Asked,
-        live: &Registered,
-        stop: &Stop,
-        deadline: Instant,
-    ) -> Result<Session, Refusal> {
-        if stop.phase() != Phase::Running {
+    /// The client reads nothing; it waits for the close, which comes once the server has the request.
+    async fn cancel(&self, key: &CancelKey, stream: ClientStream, visit: &Visit) {
+        let result = self.cancel_keys.cancel(key).await;
+        self.daemon_metrics.cancels.at(result).inc();
+        debug!(session.id = visit.live.id, client.addr = visit.live.client, %result, "cancel request");
+        drop(stream);
+    }
+
+    /// From a startup message to a session: local password, admission, upstream, greeting.
+    async fn open(&self, mut stream: ClientStream, asked: Asked, visit: &mut Visit) -> Result<Session, Refusal> {
+        if visit.stop.phase() != Phase::Running {
             return Err(Refusal::draining(stream));
         }
-        let permit = match self.admission.admit() {
-            Ok(permit) => permit,
-            Err(full) => return Err(Refusal::not_admitted(full, stream)),
-        };
+        let live = &visit.live;
         self.note_asked(&asked.parameters, live);
         let mut preface = asked.negotiation();
         if let Some(local) = &self.local_password {
             if let Err(error) = stream.write_all(&std::mem::take(&mut preface)).await {
                 return Err(Refusal::client_left(&error));
             }
-            if let Err(error) = local.check(&mut stream, deadline).await {
+            if let Err(error) = local.check(&mut stream, visit.startup_by).await {
                 return Err(Refusal::local_password(&error, stream));
             }
         }
+        let place = match self.admission.admit() {
+            Ok(permit) => Place { _permit: permit, _admitted: self.sessions.admit() },
+            Err(full) => return Err(Refusal::not_admitted(full, stream)),
+        };
+        visit.startup_place = None;
 
         live.enter(SessionState::Login);
         let client = Waiting { stream, read_ahead: asked.read_ahead };
-        let (client, upstream) = self.claim(&asked.parameters, client, stop).await?;
-        let session = self.join(client, upstream, &preface, asked.minor, permit, live).await?;
+        let (client, upstream) = self.claim(&asked.parameters, client, &visit.stop).await?;
+        let session = self.join(client, upstream, Hello { preface, minor: asked.minor }, place, live).await?;
         debug!(
             session.id = live.id, client.addr = live.client, cluster.name = %self.cluster.name(),
             endpoint.name = live.upstream.get().map(|joined| joined.endpoint.as_str()), "session opened"
@@ -211,9 +234,8 @@ impl Parts {
         &self,
         client: Waiting,
         upstream: Upstream,
-        preface: &[u8],
-        minor: u16,
-        permit: admission::Permit,
+        hello: Hello,
+        place: Place,
         live: &Registered,
     ) -> Result<Session, Refusal> {
         let Waiting { mut stream, read_ahead } = client;
@@ -222,7 +244,7 @@ impl Parts {
         let issued = match greeting.key {
             Some(key) => {
                 let target = Target { cluster: Arc::clone(&self.cluster), route, key };
-                let Some(issued) = self.cancel_keys.issue(target, minor) else {
+                let Some(issued) = self.cancel_keys.issue(target, hello.minor) else {
                     return Err(Refusal::no_random_bytes(stream));
                 };
                 Some(issued)
@@ -230,7 +252,8 @@ impl Parts {
             None => None,
         };
         let key = issued.as_ref().map(|issued| messages::backend_key_data(&issued.key)).unwrap_or_default();
-        let hello = [preface, messages::AUTHENTICATION_OK, &greeting.before_key, &key, &greeting.after_key].concat();
+        let hello =
+            [&hello.preface, messages::AUTHENTICATION_OK, &greeting.before_key, &key, &greeting.after_key].concat();
         let told = timeout(self.limits.startup_limit, async {
             stream.write_all(&hello).await?;
             stream.flush().await
@@ -244,31 +267,31 @@ impl Parts {
         let buffer_bytes = self.limits.relay_buffer_bytes.get();
         live.enter(SessionState::Idle);
         let relay = Relay::new(stream, upstream, read_ahead, buffer_bytes, Arc::clone(live), Arc::clone(&self.metrics));
-        Ok(Session { relay, issued, _permit: permit, _held: held })
+        Ok(Session { relay, issued, _place: place, _held: held })
     }
 }
 
 impl Session {
-    async fn serve(mut self, parts: &Parts, live: &Registered, stop: &Stop, began: Instant) {
+    async fn serve(mut self, parts: &Parts, visit: &Visit) {
+        let live = &visit.live;
         let rules = Rules {
             idle_limit: parts.listener.session_idle_limit,
-            ends_at: parts.listener.session_age_limit.map(|limit| began + limit),
+            ends_at: parts.listener.session_age_limit.map(|limit| visit.began + limit),
             close_limit: parts.limits.close_limit,
         };
-        let ended = self.relay.run(&rules, stop).await;
+        let ended = self.relay.run(&rules, &visit.stop).await;
         live.enter(SessionState::Closing);
-        if ended.abandons_query
-            && let Some(issued) = &self.issued
-        {
-            let result = issued.cancel().await;
-            debug!(session.id = live.id, %result, "cancelled what nobody waits for");
-        }
-        // From here on the client's key means nothing.
-        drop(self.issued);
-        closing::close(self.relay, &ended).await;
+        let abandoned = self.issued.as_ref().filter(|_| ended.abandons_query);
+        let cancel = async {
+            let Some(issued) = abandoned else { return };
+            // As long as the close takes; a daemon that cuts sessions off waits no longer.
+            let result = timeout(closing::LINGER, issued.cancel()).await;
+            debug!(session.id = live.id, result = ?result.ok(), "cancelled what nobody waits for");
+        };
+        tokio::join!(cancel, closing::close(self.relay, &ended));
 
         let (asked, joined, totals) = (live.asked.get(), live.upstream.get(), live.totals());
-        let duration = began.elapsed();
+        let duration = visit.began.elapsed();
         parts.metrics.closed.at(ended.reason).inc();
         parts.metrics.session_seconds.observe(duration.as_secs_f64());
         info!(

@@ -19,15 +19,18 @@ use std::{
     },
     time::{Duration, SystemTime},
 };
-use tokio::sync::Notify;
+use tokio::sync::watch;
 
 /// All open sessions of the daemon.
 #[derive(Default)]
 pub struct Sessions {
     open: Mutex<BTreeMap<u64, Arc<Live>>>,
     opened: AtomicU64,
-    none_left: Notify,
+    admitted: watch::Sender<usize>,
 }
+
+/// Counts a session as one that a drain waits for, until dropped.
+pub struct Admitted(Arc<Sessions>);
 
 /// One open session, as others may see it.
 pub struct Live {
@@ -140,15 +143,21 @@ impl Sessions {
         (open.values().take(most).cloned().collect(), open.len())
     }
 
-    /// Waits until no session is open. Cancel safe.
+    /// Counts a client that is no longer in startup and has not been refused.
+    pub fn admit(self: &Arc<Self>) -> Admitted {
+        self.admitted.send_modify(|admitted| *admitted = admitted.saturating_add(1));
+        Admitted(Arc::clone(self))
+    }
+
+    /// How many are admitted.
+    pub fn admitted(&self) -> usize {
+        *self.admitted.borrow()
+    }
+
+    /// Waits until none is admitted. Cancel safe.
     pub async fn all_ended(&self) {
-        loop {
-            let none_left = self.none_left.notified();
-            if self.lock().is_empty() {
-                return;
-            }
-            none_left.await;
-        }
+        // The sender lives as long as `self`.
+        let _ = self.admitted.subscribe().wait_for(|admitted| *admitted == 0).await;
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<Live>>> {
@@ -168,9 +177,12 @@ impl Drop for Registered {
         let mut open = self.sessions.lock();
         self.live.count();
         open.remove(&self.live.id);
-        if open.is_empty() {
-            self.sessions.none_left.notify_waiters();
-        }
+    }
+}
+
+impl Drop for Admitted {
+    fn drop(&mut self) {
+        self.0.admitted.send_modify(|admitted| *admitted = admitted.saturating_sub(1));
     }
 }
 
@@ -278,6 +290,21 @@ mod tests {
 
         assert_eq!(bytes(), 15);
         assert_eq!(sessions.list(10).1, 0);
+    }
+
+    #[tokio::test]
+    async fn a_drain_waits_for_those_admitted_and_for_no_others() {
+        let name = Name::new("main").unwrap();
+        let metrics = Arc::new(Metrics::new().unwrap().listener(&name, 1));
+        let sessions = Arc::new(Sessions::default());
+        let _in_startup = sessions.register(&name, String::new(), &metrics);
+        sessions.all_ended().await;
+
+        let admitted = sessions.admit();
+        assert_eq!(sessions.admitted(), 1);
+        let (all_ended, ()) = tokio::join!(sessions.all_ended(), async move { drop(admitted) });
+
+        assert_eq!((all_ended, sessions.admitted()), ((), 0));
     }
 
     #[test]

@@ -22,7 +22,7 @@ use crate::{
 use connect::{Connection, Connector};
 use login::Login;
 use rejections::Rejections;
-use std::{collections::HashMap, io, net::SocketAddr, sync::Arc};
+use std::{collections::HashMap, io, net::SocketAddr, sync::Arc, time::SystemTime};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -130,6 +130,11 @@ impl Cluster {
     /// Its secret, if it has one.
     pub fn credentials(&self) -> Option<&Credentials> {
         self.credentials.as_ref()
+    }
+
+    /// When the certificate that an endpoint showed last expires.
+    pub fn server_certificate_not_after(&self, endpoint: &Name) -> Option<SystemTime> {
+        self.endpoint_metrics.get(endpoint)?.certificate_not_after()
     }
 
     /// Brings what its secret's reading says up to date in the metrics.

@@ -25,6 +25,8 @@ pub(super) struct Status {
     config: Config,
     listeners: Vec<Listener>,
     clusters: Vec<ClusterStatus>,
+    /// There are no warm upstreams yet.
+    warm: [(); 0],
     sessions: Vec<Session>,
     sessions_left_out: usize,
     refusals: Vec<Refusal>,
@@ -45,6 +47,7 @@ struct Listener {
     cluster: String,
     database: String,
     tls: &'static str,
+    reuse: bool,
     sessions: usize,
     sessions_max: usize,
     endpoint: Option<String>,
@@ -55,6 +58,8 @@ struct Listener {
     errors: u64,
     bytes_to_upstream: u64,
     bytes_to_client: u64,
+    connect_ms_p50: Option<f64>,
+    connect_ms_p99: Option<f64>,
 }
 
 #[derive(Serialize)]
@@ -92,7 +97,14 @@ struct EndpointStatus {
     host: String,
     port: u16,
     tls_server_name: String,
+    state: &'static str,
+    reason: Option<String>,
+    since: Option<String>,
+    latency_ms: Option<f64>,
+    addresses: Vec<String>,
+    certificate_not_after: Option<String>,
     sessions: usize,
+    warm: usize,
 }
 
 #[derive(Serialize)]
@@ -144,6 +156,7 @@ pub(super) fn status(admin: &Admin) -> Status {
         },
         listeners: admin.listeners.iter().map(|view| listener(view, &open)).collect(),
         clusters: admin.clusters.iter().map(|one| cluster(one, admin, &open)).collect(),
+        warm: [],
         sessions: open.iter().take(SESSIONS_MAX).map(|live| session(live, now)).collect(),
         sessions_left_out: all.saturating_sub(SESSIONS_MAX),
         refusals: admin.refusals.list().iter().rev().map(refusal).collect(),
@@ -165,6 +178,7 @@ fn listener(view: &ListenerView, open: &[Arc<Live>]) -> Listener {
             LocalTls::Allow(_) => "allow",
             LocalTls::Require(_) => "require",
         },
+        reuse: false,
         sessions: own().filter(|live| is_session(live)).count(),
         sessions_max: settings.sessions_max.get(),
         endpoint: last.map(|joined| joined.endpoint.to_string()),
@@ -175,6 +189,8 @@ fn listener(view: &ListenerView, open: &[Arc<Live>]) -> Listener {
         errors: ErrorClass::ALL.iter().map(|class| metrics.errors.at(*class).get()).sum(),
         bytes_to_upstream: metrics.bytes.at(Direction::ToUpstream).get(),
         bytes_to_client: metrics.bytes.at(Direction::ToClient).get(),
+        connect_ms_p50: None,
+        connect_ms_p99: None,
     }
 }
 
@@ -200,11 +216,15 @@ fn cluster(cluster: &Cluster, admin: &Admin, open: &[Arc<Live>]) -> ClusterStatu
             source: credentials.describe(),
             read_at: credentials.read_at().map(rfc3339),
         }),
-        endpoints: settings.endpoints.iter().map(|endpoint| endpoint_status(endpoint, sessions_at(endpoint))).collect(),
+        endpoints: settings
+            .endpoints
+            .iter()
+            .map(|endpoint| endpoint_status(cluster, endpoint, sessions_at(endpoint)))
+            .collect(),
     }
 }
 
-fn endpoint_status(endpoint: &Endpoint, sessions: usize) -> EndpointStatus {
+fn endpoint_status(cluster: &Cluster, endpoint: &Endpoint, sessions: usize) -> EndpointStatus {
     EndpointStatus {
         name: endpoint.name.to_string(),
         region: endpoint.region.clone(),
@@ -217,7 +237,15 @@ fn endpoint_status(endpoint: &Endpoint, sessions: usize) -> EndpointStatus {
         host: endpoint.host.clone(),
         port: endpoint.port,
         tls_server_name: endpoint.tls_server_name.to_str().into_owned(),
+        // Endpoints are not judged yet: no state is known.
+        state: "unknown",
+        reason: None,
+        since: None,
+        latency_ms: None,
+        addresses: Vec::new(),
+        certificate_not_after: cluster.server_certificate_not_after(&endpoint.name).map(rfc3339),
         sessions,
+        warm: 0,
     }
 }
 

@@ -1,7 +1,12 @@
 //! What can be typed while the demo runs. Owns the words and the answers; never ends the demo.
 
 use super::region::{Region, State};
-use std::{convert::Infallible, fmt::Write, io::BufRead, thread};
+use std::{
+    convert::Infallible,
+    fmt::Write,
+    io::{BufRead, Read},
+    thread,
+};
 use tokio::sync::mpsc;
 
 /// Lines that were typed.
@@ -17,8 +22,9 @@ pub fn lines_of_stdin() -> std::io::Result<Lines> {
     let read = move || {
         let mut input = std::io::stdin().lock();
         let mut line = Vec::new();
-        while let Ok(length @ 1..) = input.by_ref_limited(&mut line) {
-            let text = String::from_utf8_lossy(line.get(..length).unwrap_or_default()).trim().to_owned();
+        while let Ok(1..) = (&mut input).take(LINE_BYTES_MAX).read_until(b'\n', &mut line) {
+            let text = String::from_utf8_lossy(&line).trim().to_owned();
+            line.clear();
             if sender.blocking_send(text).is_err() {
                 return;
             }
@@ -26,17 +32,6 @@ pub fn lines_of_stdin() -> std::io::Result<Lines> {
     };
     thread::Builder::new().name("demo-console".to_owned()).spawn(read)?;
     Ok(receiver)
-}
-
-trait Limited {
-    fn by_ref_limited(&mut self, line: &mut Vec<u8>) -> std::io::Result<usize>;
-}
-
-impl<R: BufRead> Limited for R {
-    fn by_ref_limited(&mut self, line: &mut Vec<u8>) -> std::io::Result<usize> {
-        line.clear();
-        std::io::Read::take(self, LINE_BYTES_MAX).read_until(b'\n', line)
-    }
 }
 
 /// What a line asks for.
@@ -74,11 +69,15 @@ async fn turn(region: &Region, state: State) -> String {
     let name = &region.shared.name;
     match (region.turn(state).await, state) {
         (Ok(()), State::Up) => format!("{name} is up again."),
-        (Ok(()), State::Down) => format!("{name} is down: it refuses connections, and its sessions were reset."),
+        (Ok(()), State::Down) => {
+            format!("{name} is down: it refuses connections, and its sessions were reset.")
+        }
         (Ok(()), State::Draining) => {
             format!("{name} drains: new sessions are turned away, idle ones are told to go. `up {name}` ends that.")
         }
-        (Err(error), _) => format!("{name} stays as it was: {error}. Try again, or restart the demo."),
+        (Err(error), _) => {
+            format!("{name} stays as it was: {error}. Try again, or restart the demo.")
+        }
     }
 }
 

@@ -4,12 +4,14 @@
 
 pub(super) mod columns;
 mod lexer;
+pub(super) mod parameters;
 mod rewrite;
 pub(super) mod type_name;
 
 use super::error::SqlError;
 use columns::ColumnHint;
 use lexer::Token;
+use parameters::Meetings;
 use pgwire::api::Type;
 
 /// One statement of a client.
@@ -64,6 +66,8 @@ pub(super) struct Query {
     pub(super) columns: Vec<ColumnHint>,
     /// Types of parameters that casts show; as many as there are parameters.
     pub(super) parameter_types: Vec<Option<Type>>,
+    /// The columns that parameters meet.
+    pub(super) meetings: Option<Meetings>,
 }
 
 /// What a statement may touch; decides which turn it waits for.
@@ -113,7 +117,7 @@ fn statement(tokens: Vec<Token>) -> Result<Statement, SqlError> {
         ("unlisten", _) => Statement::Nothing("UNLISTEN"),
         ("deallocate", _) => Statement::Nothing("DEALLOCATE"),
         ("comment", "on") => Statement::Nothing("COMMENT"),
-        ("analyze" | "vacuum", _) => Statement::Nothing("ANALYZE"),
+        ("analyze" | "vacuum", _) if !tokens.iter().any(|token| token.is("into")) => Statement::Nothing("ANALYZE"),
         ("grant", _) => Statement::Nothing("GRANT"),
         ("create", "schema" | "extension") if tokens.iter().any(|token| token.is("exists")) => {
             Statement::Nothing("CREATE SCHEMA")
@@ -191,6 +195,7 @@ fn query(tokens: Vec<Token>) -> Statement {
     let columns = columns::hints(&tokens);
     let tokens = shortcuts(tokens);
     let rewritten = rewrite::rewrite(tokens);
+    let meetings = parameters::meetings(&rewritten.tokens, rewritten.parameter_types.len());
     let sql: Vec<_> = rewritten.tokens.iter().map(Token::text).collect();
     Statement::Query(Box::new(Query {
         sql: sql.join(" "),
@@ -199,6 +204,7 @@ fn query(tokens: Vec<Token>) -> Statement {
         counted,
         columns,
         parameter_types: rewritten.parameter_types,
+        meetings,
     }))
 }
 

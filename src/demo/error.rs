@@ -26,6 +26,14 @@ impl SqlError {
         self
     }
 
+    /// Adds that the catalogue is small, for statements about it.
+    pub(super) fn about_catalogue(self) -> Self {
+        match self.code.as_str() {
+            "42703" | "42P01" | "42883" | "42601" => self.hint(SMALL_CATALOGUE),
+            _ => self,
+        }
+    }
+
     /// Something that a real cluster has and SQLite or this demo has not.
     pub(super) fn unsupported(what: &str) -> Self {
         Self::new("0A000", format!("the demo has no {what}")).hint(IT_IS_SQLITE)
@@ -150,7 +158,9 @@ fn from_message(message: String) -> SqlError {
 const IT_IS_SQLITE: &str =
     "SQLite answers in this demo, which is only for trying things out. A real cluster can do far more.";
 
-const KNOWN_MESSAGES: [(&str, &str); 16] = [
+const SMALL_CATALOGUE: &str = "The demo's catalogue knows lists of tables, such as psql's \\dt, and little else.";
+
+const KNOWN_MESSAGES: [(&str, &str); 17] = [
     ("syntax error", "42601"),
     ("incomplete input", "42601"),
     ("unrecognized token", "42601"),
@@ -165,6 +175,7 @@ const KNOWN_MESSAGES: [(&str, &str); 16] = [
     ("already exists", "42P07"),
     ("no such index", "42704"),
     ("no such savepoint", "3B001"),
+    ("not authorized", "42501"),
     ("values for", "42601"),
     ("values were supplied", "42601"),
 ];

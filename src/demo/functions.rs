@@ -71,11 +71,16 @@ impl Identity {
     }
 }
 
-/// Installs all functions and views.
+/// Installs all functions.
 pub(super) fn install(connection: &Connection, identity: &Arc<Identity>) -> Result<()> {
     install_identity(connection, identity)?;
+    install_variables(connection, identity)?;
     install_casts(connection)?;
-    install_catalogue_functions(connection)?;
+    install_catalogue_functions(connection)
+}
+
+/// Installs the catalogue's views. Reads the database.
+pub(super) fn install_catalogue(connection: &Connection) -> Result<()> {
     connection.execute_batch(VIEWS)
 }
 
@@ -107,8 +112,10 @@ fn install_identity(connection: &Connection, identity: &Arc<Identity>) -> Result
             sleeper.running.sleep(span)?;
         }
         Ok(Value::Text(String::new()))
-    })?;
+    })
+}
 
+fn install_variables(connection: &Connection, identity: &Arc<Identity>) -> Result<()> {
     let setter = Arc::clone(identity);
     connection.create_scalar_function("set_config", 3, FunctionFlags::SQLITE_UTF8, move |context| {
         let (name, value) = (argument(context, 0)?, argument(context, 1)?);

@@ -21,14 +21,20 @@ use pgwire::api::{
 };
 use pgwire::error::{PgWireError, PgWireResult};
 use pgwire::messages::{PgWireBackendMessage, PgWireFrontendMessage, startup::SecretKey};
-use std::{collections::HashMap, fmt, sync::Arc};
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{Arc, OnceLock},
+};
+use tokio::sync::OwnedSemaphorePermit;
+use zeroize::Zeroizing;
 
 /// What a login is checked against; shared by all regions.
 #[derive(Clone)]
 pub(super) struct Verifier {
     user: String,
     salt: [u8; 16],
-    salted: Vec<u8>,
+    salted: Zeroizing<Vec<u8>>,
     /// What an unknown user meets: no password gives it.
     decoy: [u8; 32],
 }
@@ -43,7 +49,7 @@ impl Verifier {
         for bytes in [salt.as_mut_slice(), decoy.as_mut_slice()] {
             aws_lc_rs::rand::fill(bytes).map_err(|_unspecified| std::io::Error::other("no random bytes"))?;
         }
-        let salted = gen_salted_password(password, &salt, ITERATIONS);
+        let salted = Zeroizing::new(gen_salted_password(password, &salt, ITERATIONS));
         Ok(Self { user: user.to_owned(), salt, salted, decoy })
     }
 }
@@ -58,7 +64,7 @@ impl fmt::Debug for Verifier {
 impl AuthSource for Verifier {
     async fn get_password(&self, login: &LoginInfo) -> PgWireResult<Password> {
         let known = login.user() == Some(self.user.as_str());
-        let salted = if known { self.salted.clone() } else { self.decoy.to_vec() };
+        let salted = if known { self.salted.to_vec() } else { self.decoy.to_vec() };
         Ok(Password::new(Some(self.salt.to_vec()), salted))
     }
 }
@@ -67,6 +73,7 @@ impl AuthSource for Verifier {
 pub(super) struct Login {
     scram: SASLAuthStartupHandler<Parameters>,
     shared: Arc<Shared>,
+    place: OnceLock<OwnedSemaphorePermit>,
 }
 
 impl Login {
@@ -77,7 +84,7 @@ impl Login {
         let scram = SASLAuthStartupHandler::new(Arc::new(Parameters))
             .with_scram(auth)
             .with_pid_secret_key_generator(Arc::new(Key(key)));
-        Self { scram, shared }
+        Self { scram, shared, place: OnceLock::new() }
     }
 }
 
@@ -95,6 +102,10 @@ impl StartupHandler for Login {
             }
             if startup.parameters.get(METADATA_USER).is_none_or(String::is_empty) {
                 return Err(fatal("28000", "no user name in the startup message"));
+            }
+            let place = Arc::clone(&self.shared.places).try_acquire_owned();
+            if place.map(|place| self.place.set(place)).is_err() {
+                return Err(fatal("53300", "sorry, too many clients already"));
             }
         }
         match self.scram.on_startup(client, message).await {

@@ -1,10 +1,11 @@
-//! The simple and the extended query protocol of one session: statements, portals, descriptions,
-//! rows. What a statement does is `sql`'s business.
+//! One session's query protocols: the simple one here, the extended one in `extended`, and what both
+//! share, such as rows. What a statement does is `sql`'s business.
+
+mod extended;
 
 use super::{
     cancel::Running,
     dialect::{self, Statement},
-    error::SqlError,
     functions::Identity,
     login,
     region::Shared,
@@ -14,26 +15,20 @@ use super::{
 use async_trait::async_trait;
 use futures::{Sink, SinkExt, stream};
 use pgwire::api::{
-    ClientInfo, ClientPortalStore, DEFAULT_NAME, METADATA_DATABASE, METADATA_USER, Type,
-    portal::{Format, Portal},
-    query::{ExtendedQueryHandler, SimpleQueryHandler},
+    ClientInfo, ClientPortalStore, METADATA_DATABASE, METADATA_USER, Type,
+    portal::Format,
+    query::SimpleQueryHandler,
     results::{DataRowEncoder, FieldFormat, FieldInfo, QueryResponse, Response, Tag},
-    stmt::{QueryParser, StoredStatement},
-    store::{Entry, PortalStore},
+    store::PortalStore,
 };
 use pgwire::error::{PgWireError, PgWireResult};
 use pgwire::messages::{
-    PgWireBackendMessage,
-    data::{NoData, ParameterDescription, RowDescription},
-    extendedquery::{Describe, Execute, TARGET_TYPE_BYTE_STATEMENT},
-    response::TransactionStatus,
-    simplequery::Query as SimpleQuery,
-    startup::ParameterStatus,
+    PgWireBackendMessage, response::TransactionStatus, simplequery::Query as SimpleQuery, startup::ParameterStatus,
 };
 use rusqlite::types::Value;
 use std::{
     fmt::Debug,
-    sync::{Arc, Mutex, OnceLock, PoisonError, atomic::AtomicBool},
+    sync::{Arc, Mutex, OnceLock, atomic::AtomicBool},
 };
 
 /// Both query protocols of one session.
@@ -159,200 +154,6 @@ impl SimpleQueryHandler for Protocol {
     }
 }
 
-/// A prepared statement.
-#[derive(Debug)]
-pub(super) struct Prepared {
-    statement: Statement,
-    /// What clients were told of its columns: they remember, so it holds from then on.
-    columns: Mutex<Option<Vec<Column>>>,
-}
-
-impl Prepared {
-    fn columns(&self) -> std::sync::MutexGuard<'_, Option<Vec<Column>>> {
-        self.columns.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn parameter_type(&self, told: &[Option<Type>], index: usize) -> Type {
-        let told = told.get(index).cloned().flatten().filter(|pg| *pg != Type::UNKNOWN);
-        let known = match &self.statement {
-            Statement::Query(query) => query.parameter_types.get(index).cloned().flatten(),
-            _ => None,
-        };
-        told.or(known).unwrap_or(Type::TEXT)
-    }
-
-    fn parameter_count(&self) -> usize {
-        match &self.statement {
-            Statement::Query(query) => query.parameter_types.len(),
-            _ => 0,
-        }
-    }
-}
-
-/// Reads the text of a Parse message.
-pub(super) struct Parser;
-
-#[async_trait]
-impl QueryParser for Parser {
-    type Statement = Arc<Prepared>;
-
-    async fn parse_sql<C>(&self, _client: &C, sql: &str, _types: &[Option<Type>]) -> PgWireResult<Option<Arc<Prepared>>>
-    where
-        C: ClientInfo + Unpin + Send + Sync,
-    {
-        let mut statements = dialect::parse(sql)?;
-        if statements.len() > 1 {
-            let text = "cannot insert multiple commands into a prepared statement";
-            return Err(SqlError::new("42601", text).into());
-        }
-        Ok(statements.pop().map(|statement| Arc::new(Prepared { statement, columns: Mutex::default() })))
-    }
-
-    fn get_parameter_types(&self, prepared: &Arc<Prepared>) -> PgWireResult<Vec<Type>> {
-        Ok((0..prepared.parameter_count()).map(|index| prepared.parameter_type(&[], index)).collect())
-    }
-
-    fn get_result_schema(&self, prepared: &Arc<Prepared>, format: Option<&Format>) -> PgWireResult<Vec<FieldInfo>> {
-        let columns = prepared.columns().clone().unwrap_or_default();
-        Ok(fields(&columns, format.unwrap_or(&Format::UnifiedText)))
-    }
-}
-
-#[async_trait]
-impl ExtendedQueryHandler for Protocol {
-    type Statement = Arc<Prepared>;
-    type QueryParser = Parser;
-
-    fn query_parser(&self) -> Arc<Parser> {
-        Arc::new(Parser)
-    }
-
-    async fn on_execute<C>(&self, client: &mut C, mut message: Execute) -> PgWireResult<()>
-    where
-        C: ClientInfo + ClientPortalStore + Sink<PgWireBackendMessage> + Unpin + Send + Sync,
-        C::PortalStore: PortalStore<Statement = Self::Statement>,
-        C::Error: Debug,
-        PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
-    {
-        // pgwire reserves memory for as many rows as asked for, and takes a negative number as huge.
-        message.max_rows = message.max_rows.clamp(0, ROWS_AT_ONCE_MAX);
-        let name = message.name.as_deref().unwrap_or(DEFAULT_NAME);
-        let portal = match client.portal_store().get_portal(name) {
-            Some(Entry::Value(portal)) => Some(portal),
-            _ => None,
-        };
-        self.agree(client, portal.as_ref().map(|portal| &portal.statement.statement.statement));
-        self._on_execute(client, message).await
-    }
-
-    async fn do_query<C>(
-        &self,
-        client: &mut C,
-        portal: &Portal<Self::Statement>,
-        _max_rows: usize,
-    ) -> PgWireResult<Response>
-    where
-        C: ClientInfo + ClientPortalStore + Sink<PgWireBackendMessage> + Unpin + Send + Sync,
-        C::PortalStore: PortalStore<Statement = Self::Statement>,
-        C::Error: Debug,
-        PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
-    {
-        let prepared = &portal.statement.statement;
-        let parameters = parameters(portal)?;
-        let columns = prepared.columns().clone();
-        let outcome = self.sql(client).run(&prepared.statement, parameters, columns).await?;
-        self.report(client, &outcome).await?;
-        Ok(response(outcome, &portal.result_column_format))
-    }
-
-    /// Replaces pgwire's own, which tells of a row without columns where there is no row at all.
-    async fn on_describe<C>(&self, client: &mut C, message: Describe) -> PgWireResult<()>
-    where
-        C: ClientInfo + ClientPortalStore + Sink<PgWireBackendMessage> + Unpin + Send + Sync,
-        C::PortalStore: PortalStore<Statement = Self::Statement>,
-        C::Error: Debug,
-        PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
-    {
-        self.agree(client, None);
-        let name = message.name.as_deref().unwrap_or(DEFAULT_NAME);
-        let (stored, parameters, format) = if message.target_type == TARGET_TYPE_BYTE_STATEMENT {
-            let stored = match client.portal_store().get_statement(name) {
-                Some(Entry::Value(stored)) => Some(stored),
-                Some(Entry::Empty) => None,
-                None => return Err(PgWireError::StatementNotFound(name.to_owned())),
-            };
-            let types = stored.as_ref().map(|stored| parameter_oids(stored)).unwrap_or_default();
-            let description = ParameterDescription::new(types);
-            client.feed(PgWireBackendMessage::ParameterDescription(description)).await?;
-            (stored, Vec::new(), Format::UnifiedText)
-        } else {
-            match client.portal_store().get_portal(name) {
-                Some(Entry::Value(portal)) => {
-                    let values = parameters(&portal)?;
-                    (Some(Arc::clone(&portal.statement)), values, portal.result_column_format.clone())
-                }
-                Some(Entry::Empty) => (None, Vec::new(), Format::UnifiedText),
-                None => return Err(PgWireError::PortalNotFound(name.to_owned())),
-            }
-        };
-        let columns = match stored {
-            Some(stored) => self.columns(client, &stored.statement, parameters).await?,
-            None => Vec::new(),
-        };
-        let answer = if columns.is_empty() {
-            PgWireBackendMessage::NoData(NoData::new())
-        } else {
-            let fields = fields(&columns, &format);
-            PgWireBackendMessage::RowDescription(RowDescription::new(fields.iter().map(Into::into).collect()))
-        };
-        client.feed(answer).await?;
-        Ok(())
-    }
-}
-
-impl Protocol {
-    async fn columns(
-        &self,
-        client: &impl ClientInfo,
-        prepared: &Prepared,
-        parameters: Vec<Value>,
-    ) -> PgWireResult<Vec<Column>> {
-        if let Some(columns) = prepared.columns().clone() {
-            return Ok(columns);
-        }
-        let columns = self.sql(client).describe(&prepared.statement, parameters).await?;
-        if !columns.is_empty() {
-            *prepared.columns() = Some(columns.clone());
-        }
-        Ok(columns)
-    }
-}
-
-fn parameter_oids(stored: &StoredStatement<Arc<Prepared>>) -> Vec<u32> {
-    let prepared = &stored.statement;
-    (0..prepared.parameter_count()).map(|index| prepared.parameter_type(&stored.parameter_types, index).oid()).collect()
-}
-
-fn parameters(portal: &Portal<Arc<Prepared>>) -> Result<Vec<Value>, SqlError> {
-    let prepared = &portal.statement.statement;
-    let (given, wanted) = (portal.parameters.len(), prepared.parameter_count());
-    if given != wanted {
-        let text = format!("bind message supplies {given} parameters, but the prepared statement requires {wanted}");
-        return Err(SqlError::new("08P01", text));
-    }
-    let mut values = Vec::with_capacity(given);
-    for (index, bytes) in portal.parameters.iter().enumerate() {
-        values.push(match bytes {
-            None => Value::Null,
-            Some(bytes) => {
-                let pg = prepared.parameter_type(&portal.statement.parameter_types, index);
-                types::decode(bytes, &pg, format_of(&portal.parameter_format, index) == FieldFormat::Binary)?
-            }
-        });
-    }
-    Ok(values)
-}
-
 /// pgwire's own look-up panics where a Bind gave too few formats.
 fn format_of(format: &Format, index: usize) -> FieldFormat {
     match format {
@@ -400,5 +201,3 @@ fn response(outcome: Outcome, format: &Format) -> Response {
         Outcome::Changed { .. } => Response::Execution(Tag::new("SET")),
     }
 }
-
-const ROWS_AT_ONCE_MAX: i32 = 1_000_000;

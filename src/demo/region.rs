@@ -7,7 +7,7 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{
     io::duplex,
     net::{TcpListener, TcpStream},
-    sync::{mpsc, oneshot, watch},
+    sync::{Semaphore, mpsc, oneshot, watch},
     task::JoinSet,
     time::sleep,
 };
@@ -38,6 +38,8 @@ pub(super) struct Shared {
     pub(super) tls: Arc<ServerConfig>,
     /// How far away the region pretends to be, there and back.
     pub(super) round_trip: Duration,
+    /// One for each session that may log in; taken for good by the session.
+    pub(super) places: Arc<Semaphore>,
     /// What the region does with clients now.
     pub(super) state: watch::Receiver<State>,
 }
@@ -102,7 +104,7 @@ impl Lifecycle {
     async fn run(mut self, listener: TcpListener, mut orders: mpsc::Receiver<Order>) {
         let mut listener = Some(listener);
         loop {
-            let room = self.sessions.len() < SESSIONS_MAX;
+            let room = self.sessions.len() < SOCKETS_MAX;
             tokio::select! {
                 biased;
                 order = orders.recv() => {
@@ -133,7 +135,9 @@ impl Lifecycle {
 }
 
 async fn accept(listener: Option<&TcpListener>) -> TcpStream {
-    let Some(listener) = listener else { return std::future::pending().await };
+    let Some(listener) = listener else {
+        return std::future::pending().await;
+    };
     loop {
         match listener.accept().await {
             Ok((client, _)) => return client,
@@ -144,7 +148,9 @@ async fn accept(listener: Option<&TcpListener>) -> TcpStream {
 
 async fn converse(mut client: TcpStream, shared: Arc<Shared>) {
     let _ = client.set_nodelay(true); // A delay of the kernel's own would blur the distance.
-    let Ok(address) = client.peer_addr() else { return };
+    let Ok(address) = client.peer_addr() else {
+        return;
+    };
     let mut state = shared.state.clone();
     let (near, far) = duplex(STREAM_BYTES);
     let distance = shared.round_trip;
@@ -162,6 +168,7 @@ async fn converse(mut client: TcpStream, shared: Arc<Shared>) {
     }
 }
 
-const SESSIONS_MAX: usize = 200;
+/// With what is still in its handshake.
+const SOCKETS_MAX: usize = 300;
 const STREAM_BYTES: usize = 64 << 10;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

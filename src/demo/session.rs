@@ -4,6 +4,7 @@
 use super::{
     cancel::{CancelKey, Cancels, Running},
     error::fatal,
+    gate::Gate,
     login::Login,
     protocol::Protocol,
     region::{Shared, State},
@@ -34,22 +35,24 @@ where
     let cancel = Arc::new(Cancel(Arc::clone(&shared.cancels)));
     let protocol = Arc::new(Protocol::new(Arc::clone(&shared), running, registration.key.process));
     let mut state = shared.state.clone();
-    let mut framed = Framed::new(stream, PgWireMessageServerCodec::new(DefaultClient::new(address, true)));
+    let mut framed = Framed::new(Gate::new(stream), PgWireMessageServerCodec::new(DefaultClient::new(address, true)));
     framed.set_state(PgWireConnectionState::AwaitingStartup);
     loop {
         let message = tokio::select! {
             biased;
             () = sleep_until(deadline), if !is_logged_in(&framed) => return Ok(()),
             () = drained(&mut state), if is_idle(&framed) => {
-                return process_error(&mut framed, fatal("57P01", "server is shutting down"), false).await;
+                return process_error(&mut framed, fatal("57P01", "server is shutting down"), true).await;
             }
             message = framed.next() => message,
         };
         let message = match message {
-            None | Some(Ok(PgWireFrontendMessage::Terminate(_)) | Err(PgWireError::IoError(_))) => return Ok(()),
+            None | Some(Ok(PgWireFrontendMessage::Terminate(_))) => return Ok(()),
+            Some(Err(PgWireError::IoError(error))) if error.kind() != io::ErrorKind::InvalidData => {
+                return Err(error);
+            }
             Some(Err(error)) => {
-                let error = fatal("08P01", &format!("bad message: {error}"));
-                return process_error(&mut framed, error, false).await;
+                return process_error(&mut framed, fatal("08P01", &error.to_string()), true).await;
             }
             Some(Ok(message)) => message,
         };
@@ -68,7 +71,8 @@ where
         .await;
         let ended = done.as_ref().is_err_and(PgWireError::is_fatal);
         if let Err(error) = done {
-            process_error(&mut framed, error, extended).await?;
+            // After a last word no ReadyForQuery may follow.
+            process_error(&mut framed, error, extended || ended).await?;
         }
         if last || ended {
             return Ok(());

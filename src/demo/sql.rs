@@ -4,18 +4,22 @@
 //! A transaction begins in SQLite at its first change only: before that a session that sits idle in
 //! a transaction stands in nobody's way.
 
+mod statement;
+mod worker;
+
+pub(super) use statement::Column;
+
 use super::{
     cancel::Running,
-    dialect::{Access, Query, Statement, columns::ColumnHint, type_name},
+    dialect::{Access, Query, Statement},
     error::SqlError,
     functions::{self, Identity},
     store::Store,
-    types,
 };
 use pgwire::api::Type;
 use rusqlite::{Connection, types::Value};
 use std::sync::{Arc, Mutex, PoisonError, atomic::Ordering};
-use tokio::sync::OwnedRwLockWriteGuard;
+use worker::Worker;
 
 /// A session's side of the database.
 #[derive(Debug)]
@@ -35,15 +39,6 @@ pub(super) enum Block {
     Open,
     /// In a transaction that failed.
     Failed,
-}
-
-/// A column of a result.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Column {
-    /// As the client reads it.
-    pub(super) name: String,
-    /// As the client reads it.
-    pub(super) pg: Type,
 }
 
 /// What a statement gave.
@@ -76,7 +71,7 @@ pub(super) enum Outcome {
 impl Sql {
     /// A session that has not run anything; the connection opens at the first statement.
     pub(super) fn new(store: Arc<Store>, identity: Arc<Identity>) -> Self {
-        let worker = Worker { connection: None, turn: None };
+        let worker = Worker::default();
         Self { store, identity, worker: Arc::new(Mutex::new(worker)), block: Mutex::new(Block::None) }
     }
 
@@ -123,7 +118,9 @@ impl Sql {
         parameters: Vec<Value>,
     ) -> Result<Vec<Column>, SqlError> {
         let query = match statement {
-            Statement::Show(name) => return Ok(vec![Column { name: name.clone(), pg: Type::TEXT }]),
+            Statement::Show(name) => {
+                return Ok(vec![Column { name: name.clone(), pg: Type::TEXT }]);
+            }
             Statement::Query(query) => query.clone(),
             _ => return Ok(Vec::new()),
         };
@@ -135,7 +132,7 @@ impl Sql {
         let identity = Arc::clone(&self.identity);
         let learn = move |connection: &Connection| {
             identity.dry_run.store(true, Ordering::Relaxed);
-            let columns = describe(connection, &query, &parameters);
+            let columns = statement::describe(connection, &query, &parameters);
             identity.dry_run.store(false, Ordering::Relaxed);
             columns
         };
@@ -145,6 +142,31 @@ impl Sql {
             self.fail();
         }
         columns
+    }
+
+    /// The types of a statement's parameters as far as its text and the tables tell.
+    ///
+    /// # Errors
+    /// 40001 or 57014 while waiting for another session.
+    pub(super) async fn parameter_types(&self, statement: &Statement) -> Result<Vec<Option<Type>>, SqlError> {
+        let Statement::Query(query) = statement else {
+            return Ok(Vec::new());
+        };
+        let mut known = query.parameter_types.clone();
+        if self.block() == Block::Failed {
+            return Ok(known);
+        }
+        let Some(meetings) = query.meetings.clone() else {
+            return Ok(known);
+        };
+        self.identity.running.begin();
+        let learn = move |connection: &Connection| Ok(statement::column_types(connection, &meetings));
+        let learned = self.on_thread(Access::Read, learn).await;
+        self.identity.running.end();
+        for (slot, learned) in known.iter_mut().zip(learned?) {
+            *slot = slot.take().or(learned);
+        }
+        Ok(known)
     }
 
     /// Opens a transaction around several statements that came as one text.
@@ -247,7 +269,8 @@ impl Sql {
         columns: Option<Vec<Column>>,
     ) -> Result<Outcome, SqlError> {
         let query = query.clone();
-        self.on_thread(query.access, move |connection| execute(connection, &query, &parameters, columns)).await
+        self.on_thread(query.access, move |connection| statement::execute(connection, &query, &parameters, columns))
+            .await
     }
 
     /// Runs `work` on a thread that may block, in the turn that it needs, inside the transaction if
@@ -270,15 +293,15 @@ impl Sql {
         blocking(move || {
             let _read_turn = read_turn;
             let mut worker = worker.lock().unwrap_or_else(PoisonError::into_inner);
-            let connection = worker.open(&store, &identity)?;
-            if in_block && write_turn.is_some() {
-                connection.execute_batch("BEGIN IMMEDIATE")?;
-                worker.turn = write_turn;
-                return work(worker.open(&store, &identity)?);
+            let connection = worker.open(&store, &identity, access)?;
+            if !in_block || write_turn.is_none() {
+                let done = work(connection);
+                drop(write_turn);
+                return done;
             }
-            let done = work(connection);
-            drop(write_turn);
-            done
+            connection.execute_batch("BEGIN IMMEDIATE")?;
+            worker.turn = write_turn;
+            work(worker.open(&store, &identity, access)?)
         })
         .await
     }
@@ -294,40 +317,6 @@ impl Drop for Sql {
     }
 }
 
-/// What lives on the threads that may block. The connection comes first, so that it takes back its
-/// changes before the next one gets its turn.
-#[derive(Debug)]
-struct Worker {
-    connection: Option<Connection>,
-    turn: Option<OwnedRwLockWriteGuard<()>>,
-}
-
-impl Worker {
-    fn open(&mut self, store: &Store, identity: &Arc<Identity>) -> Result<&Connection, SqlError> {
-        if self.connection.is_none() {
-            self.connection = Some(store.connect(identity)?);
-        }
-        self.connection.as_ref().ok_or_else(|| SqlError::new("XX000", "no connection to SQLite"))
-    }
-
-    /// Ends what `BEGIN IMMEDIATE` began, if anything, and gives the turn back in any case.
-    fn end(&mut self, keep: bool) -> Result<(), SqlError> {
-        let turn = self.turn.take();
-        let Some(connection) = self.connection.as_ref().filter(|connection| !connection.is_autocommit()) else {
-            return if keep && turn.is_some() { Err(SqlError::new("40001", LOST)) } else { Ok(()) };
-        };
-        if keep && let Err(error) = connection.execute_batch("COMMIT") {
-            connection.execute_batch("ROLLBACK")?;
-            return Err(error.into());
-        }
-        if !keep {
-            connection.execute_batch("ROLLBACK")?;
-        }
-        drop(turn);
-        Ok(())
-    }
-}
-
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, SqlError> + Send + 'static,
 ) -> Result<T, SqlError> {
@@ -336,111 +325,3 @@ async fn blocking<T: Send + 'static>(
         Err(_joined) => Err(SqlError::new("XX000", "the demo could not finish this statement")),
     }
 }
-
-fn execute(
-    connection: &Connection,
-    query: &Query,
-    parameters: &[Value],
-    columns: Option<Vec<Column>>,
-) -> Result<Outcome, SqlError> {
-    let mut statement = connection.prepare(&query.sql)?;
-    bind(&mut statement, parameters)?;
-    if statement.column_count() == 0 {
-        let changed = statement.raw_execute()?;
-        return Ok(Outcome::Done(query.tag, query.counted.then_some(changed)));
-    }
-    let mut shown = shown_columns(&statement, &query.columns);
-    let width = shown.len();
-    let mut rows = Vec::new();
-    let mut bytes = 0_usize;
-    let mut cursor = statement.raw_query();
-    while let Some(row) = cursor.next()? {
-        let values: Vec<Value> = (0..width).map(|index| row.get(index)).collect::<Result<_, _>>()?;
-        bytes = values.iter().map(size).fold(bytes, usize::saturating_add);
-        if bytes > RESULT_BYTES_MAX {
-            return Err(SqlError::new("54000", "the result is larger than the demo can hold (64 MiB)")
-                .hint("Add a LIMIT, or select fewer columns."));
-        }
-        note_types(&mut shown, &values);
-        rows.push(values);
-    }
-    let columns = columns.unwrap_or_else(|| named(shown));
-    if columns.len() != width {
-        return Err(SqlError::new("0A000", "cached plan must not change result type"));
-    }
-    Ok(Outcome::Rows { columns, rows, tag: query.tag })
-}
-
-/// Learns columns by preparing, and where SQLite knows no type, from the first row that a run gives.
-fn describe(connection: &Connection, query: &Query, parameters: &[Value]) -> Result<Vec<Column>, SqlError> {
-    let mut statement = connection.prepare(&query.sql)?;
-    let mut shown = shown_columns(&statement, &query.columns);
-    if shown.iter().any(|column| column.guessed) && statement.readonly() {
-        bind(&mut statement, parameters)?;
-        let mut cursor = statement.raw_query();
-        // A failure is no news yet: the statement has not been run, and null parameters prove nothing.
-        if let Ok(Some(row)) = cursor.next() {
-            let values: Result<Vec<Value>, _> = (0..shown.len()).map(|index| row.get(index)).collect();
-            note_types(&mut shown, &values?);
-        }
-    }
-    Ok(named(shown))
-}
-
-fn bind(statement: &mut rusqlite::Statement<'_>, parameters: &[Value]) -> Result<(), SqlError> {
-    let wanted = statement.parameter_count();
-    for (index, value) in parameters.iter().take(wanted).enumerate() {
-        statement.raw_bind_parameter(index + 1, value)?;
-    }
-    Ok(())
-}
-
-/// A column of which the type may still be open.
-struct Shown {
-    name: String,
-    pg: Option<Type>,
-    /// Whether the type is from a value, so that other values may widen it.
-    guessed: bool,
-}
-
-fn shown_columns(statement: &rusqlite::Statement<'_>, hints: &[ColumnHint]) -> Vec<Shown> {
-    let matched = hints.len() == statement.column_count();
-    let hint = |index: usize| hints.get(index).filter(|_| matched).cloned().unwrap_or_default();
-    let columns = statement.columns().into_iter().enumerate();
-    columns
-        .map(|(index, column)| {
-            let hint = hint(index);
-            let declared = column.decl_type().filter(|text| !text.is_empty()).map(type_name::declared);
-            let pg = hint.pg.or(declared);
-            Shown { name: hint.name.unwrap_or_else(|| column.name().to_owned()), guessed: pg.is_none(), pg }
-        })
-        .collect()
-}
-
-fn note_types(shown: &mut [Shown], values: &[Value]) {
-    for (column, value) in shown.iter_mut().zip(values).filter(|(column, _)| column.guessed) {
-        let Some(seen) = types::of_value(value) else { continue };
-        column.pg = Some(match column.pg.take() {
-            None => seen,
-            Some(known) if known == seen => known,
-            Some(Type::INT8 | Type::FLOAT8) if matches!(seen, Type::INT8 | Type::FLOAT8) => Type::FLOAT8,
-            Some(_) => Type::TEXT,
-        });
-    }
-}
-
-fn named(shown: Vec<Shown>) -> Vec<Column> {
-    shown.into_iter().map(|column| Column { name: column.name, pg: column.pg.unwrap_or(Type::TEXT) }).collect()
-}
-
-fn size(value: &Value) -> usize {
-    match value {
-        Value::Text(text) => text.len() + VALUE_BYTES,
-        Value::Blob(bytes) => bytes.len() + VALUE_BYTES,
-        _ => VALUE_BYTES,
-    }
-}
-
-const VALUE_BYTES: usize = size_of::<Value>();
-const RESULT_BYTES_MAX: usize = 64 << 20;
-const LOST: &str = "restart transaction: SQLite took back this transaction's changes";

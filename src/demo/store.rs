@@ -5,7 +5,8 @@
 //! SQLite's in-memory file system lets one transaction write and nobody read meanwhile, and answers
 //! everyone else with "busy" at once. So nobody asks it out of turn: readers share, a writer is alone
 //! from its first change to the end of its transaction. Transactions read what is committed at each
-//! statement, as in READ COMMITTED, until their own first change.
+//! statement, as in READ COMMITTED, until their own first change. SQLite itself bounds the database, to
+//! 1 GiB.
 
 use super::{
     cancel::Running,
@@ -47,14 +48,23 @@ impl Store {
         Ok(Self { uri, turns: Arc::default(), turn_limit, _anchor: Mutex::new(anchor) })
     }
 
-    /// Opens a session's own connection. Blocks.
+    /// Opens a session's own connection. Blocks, and reads the database: the caller has its turn.
+    ///
+    /// # Errors
+    /// SQLite's.
     pub(super) fn connect(&self, identity: &Arc<Identity>) -> Result<Connection> {
-        let mut connection = connect(&self.uri)?;
-        functions::install(&connection, identity)?;
-        connection.authorizer(Some(allowed))?;
-        let running = Arc::clone(&identity.running);
-        connection.progress_handler(CANCEL_CHECK_STEPS, Some(move || running.is_cancelled()))?;
-        Ok(connection)
+        let connection = connect(&self.uri)?;
+        functions::install_catalogue(&connection)?;
+        guarded(connection, identity)
+    }
+
+    /// Opens a connection to a database of its own, always empty. SQLite reads the schema even for
+    /// `SELECT 1`; here that waits for nobody. Blocks.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub(super) fn connect_without_tables(&self, identity: &Arc<Identity>) -> Result<Connection> {
+        guarded(Connection::open_in_memory()?, identity)
     }
 
     /// Waits until nobody writes.
@@ -93,9 +103,15 @@ fn connect(uri: &str) -> Result<Connection> {
     let connection = Connection::open_with_flags(uri, flags)?;
     // For the moment in which a reader that has its result still holds SQLite's own lock.
     connection.busy_timeout(Duration::from_secs(1))?;
-    connection.execute_batch(
-        "PRAGMA foreign_keys = ON; PRAGMA temp_store = MEMORY; PRAGMA cache_spill = OFF; PRAGMA max_page_count = 131072",
-    )?;
+    connection.execute_batch("PRAGMA foreign_keys = ON; PRAGMA temp_store = MEMORY")?;
+    Ok(connection)
+}
+
+fn guarded(mut connection: Connection, identity: &Arc<Identity>) -> Result<Connection> {
+    functions::install(&connection, identity)?;
+    connection.authorizer(Some(allowed))?;
+    let running = Arc::clone(&identity.running);
+    connection.progress_handler(CANCEL_CHECK_STEPS, Some(move || running.is_cancelled()))?;
     // A misspelt "column" must not turn into a string.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DQS_DML, false)?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DQS_DDL, false)?;

@@ -60,7 +60,9 @@ fn decode_binary(bytes: &[u8], pg: &Type) -> Result<Value, SqlError> {
         Type::NUMERIC => Value::Text(numeric(bytes)?),
         Type::TIMESTAMP | Type::TIMESTAMPTZ => {
             let micros = i64::from_be_bytes(bytes.try_into().map_err(wrong)?);
-            Value::Text(time::timestamp(micros.saturating_add(time::POSTGRES_EPOCH_DAYS * time::DAY_MICROS)))
+            let text = time::timestamp(micros.saturating_add(time::POSTGRES_EPOCH_DAYS * time::DAY_MICROS));
+            let text = if *pg == Type::TIMESTAMP { text.trim_end_matches("+00") } else { &text };
+            Value::Text(text.to_owned())
         }
         Type::DATE => {
             let days = i32::from_be_bytes(bytes.try_into().map_err(wrong)?);
@@ -193,7 +195,9 @@ fn boolean(text: &str) -> Result<bool, SqlError> {
 
 /// `\x0a0b`; anything else stands for its own bytes.
 fn bytea(text: &str) -> Result<Vec<u8>, SqlError> {
-    let Some(digits) = text.strip_prefix("\\x") else { return Ok(text.as_bytes().to_vec()) };
+    let Some(digits) = text.strip_prefix("\\x") else {
+        return Ok(text.as_bytes().to_vec());
+    };
     let digits: Option<Vec<_>> = digits.chars().map(|digit| digit.to_digit(16)).collect();
     match digits {
         Some(digits) if digits.len() % 2 == 0 => {
@@ -217,7 +221,9 @@ fn numeric(bytes: &[u8]) -> Result<String, SqlError> {
     let words: Vec<i16> =
         bytes.chunks_exact(2).filter_map(|pair| Some(i16::from_be_bytes(pair.try_into().ok()?))).collect();
     let wrong = || SqlError::new("22P03", "incorrect binary data format for type numeric");
-    let [_, weight, sign, _, digits @ ..] = words.as_slice() else { return Err(wrong()) };
+    let [_, weight, sign, _, digits @ ..] = words.as_slice() else {
+        return Err(wrong());
+    };
     let minus = match sign {
         0 => "",
         0x4000 => "-",

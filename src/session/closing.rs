@@ -93,4 +93,5 @@ fn last_words(ended: &Ended) -> Option<ClientError> {
     })
 }
 
-const LINGER: Duration = Duration::from_secs(1);
+/// How long a peer that was told of the end has to go.
+pub(super) const LINGER: Duration = Duration::from_secs(1);

@@ -62,7 +62,10 @@ pub fn load(inputs: &Inputs) -> Result<Loaded, Faults> {
     refuse_unknown_variables(unknown_variables, &settings, &mut reader);
 
     let Reader { faults, warnings, provenance, .. } = reader;
-    if faults.is_empty() { Ok(Loaded { settings, warnings, provenance }) } else { Err(Faults::new(in_order(faults))) }
+    if faults.is_empty() {
+        return Ok(Loaded { settings, warnings, provenance });
+    }
+    Err(Faults::new(in_order(faults)).in_format(settings.log_format))
 }
 
 fn read(tree: Table, whole: Source, inputs: &Inputs, reader: &mut Reader<'_>) -> Settings {

@@ -1,6 +1,7 @@
 //! Where a value came from, and what is wrong with it. Owns the text of a broken rule; a value that
 //! is or may contain a secret must never get into a [`Fault`].
 
+use super::LogFormat;
 use std::{collections::BTreeMap, error::Error, fmt, num::NonZero, sync::Arc};
 
 /// Where a value came from.
@@ -80,17 +81,28 @@ impl fmt::Display for Fault {
 pub struct Faults {
     list: Vec<Fault>,
     nothing_given: bool,
+    log_format: Option<LogFormat>,
 }
 
 impl Faults {
     /// Takes the faults in the order in which they are shown.
     pub(super) fn new(list: Vec<Fault>) -> Self {
-        Self { list, nothing_given: false }
+        Self { list, nothing_given: false, log_format: None }
     }
 
     /// There is no file, no connection string and no host: the reader needs `--help`, not a list.
     pub(super) fn nothing_given(fault: Fault) -> Self {
-        Self { list: vec![fault], nothing_given: true }
+        Self { list: vec![fault], nothing_given: true, log_format: None }
+    }
+
+    /// Adds what could be read of how the faults are to be told.
+    pub(super) fn in_format(self, log_format: LogFormat) -> Self {
+        Self { log_format: Some(log_format), ..self }
+    }
+
+    /// How log lines were asked to look, as far as the settings could be read.
+    pub fn log_format(&self) -> Option<LogFormat> {
+        self.log_format
     }
 
     /// Each of them.

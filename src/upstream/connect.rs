@@ -13,7 +13,7 @@ use crate::{
         labels::{HandshakeKind, Stage},
     },
     settings::{Endpoint, Limits},
-    tls::CertificateProblem,
+    tls::{self, CertificateProblem},
     wire::messages,
 };
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
@@ -65,7 +65,7 @@ impl Connector {
             let route = Route { endpoint: Arc::clone(endpoint), address };
             match timed(metrics, Stage::Tls, self.secure(socket, &route, deadline)).await {
                 Ok(stream) => {
-                    metrics.handshakes.at(handshake_kind(&stream)).inc();
+                    note_handshake(metrics, &stream);
                     return Ok(Connection { stream, route });
                 }
                 // Another address may lead to a node that is well; a certificate is the endpoint's.
@@ -147,10 +147,14 @@ async fn timed<T>(
     Ok(done)
 }
 
-fn handshake_kind(stream: &TlsStream<TcpStream>) -> HandshakeKind {
-    match stream.get_ref().1.handshake_kind() {
-        Some(rustls::HandshakeKind::Resumed) => HandshakeKind::Resumed,
-        _ => HandshakeKind::Full,
+fn note_handshake(metrics: &EndpointMetrics, stream: &TlsStream<TcpStream>) {
+    let (_, tls) = stream.get_ref();
+    if tls.handshake_kind() == Some(rustls::HandshakeKind::Resumed) {
+        return metrics.handshakes.at(HandshakeKind::Resumed).inc();
+    }
+    metrics.handshakes.at(HandshakeKind::Full).inc();
+    if let Some(at) = tls.peer_certificates().and_then(<[_]>::first).and_then(tls::not_after) {
+        metrics.certificate_expires(at);
     }
 }
 

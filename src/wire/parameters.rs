@@ -2,7 +2,10 @@
 
 /// Names and values of a startup message, without their NULs.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct StartupParameters(Vec<(Box<[u8]>, Box<[u8]>)>);
+pub struct StartupParameters(Vec<Parameter>);
+
+/// Name and value.
+type Parameter = (Box<[u8]>, Box<[u8]>);
 
 /// What the daemon puts into a client's startup parameters.
 #[derive(Clone, Copy, Debug)]
@@ -60,8 +63,7 @@ impl StartupParameters {
         let kept = |name: &[u8]| {
             !name.eq_ignore_ascii_case(b"user") && !has_prefix(name, "crdb:") && !has_prefix(name, "_pq_.")
         };
-        let names_database =
-            |(name, value): &(Box<[u8]>, Box<[u8]>)| name.eq_ignore_ascii_case(b"database") && !value.is_empty();
+        let names_database = |(name, value): &Parameter| name.eq_ignore_ascii_case(b"database") && !value.is_empty();
         let has_database = self.0.iter().any(names_database);
         let is_empty_database = |name: &[u8]| !has_database && name.eq_ignore_ascii_case(b"database");
         pairs.extend(self.0.iter().filter(|(name, _)| kept(name) && !is_empty_database(name)).cloned());
@@ -108,7 +110,7 @@ impl StartupParameters {
     }
 }
 
-fn pair(name: &str, value: &str) -> (Box<[u8]>, Box<[u8]>) {
+fn pair(name: &str, value: &str) -> Parameter {
     (name.as_bytes().into(), value.as_bytes().into())
 }
 

@@ -27,8 +27,8 @@ pub(super) fn hints(tokens: &[Token]) -> Vec<ColumnHint> {
         _ => list,
     };
     let items = items(list);
-    let starred = |item: &&[Token]| item.last().is_some_and(|token| token.is_mark("*"));
-    if items.iter().any(|item| starred(&item)) {
+    let starred = |item: &[Token]| item.last().is_some_and(|token| token.is_mark("*"));
+    if items.iter().any(|item| starred(item)) {
         return Vec::new();
     }
     items.iter().map(|item| hint(item)).collect()

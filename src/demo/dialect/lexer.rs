@@ -101,7 +101,9 @@ struct Lexer<'a> {
 impl Lexer<'_> {
     fn next(&mut self) -> Result<Option<Token>, SqlError> {
         self.skip_blank()?;
-        let Some(&first) = self.rest.peek() else { return Ok(None) };
+        let Some(&first) = self.rest.peek() else {
+            return Ok(None);
+        };
         let token = match first {
             '\'' => Token::Literal(self.quoted('\'', false)?),
             '"' => Token::Quoted(self.quoted('"', false)?),
@@ -131,7 +133,7 @@ impl Lexer<'_> {
     fn skip_comment(&mut self) -> Result<(), SqlError> {
         let mut depth = 0_usize;
         let mut before = ' ';
-        while let Some(char) = self.rest.next() {
+        for char in self.rest.by_ref() {
             match (before, char) {
                 ('/', '*') => depth += 1,
                 ('*', '/') => depth = depth.saturating_sub(1),

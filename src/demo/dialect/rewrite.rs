@@ -100,7 +100,9 @@ fn keywords(tokens: Vec<Token>) -> Vec<Token> {
             "collate" if rest.peek().is_some_and(|next| next.name().as_deref() == Some("default")) => {
                 rest.next();
             }
-            "for" if rest.peek().is_some_and(|next| LOCKS.iter().any(|lock| next.is(lock))) => break,
+            "for" if rest.peek().is_some_and(|next| LOCKS.iter().any(|lock| next.is(lock))) => {
+                break;
+            }
             "generated" if is_identity(&rest.clone().take(4).collect::<Vec<_>>()) => {
                 while rest.next().is_some_and(|next| !next.is("identity")) {}
             }
@@ -129,7 +131,9 @@ fn is_identity(next: &[Token]) -> bool {
 /// `DEFAULT f(…)` needs parentheses around it in SQLite.
 fn parenthesise_call(rest: &mut std::iter::Peekable<std::vec::IntoIter<Token>>, out: &mut Vec<Token>) {
     let mut ahead = rest.clone();
-    let (Some(Token::Word(_)), Some(open)) = (ahead.next(), ahead.next()) else { return };
+    let (Some(Token::Word(_)), Some(open)) = (ahead.next(), ahead.next()) else {
+        return;
+    };
     if !open.is_mark("(") {
         return;
     }
@@ -210,7 +214,9 @@ fn casts(tokens: &[Token]) -> Rewritten {
 }
 
 fn note_parameter(token: &Token, known: Option<Type>, types: &mut Vec<Option<Type>>) {
-    let Token::Parameter(number) = token else { return };
+    let Token::Parameter(number) = token else {
+        return;
+    };
     if types.len() < *number {
         types.resize(*number, None);
     }

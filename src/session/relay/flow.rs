@@ -158,10 +158,9 @@ impl Flow {
 
     fn release(&mut self) {
         (self.start, self.end) = (0, 0);
-        if let Some(buffer) = self.buffer.take() {
-            if buffer.len() == self.buffer_bytes {
-                buffers::give_back(buffer);
-            }
+        if let Some(buffer) = self.buffer.take_if(|buffer| buffer.len() == self.buffer_bytes) {
+            buffers::give_back(buffer);
         }
+        self.buffer = None;
     }
 }
