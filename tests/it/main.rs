@@ -17,6 +17,7 @@ mod config;
 mod connect;
 #[cfg(feature = "demo")]
 mod demo;
+mod docs;
 mod drivers;
 mod harness;
 mod harness_works;
@@ -27,6 +28,8 @@ mod login;
 mod logs;
 mod password;
 mod programs;
+#[cfg(feature = "demo")]
+mod readme;
 mod refusals;
 mod relay;
 mod secrets;

@@ -1,0 +1,394 @@
+//! The documentation says what the program does: every flag, variable, key, default, metric, status
+//! field and refusal, and none that does not exist.
+
+use crate::harness::{
+    FakeUpstream, SettingsFile,
+    markdown::{self, Table, code},
+    proxy::run_daemon,
+};
+use serde_json::Value;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::Path,
+};
+
+#[test]
+fn every_key_is_documented_with_its_default_and_no_other() {
+    let documented = documented_keys();
+    let known = annotated_keys();
+    assert!(known.len() > 40, "only {} keys in the annotated file", known.len());
+
+    assert_eq!(documented.keys().collect::<Vec<_>>(), known.iter().collect::<Vec<_>>());
+    let defaults = defaults();
+    for ((section, key), documented) in &documented {
+        let derived = DERIVED.iter().find(|(s, k, _)| s == section && k == key).map(|(_, _, text)| *text);
+        let real = defaults.get(&(section.clone(), key.clone())).map_or("none", String::as_str);
+        assert_eq!(documented, derived.unwrap_or(real), "[{section}] {key}");
+    }
+}
+
+#[test]
+fn every_flag_is_documented_with_its_default_and_no_other() {
+    let settings = markdown::read("docs/settings.md");
+    let mut known = flags_of(&["--help"]);
+    known.extend(flags_of(&["config", "show", "--help"]));
+    assert!(known.len() > 15, "{known:?}");
+
+    let documented = column(&markdown::tables(&settings), "flag");
+
+    assert_eq!(documented.keys().collect::<Vec<_>>(), known.keys().collect::<Vec<_>>());
+    for (flag, default) in known.iter().filter_map(|(flag, default)| Some((flag, default.as_ref()?))) {
+        assert_eq!(documented[flag].as_ref(), Some(default), "{flag}");
+    }
+}
+
+#[test]
+fn every_variable_is_documented_and_taken_and_no_other() {
+    let tables = markdown::tables(&markdown::read("docs/settings.md"));
+    let documented = column(&tables, "variable");
+    let own = ["JSON", "HELP", "VERSION"];
+    let of_flags = flags_of(&["--help"]).into_keys().map(|flag| flag[2..].replace('-', "_").to_uppercase());
+    let of_keys = annotated_keys().into_iter().filter(|(section, _)| section.is_empty());
+    let of_keys = of_keys.map(|(_, key)| key.to_uppercase());
+    let known = of_flags.filter(|flag| !own.contains(&flag.as_str())).chain(of_keys);
+    let known = known.chain(["URL", "PASSWORD", "CONFIG"].map(str::to_owned));
+    let known = known.map(|name| format!("CRDB_PROXY_{name}")).collect::<BTreeSet<_>>();
+
+    assert_eq!(documented.keys().cloned().collect::<BTreeSet<_>>(), known);
+    // All that have a default can be set to it at once.
+    let cluster = FakeUpstream::answering();
+    let folder = SettingsFile::of(&cluster);
+    let unquoted = |default: &str| default.replace("[]", "");
+    let given = documented.iter().filter_map(|(name, default)| Some((name.as_str(), unquoted(default.as_ref()?))));
+    let given = given.filter(|(_, default)| default != "none" && !default.contains(' ')).collect::<Vec<_>>();
+    let given = given.iter().map(|(name, default)| (*name, default.as_str())).collect::<Vec<_>>();
+    assert!(given.len() > 25, "{given:?}");
+    let minimal = folder.path("minimal.toml");
+    fs::write(&minimal, MINIMAL).unwrap();
+    let arguments = ["config", "show", "--config", minimal.to_str().unwrap()];
+    let shown = run_daemon(minimal.parent().unwrap(), &arguments, &given).expect_success();
+    assert_eq!(shown.matches("# variable CRDB_PROXY_").count(), given.len(), "{shown}");
+}
+
+#[test]
+fn the_readme_has_every_flag_and_agrees_with_the_settings_page() {
+    let (readme, settings) = (markdown::read("README.md"), markdown::read("docs/settings.md"));
+    let (readme, settings, keys) = (markdown::tables(&readme), markdown::tables(&settings), documented_keys());
+    let of_itself = ["--help", "--version", "--json"];
+
+    let flags = column(&readme, "flag");
+
+    let known = flags_of(&["--help"]).into_keys().filter(|flag| !of_itself.contains(&flag.as_str()));
+    assert_eq!(flags.keys().cloned().collect::<Vec<_>>(), known.collect::<Vec<_>>());
+    let mut compared = 0;
+    for title in ["flag", "variable"] {
+        let known = column(&settings, title);
+        for (name, default) in column(&readme, title) {
+            let said = known.get(&name).unwrap_or_else(|| panic!("{name} is in the README only"));
+            // What is no key has no default there.
+            assert!(default == *said || said.is_none(), "{name}: {default:?}, {said:?}");
+            compared += 1;
+        }
+    }
+    for table in readme.iter().filter(|table| table.column("default").is_some()) {
+        let (key, default) = (table.column("key").unwrap(), table.column("default").unwrap());
+        for row in table.rows.iter().filter(|row| !row[key].is_empty()) {
+            let section = row[key].split('`').next().unwrap().trim().to_owned();
+            let [name] = code(&row[key]).try_into().expect("one key in a row");
+            assert_eq!(keys[&(section, name)], row[default].replace('`', ""), "{row:?}");
+            compared += 1;
+        }
+    }
+    assert!(compared > 40, "only {compared} rows were compared");
+}
+
+#[test]
+fn no_page_names_a_flag_or_variable_that_does_not_exist() {
+    let tables = markdown::tables(&markdown::read("docs/settings.md"));
+    let (variables, mut flags) = (column(&tables, "variable"), flags_of(&["demo", "--help"]));
+    flags.extend(flags_of(&["config", "show", "--help"]));
+    let others = ["--fail", "--output", "--silent", "--release", "--locked", "--path", "--version", "--crdb"];
+    let is_of_kubernetes = |name: &str| name.contains("_SERVICE_") || name == "CRDB_PROXY_PORT=tcp";
+    let mut found = 0;
+    for file in markdown::files() {
+        let text = fs::read_to_string(&file).unwrap();
+        let words = text.split(|c: char| c.is_whitespace() || "`'\"()[]|:,;./…".contains(c));
+        for word in words.filter(|word| !word.starts_with("---")) {
+            let is_unknown = match word {
+                _ if word.starts_with("CRDB_PROXY_") && word != "CRDB_PROXY_" && !is_of_kubernetes(word) => {
+                    !variables.contains_key(word.split('=').next().unwrap())
+                }
+                _ if word.starts_with("--") && word.len() > 2 => {
+                    let flag = word.split('=').next().unwrap();
+                    !flags.contains_key(flag) && !others.contains(&flag)
+                }
+                _ => continue,
+            };
+            found += 1;
+            assert!(!is_unknown, "{}: {word} does not exist", file.display());
+        }
+    }
+    assert!(found > 60, "only {found} flags and variables were found");
+}
+
+#[test]
+fn every_metric_and_label_value_is_documented_and_no_other() {
+    let cluster = FakeUpstream::answering();
+    let settings = SettingsFile::of(&cluster).identity("own", &cluster.authority.client("app"));
+    let settings = settings.identity("local", &cluster.authority.server());
+    let settings = settings.cluster("cert = \"own.crt\"\nkey = \"own.key\"");
+    let local = "tls = \"allow\"\ntls_cert = \"local.crt\"\ntls_key = \"local.key\"";
+    let proxy = settings.listener(local).start();
+
+    let exported = families(&proxy.metrics());
+
+    let documented = documented_families();
+    assert!(exported.len() > 20, "{exported:?}");
+    assert_eq!(documented.keys().collect::<Vec<_>>(), exported.keys().collect::<Vec<_>>());
+    for (name, family) in exported {
+        assert_eq!(documented[&name], family, "{name}");
+    }
+    for name in code(&markdown::prose(&markdown::read("README.md"))) {
+        assert!(!name.starts_with("crdb_proxy_") || documented.contains_key(&name), "README: {name}");
+    }
+}
+
+#[test]
+fn every_status_field_is_documented_and_no_other() {
+    let cluster = FakeUpstream::answering();
+    let settings = SettingsFile::of(&cluster).identity("own", &cluster.authority.client("app"));
+    let proxy = settings.cluster("cert = \"own.crt\"\nkey = \"own.key\"").start();
+    let _session = proxy.client();
+    proxy.startup(&[("no_user", "x")]).until(b'E');
+
+    let mut fields = BTreeSet::new();
+    collect_fields(&proxy.status(), &mut fields);
+
+    let text = markdown::read("docs/status.md");
+    let mentioned = code(&text).into_iter().collect::<BTreeSet<_>>();
+    let missing = fields.difference(&mentioned).collect::<Vec<_>>();
+    assert!(fields.len() > 50 && missing.is_empty(), "{missing:?}");
+    let rows = markdown::tables(&text).into_iter().flat_map(|table| table.rows);
+    for field in rows.flat_map(|row| code(&row[0])) {
+        assert!(fields.contains(&field), "{field} does not exist");
+    }
+}
+
+#[test]
+fn every_refusal_and_log_message_of_the_readme_is_said_by_the_source() {
+    let mut source = String::new();
+    collect_source(&markdown::root().join("src"), &mut source);
+    let source = source.replace("\\\"", "\"");
+    let mut compared = 0;
+    for table in markdown::tables(&markdown::read("README.md")) {
+        let texts: Vec<String> = match table.header[0].as_str() {
+            "SQLSTATE" => table.rows.iter().map(|row| row[1].clone()).collect(),
+            "message" => table.rows.iter().flat_map(|row| code(&row[0])).collect(),
+            _ => continue,
+        };
+        for text in texts.iter().filter(|text| !text.starts_with("the server's own text")) {
+            for piece in text.split(['…', '/']).map(|piece| piece.trim().trim_end_matches(':')) {
+                compared += 1;
+                assert!(source.contains(piece), "the source never says \"{piece}\" of \"{text}\"");
+            }
+        }
+    }
+    assert!(compared > 40, "only {compared} texts were compared");
+}
+
+#[test]
+fn links_lead_somewhere() {
+    let mut followed = 0;
+    for file in markdown::files() {
+        let text = fs::read_to_string(&file).unwrap();
+        for link in markdown::links(&text).iter().filter(|link| !link.contains("://")) {
+            let (path, anchor) = link.split_once('#').unwrap_or((link, ""));
+            let target = if path.is_empty() { file.clone() } else { file.parent().unwrap().join(path) };
+            assert!(target.exists(), "{}: {link}", file.display());
+            if !anchor.is_empty() {
+                let anchors = markdown::anchors(&fs::read_to_string(&target).unwrap());
+                assert!(anchors.iter().any(|known| known == anchor), "{}: {link} of {anchors:?}", file.display());
+            }
+            followed += 1;
+        }
+    }
+    assert!(followed > 20, "only {followed} links were found");
+}
+
+/// Section and name.
+type Key = (String, String);
+
+/// Keys with their defaults, of the tables that stand under a heading of the settings file.
+fn documented_keys() -> BTreeMap<Key, String> {
+    let mut keys = BTreeMap::new();
+    for table in markdown::tables(&markdown::read("docs/settings.md")) {
+        let (Some(key), Some(default)) = (table.column("key"), table.column("default")) else { continue };
+        let section = match code(&table.heading).first().map(String::as_str) {
+            None => "",
+            Some("[cluster.NAME]") => "cluster",
+            Some("[[cluster.NAME.endpoint]]") => "endpoint",
+            Some("[[listener]]") => "listener",
+            Some(other) => panic!("{other} is no section"),
+        };
+        for row in &table.rows {
+            for name in code(&row[key]) {
+                let before = keys.insert((section.to_owned(), name), row[default].replace('`', ""));
+                assert!(before.is_none(), "{row:?} stands there twice");
+            }
+        }
+    }
+    keys
+}
+
+/// The keys of the annotated settings file, those that are commented out too.
+fn annotated_keys() -> BTreeSet<Key> {
+    let (mut section, mut keys) = (String::new(), BTreeSet::new());
+    for line in markdown::read("config/crdb-proxy.toml").lines() {
+        if line.starts_with('[') {
+            let name = line.trim_matches(['[', ']']).rsplit('.').next().unwrap();
+            section = if name == "prod" { "cluster".to_owned() } else { name.to_owned() };
+            continue;
+        }
+        let Some((name, _)) = line.strip_prefix("# ").unwrap_or(line).split_once(" = ") else { continue };
+        if name.chars().all(|c| c.is_ascii_lowercase() || c == '_') {
+            keys.insert((section.clone(), name.to_owned()));
+        }
+    }
+    keys
+}
+
+/// What `config show` says where nobody set anything.
+fn defaults() -> BTreeMap<Key, String> {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("minimal.toml"), MINIMAL).unwrap();
+    let shown = run_daemon(folder.path(), &["config", "show", "--json", "--config", "minimal.toml"], &[]);
+    let shown: Value = serde_json::from_str(&shown.expect_success()).unwrap();
+    let mut defaults = BTreeMap::new();
+    for table in shown["tables"].as_array().unwrap() {
+        let section = table["table"].as_str().unwrap().trim_matches(['[', ']']).rsplit('.').next().unwrap();
+        let section = if section == "c" { "cluster" } else { section };
+        for value in table["values"].as_array().unwrap().iter().filter(|value| value["source"] == "default") {
+            let text = value["value"].as_str().map_or_else(|| value["value"].to_string(), str::to_owned);
+            defaults.insert((section.to_owned(), value["key"].as_str().unwrap().to_owned()), text);
+        }
+    }
+    assert!(defaults.len() > 30, "{defaults:?}");
+    defaults
+}
+
+/// What stands in backticks in the column with this title, and the default in the same row.
+fn column(tables: &[Table], title: &str) -> BTreeMap<String, Option<String>> {
+    let mut found = BTreeMap::new();
+    for table in tables {
+        let Some(column) = table.column(title) else { continue };
+        for row in &table.rows {
+            let default = table.column("default").map(|default| row[default].replace('`', ""));
+            found.extend(code(&row[column]).into_iter().map(|name| (name, default.clone())));
+        }
+    }
+    found
+}
+
+/// The flags in a help text, with the defaults that it gives.
+fn flags_of(arguments: &[&str]) -> BTreeMap<String, Option<String>> {
+    let folder = tempfile::tempdir().unwrap();
+    let help = run_daemon(folder.path(), arguments, &[]).expect_success();
+    let mut flags = BTreeMap::new();
+    let mut last = None;
+    for line in help.lines().map(str::trim_start) {
+        let starts = line.split(' ').find(|word| word.starts_with("--")).filter(|_| line.starts_with('-'));
+        if let Some(flag) = starts {
+            last = Some(flag.to_owned());
+            flags.insert(flag.to_owned(), String::new());
+        }
+        if let Some(text) = last.as_ref().and_then(|last| flags.get_mut(last)) {
+            *text += &format!("{line} ");
+        }
+    }
+    let default = |text: &str| Some(text.split_once("[default: ")?.1.split_once(']')?.0.to_owned());
+    flags.into_iter().map(|(flag, text)| (flag, default(&text))).collect()
+}
+
+/// A metric's type, and each label with its values; free ones have none.
+type Family = (String, BTreeMap<String, BTreeSet<String>>);
+
+fn families(metrics: &str) -> BTreeMap<String, Family> {
+    let mut families: BTreeMap<String, Family> = BTreeMap::new();
+    for line in metrics.lines().filter(|line| !line.starts_with("# HELP")) {
+        if let Some((name, kind)) = line.strip_prefix("# TYPE ").and_then(|line| line.split_once(' ')) {
+            families.insert(name.to_owned(), (kind.to_owned(), BTreeMap::new()));
+            continue;
+        }
+        let (series, _) = line.rsplit_once(' ').unwrap();
+        let (name, labels) = series.split_once('{').unwrap_or((series, ""));
+        let of_histogram = ["_bucket", "_sum", "_count"].iter().find_map(|end| name.strip_suffix(end));
+        let name = of_histogram.filter(|name| families.contains_key(*name)).unwrap_or(name);
+        let (_, known) = families.get_mut(name).expect(name);
+        for (label, value) in labels.trim_end_matches('}').split("\",").filter_map(|label| label.split_once("=\"")) {
+            let values = known.entry(label.to_owned()).or_default();
+            if !FREE_LABELS.contains(&label) {
+                values.insert(value.trim_end_matches('"').to_owned());
+            }
+        }
+        known.remove("le");
+    }
+    families
+}
+
+fn documented_families() -> BTreeMap<String, Family> {
+    let tables = markdown::tables(&markdown::read("docs/metrics.md"));
+    let cell = |cell: &String| code(cell).into_iter();
+    let (lists, values): (Vec<_>, Vec<_>) = tables.iter().partition(|table| table.header[0] == "name");
+    let mut families: BTreeMap<String, Family> = BTreeMap::new();
+    for row in lists.iter().flat_map(|table| &table.rows) {
+        let labels = cell(&row[2]).map(|label| (label, BTreeSet::new())).collect();
+        families.insert(code(&row[0])[0].clone(), (row[1].clone(), labels));
+    }
+    for table in values {
+        let [label, metric] = code(&table.heading).try_into().expect("`label` of `metric`");
+        let (_, labels) = families.get_mut(&metric).expect(&metric);
+        let known = labels.get_mut(&label).expect(&label);
+        known.extend(table.rows.iter().flat_map(|row| cell(&row[0])));
+    }
+    families
+}
+
+fn collect_fields(value: &Value, fields: &mut BTreeSet<String>) {
+    match value {
+        Value::Object(object) => object.iter().for_each(|(field, value)| {
+            fields.insert(field.clone());
+            collect_fields(value, fields);
+        }),
+        Value::Array(items) => items.iter().for_each(|item| collect_fields(item, fields)),
+        _ => {}
+    }
+}
+
+fn collect_source(folder: &Path, into: &mut String) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            collect_source(&path, into);
+        } else {
+            *into += &fs::read_to_string(&path).unwrap();
+        }
+    }
+}
+
+const MINIMAL: &str = "[cluster.c]\nca = \"ca.crt\"\nuser = \"u\"\npassword = { file = \"p\" }\n\
+    [[cluster.c.endpoint]]\nhost = \"h\"\n";
+
+/// Defaults that are no fixed text, as the documentation puts them.
+const DERIVED: [(&str, &str, &str); 8] = [
+    ("", "threads", "0"),
+    ("endpoint", "name", "REGION-KIND"),
+    ("endpoint", "tls_server_name", "the host"),
+    ("listener", "name", "listener-N"),
+    ("listener", "cluster", "the only one"),
+    ("listener", "sessions_max", "the daemon's"),
+    ("listener", "session_idle_limit", "the daemon's"),
+    ("listener", "session_age_limit", "the daemon's"),
+];
+
+const FREE_LABELS: [&str; 8] = ["listener", "cluster", "endpoint", "name", "version", "revision", "rustc", "le"];

@@ -1,0 +1,276 @@
+//! Every command of the README is run as it stands there, in order, in one folder.
+//!
+//! What is replaced: `HOST`, `CLUSTER_ID` and ports by those of a local server and of free ones, and
+//! cargo, which would build another profile for minutes: its two commands lead to the binary that was
+//! built for the tests, and a test of its own sees to it that they mean that binary. `tests/run` is
+//! what runs this test, so it is the one exception.
+
+use crate::harness::{
+    DEADLINE, PASSWORD, Postgres, TestProxy,
+    markdown::{self, Block},
+    process::{self, Lines, mortal},
+    settings::{Cluster, write_private},
+};
+use std::{
+    fs::{self, Permissions},
+    os::unix::fs::PermissionsExt,
+    path::Path,
+    process::{Child, Command, Stdio},
+};
+use tempfile::TempDir;
+
+#[test]
+fn every_command_of_the_readme_does_what_the_readme_says() {
+    let readme = markdown::read("README.md");
+    let blocks = markdown::blocks(&readme);
+    let mut reader = Reader::new(&blocks);
+    let mut ran = 0;
+    for block in &blocks {
+        match block.language.as_str() {
+            "sh" => ran += usize::from(reader.run(&block.text)),
+            "text" => reader.compare(&block.text),
+            _ => {}
+        }
+    }
+    assert!(ran >= 14, "only {ran} commands were found");
+    let password = fs::metadata(reader.folder.path().join("prod.pw")).unwrap();
+    assert_eq!(password.permissions().mode() & 0o777, 0o600);
+}
+
+#[test]
+fn commands_that_this_test_does_not_know_are_told_apart() {
+    assert_eq!(action("tests/run"), Some(Action::Except));
+    assert_eq!(action("export CRDB_PROXY_HOST=h\ncrdb-proxy"), Some(Action::Serve));
+    assert_eq!(action("crdb-proxy config check --config f"), Some(Action::Run));
+    assert_eq!(action("rm -r prod"), None);
+    assert_eq!(action("crdb-proxies"), None);
+}
+
+#[test]
+fn cargo_run_and_cargo_install_mean_the_binary_that_is_tested() {
+    let manifest = markdown::read("Cargo.toml").parse::<toml::Table>().unwrap();
+
+    assert_eq!(manifest["package"]["name"].as_str(), Some("crdb-proxy"));
+    assert!(!manifest.contains_key("bin") && !markdown::root().join("src/bin").exists(), "which one would run?");
+    let default = manifest["features"]["default"].as_array().unwrap();
+    assert!(default.iter().any(|feature| feature.as_str() == Some("demo")), "`cargo run -- demo` needs the feature");
+}
+
+#[test]
+fn every_secret_source_of_the_readme_is_taken() {
+    let readme = markdown::read("README.md");
+    let blocks = markdown::blocks(&readme);
+    let reader = Reader::new(&blocks);
+    let sources = blocks.iter().filter(|block| block.language == "toml" && block.text.starts_with("password = "));
+    let sources = sources.flat_map(|block| block.text.lines()).collect::<Vec<_>>();
+    assert_eq!(sources.len(), 4);
+    let file = fs::read_to_string(reader.folder.path().join("prod.toml")).unwrap();
+    for source in sources {
+        let changed = file.replace("password = { file = \"prod.pw\" }", source);
+        fs::write(reader.folder.path().join("changed.toml"), changed).unwrap();
+        fs::write(reader.folder.path().join("prod-ca.crt"), reader.server.authority().pem()).unwrap();
+        let mut command = TestProxy::command(reader.folder.path());
+        command.args(["config", "check", "--config", "changed.toml"]);
+
+        process::run(&mut command, "", DEADLINE).expect_success();
+    }
+}
+
+#[test]
+fn only_the_readme_has_commands() {
+    let files = markdown::files();
+    assert!(files.len() >= 8, "{files:?}");
+    for file in files.iter().filter(|file| !file.ends_with("README.md")) {
+        let blocks = markdown::blocks(&fs::read_to_string(file).unwrap());
+        assert!(blocks.iter().all(|block| block.language != "sh"), "{}: nobody runs these", file.display());
+    }
+}
+
+/// What is done with a block.
+#[derive(Debug, PartialEq)]
+enum Action {
+    /// Run by whoever runs this.
+    Except,
+    /// Runs until it is ended.
+    Demo,
+    /// Runs until it is ended, and lets clients in.
+    Serve,
+    /// Ends by itself.
+    Run,
+    /// Ends by itself, once a password is typed.
+    TypePassword,
+}
+
+fn action(script: &str) -> Option<Action> {
+    let starts = |line: &str, command: &str| line == command || line.starts_with(&format!("{command} "));
+    match script {
+        "tests/run" => return Some(Action::Except),
+        "cargo run --release -- demo" => return Some(Action::Demo),
+        _ if script.starts_with("(umask 077 && IFS= read") => return Some(Action::TypePassword),
+        _ => {}
+    }
+    let commands = script.lines().filter(|line| !line.starts_with([' ', '#']) && !line.starts_with("export "));
+    let actions = commands.map(|line| match line {
+        line if starts(line, "crdb-proxy config") => Some(Action::Run),
+        line if starts(line, "crdb-proxy") => Some(Action::Serve),
+        line if ["psql", "curl", "cargo install"].iter().any(|known| starts(line, known)) => Some(Action::Run),
+        _ => None,
+    });
+    let mut actions = actions.collect::<Vec<_>>();
+    if actions.len() == 1 { actions.pop().flatten() } else { None }
+}
+
+/// Somebody who follows the README.
+struct Reader {
+    folder: TempDir,
+    server: Postgres,
+    running: Running,
+    /// What the last command wrote.
+    output: String,
+}
+
+/// What runs in the other terminal.
+enum Running {
+    Nothing,
+    Demo(Child, String),
+    Daemon(Box<TestProxy>),
+}
+
+impl Reader {
+    /// In an empty folder with the README's `prod.toml`, beside a local server.
+    fn new(blocks: &[Block]) -> Self {
+        let server = Postgres::start();
+        let folder = tempfile::Builder::new().prefix("crdb-proxy-readme-").tempdir().unwrap();
+        let reader = Self { folder, server, running: Running::Nothing, output: String::new() };
+        for name in ["path", "installed"] {
+            fs::create_dir(reader.folder.path().join(name)).unwrap();
+        }
+        let cargo = reader.folder.path().join("path/cargo");
+        fs::write(&cargo, CARGO.replace("BINARY", env!("CARGO_BIN_EXE_crdb-proxy"))).unwrap();
+        fs::set_permissions(&cargo, Permissions::from_mode(0o755)).unwrap();
+        write_private(&reader.folder.path().join("served.crt"), reader.server.authority().pem());
+        let file = blocks.iter().find(|block| block.language == "toml" && block.text.starts_with("[cluster.prod]"));
+        let file = reader.real(&file.expect("the README's prod.toml").text);
+        fs::write(reader.folder.path().join("prod.toml"), file).unwrap();
+        reader
+    }
+
+    /// Whether it was to be run at all.
+    fn run(&mut self, script: &str) -> bool {
+        let action = action(script).unwrap_or_else(|| panic!("this test does not know the command\n{script}"));
+        let real = self.real(script);
+        match action {
+            Action::Except => return false,
+            Action::Demo => self.start_demo(&real),
+            Action::Serve => self.start_daemon(&real),
+            Action::Run => self.finish(&real, "SELECT 1;\n"),
+            Action::TypePassword => self.finish(&real, &format!("{PASSWORD}\n")),
+        }
+        true
+    }
+
+    fn finish(&mut self, script: &str, input: &str) {
+        self.output = process::run(&mut self.shell(script), input, DEADLINE).expect_success();
+    }
+
+    fn start_daemon(&mut self, script: &str) {
+        self.stop();
+        let script = format!("\n{script}").replace("\ncrdb-proxy", "\nexec crdb-proxy");
+        let proxy = TestProxy::spawn(self.shell(&script), tempfile::tempdir().unwrap());
+        let is_listener = |line: &serde_json::Value| line["listener.name"] != "admin";
+        let name = proxy.wait_for_log(|line| line["message"] == "listening" && is_listener(line));
+        let name = name["listener.name"].as_str().unwrap().to_owned();
+
+        let user = proxy.client().value("select current_user");
+
+        assert!(user == "app", "{user}");
+        let labels = [("listener", name.as_str())];
+        proxy.wait_for_metric("crdb_proxy_client_connections_active", &labels, 0.0);
+        let lines = proxy.log_lines();
+        let listening = lines.iter().filter(|line| line["message"] == "listening");
+        self.output = listening.map(|line| format!("{} {}\n", line["message"], line["listener.name"])).collect();
+        self.running = Running::Daemon(Box::new(proxy));
+    }
+
+    fn start_demo(&mut self, script: &str) {
+        let mut command = self.shell(&format!("exec {script}"));
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+        let lines = Lines::of(child.stdout.take().unwrap());
+        let port_of = |line: &str| Some(line.split_once("demo@")?.1.split_once("/demo?")?.0.to_owned());
+        let address = lines.find(port_of).expect("the demo's line to paste");
+        lines.find(|line| line.starts_with("SQLite").then_some(())).expect("the end of the demo's text");
+        self.output = lines.all().join("\n").replace(&address, "localhost:26257");
+        self.running = Running::Demo(child, address);
+    }
+
+    fn stop(&mut self) {
+        if let Running::Demo(mut child, _) = std::mem::replace(&mut self.running, Running::Nothing) {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+    }
+
+    /// Holds what the README shows against what the last command wrote.
+    fn compare(&self, shown: &str) {
+        for line in shown.lines() {
+            // A log line; its time is the README's own, its format the terminal's.
+            let Some((_, log)) = line.split_once("  INFO ") else { continue };
+            let (message, name) = log.split_once(" listener.name=").expect("a log line as the README has them");
+            let name = name.split_once(' ').unwrap().0;
+            assert!(self.output.contains(&format!("{message:?} {name}")), "{line}\n{}", self.output);
+        }
+        if !shown.contains("  INFO ") {
+            let trimmed = |text: &str| text.lines().map(str::trim_end).collect::<Vec<_>>().join("\n");
+            assert_eq!(trimmed(shown), trimmed(&self.output));
+        }
+    }
+
+    /// With the local server's names and ports.
+    fn real(&self, text: &str) -> String {
+        let port = self.server.address().port();
+        let (sql, admin) = match &self.running {
+            Running::Nothing => (String::new(), String::new()),
+            Running::Demo(_, address) => (address.clone(), String::new()),
+            Running::Daemon(proxy) => (proxy.address().to_string(), proxy.listener("admin")),
+        };
+        let served = format!("file://{}/served.crt", self.folder.path().display());
+        let text = text
+            .replace("https://cockroachlabs.cloud/clusters/CLUSTER_ID/cert", &served)
+            .replace("HOST:26257", &format!("localhost:{port}"))
+            .replace("--port 26257", &format!("--port {port}"))
+            .replace("PORT=26257", &format!("PORT={port}"))
+            .replace("port = 26257", &format!("port = {port}"))
+            .replace("_HOST=HOST", "_HOST=localhost")
+            .replace("--host HOST", "--host localhost")
+            .replace("\"HOST\"", "\"localhost\"");
+        if sql.is_empty() { text } else { text.replace("localhost:26257", &sql).replace("localhost:9257", &admin) }
+    }
+
+    /// A shell as the reader's, but for the ports that the daemon takes and the format of its log.
+    fn shell(&self, script: &str) -> Command {
+        let folder = self.folder.path();
+        let mut shell = mortal(Path::new("bash"), "KILL", None);
+        let path = std::env::var("PATH").unwrap();
+        let path = format!("{0}/path:{0}/installed:{path}", folder.display());
+        shell.args(["-eo", "pipefail", "-c", script]).current_dir(folder).env_clear();
+        shell.env("PATH", path).env("HOME", folder);
+        shell.env("CRDB_PROXY_LISTEN", "127.0.0.1:0").env("CRDB_PROXY_ADMIN", "127.0.0.1:0");
+        shell.env("CRDB_PROXY_LOG_FORMAT", "json");
+        shell
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// The demo takes no variables, so its ports are given here.
+const CARGO: &str = "#!/bin/sh
+case \"$*\" in
+'run --release -- demo') exec BINARY demo --listen localhost:0 --admin off ;;
+'install --locked --path .') exec ln -s BINARY \"$HOME/installed/crdb-proxy\" ;;
+*) echo \"cargo $*: not known to this test\" >&2; exit 64 ;;
+esac
+";
