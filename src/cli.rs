@@ -205,16 +205,15 @@ impl SettingsFlags {
 }
 
 const AFTER_HELP: &str = "\
-Each flag is also a variable: CRDB_PROXY_ and the flag in capitals (CRDB_PROXY_PASSWORD_FILE);
-so are CRDB_PROXY_URL, CRDB_PROXY_PASSWORD and the keys of the settings file's first block. A flag
-goes before a variable, a variable before the file. There is no password flag: other users can
-read the process list.
+Each flag is also a variable: CRDB_PROXY_ and the flag in capitals (CRDB_PROXY_PASSWORD_FILE); so are \
+CRDB_PROXY_URL, CRDB_PROXY_PASSWORD and the keys of the settings file's first block. A flag goes before a \
+variable, a variable before the file. There is no password flag: other users can read the process list.
 
-Without a file, a connection string or --host, crdb-proxy/crdb-proxy.toml is read from
-$XDG_CONFIG_HOME (or ~/.config), then from /etc.
+Without a file, a connection string or --host, crdb-proxy/crdb-proxy.toml is read from $XDG_CONFIG_HOME \
+(or ~/.config), then from /etc.
 
-Exit codes: 0 done, 1 fault of the daemon, 2 command line, variables or settings, 3 address cannot
-be bound, 4 sessions cut at drain_limit, 5 ended by a second signal.";
+Exit codes: 0 done, 1 fault of the daemon, 2 command line, variables or settings, 3 address cannot be \
+bound, 4 sessions cut at drain_limit, 5 ended by a second signal.";
 
 #[cfg(test)]
 mod tests {

@@ -79,6 +79,15 @@ impl Credentials {
         }
     }
 
+    /// Reads the secret for the first time, so that a source which cannot work shows at once. A command
+    /// is left alone: it may need what is not there yet, a network.
+    ///
+    /// # Errors
+    /// As [`Credentials::current`].
+    pub async fn try_out(&self) -> Result<(), SecretError> {
+        if self.0.source.is_command() { Ok(()) } else { self.current().await.map(drop) }
+    }
+
     /// The source in a few words: `file prod.pw`, `variable NAME`, `credential NAME`,
     /// `command prog`, `the connection string`.
     pub fn describe(&self) -> String {

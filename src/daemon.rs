@@ -3,15 +3,16 @@
 use crate::{
     admin::{self, Admin, ListenerView},
     credentials::Credentials,
+    diagnostics::Chain,
     listener::{self, BindError, Socket},
     metrics::{Metrics, labels::DaemonState},
     refusals::Refusals,
     session::{Admission, CancelKeys, Limit, LocalPassword, Parts},
     sessions::Sessions,
-    settings::{self, AdminAddress, ListenAddress, LocalTls, Settings},
+    settings::{self, AdminAddress, ListenAddress, LocalTls, SecretSource, Settings},
     shutdown::{Drain, Phase, Stop, Stopper, stop},
     sys,
-    tls::{self, ClusterTls, ServerTls, TlsSetupError},
+    tls::{self, ClusterTls, ServerTls},
     upstream::{Audience, Cluster, Resolve},
 };
 use std::{collections::HashMap, fmt, num::NonZero, sync::Arc, time::SystemTime};
@@ -27,8 +28,8 @@ mod signals;
 /// Everything that files tell, read and checked; no socket is open yet.
 pub struct Built {
     settings: Arc<Settings>,
-    clusters: Vec<(Arc<settings::Cluster>, ClusterTls)>,
-    local_tls: HashMap<settings::Name, ServerTls>,
+    clusters: Vec<ClusterFiles>,
+    listeners: HashMap<settings::Name, ListenerFiles>,
     /// What the operator should look at although it works.
     pub warnings: Vec<String>,
 }
@@ -56,13 +57,25 @@ pub enum StartError {
     Internal(String),
 }
 
-/// A file that does not do what the settings want of it.
+/// A file or another source that does not do what the settings want of it.
 #[derive(Debug)]
 pub struct FileFault {
     /// What it is for.
     pub place: String,
-    /// Why.
-    pub source: TlsSetupError,
+    /// What is wrong with it.
+    pub fault: String,
+}
+
+struct ClusterFiles {
+    settings: Arc<settings::Cluster>,
+    tls: ClusterTls,
+    credentials: Option<Credentials>,
+}
+
+#[derive(Default)]
+struct ListenerFiles {
+    tls: Option<ServerTls>,
+    local_password: Option<Credentials>,
 }
 
 /// How the daemon ended.
@@ -99,38 +112,44 @@ impl StartError {
 }
 
 impl Built {
-    /// Reads CA, certificates and keys. All faults at once. Blocks on files.
-    pub fn read(settings: Settings) -> Result<Self, StartError> {
+    /// Reads CAs, certificates, keys and secrets. All faults at once. Blocks on files, which at a start
+    /// holds up nobody.
+    pub async fn read(settings: Settings) -> Result<Self, StartError> {
         let mut faults = Vec::new();
         let mut warnings = Vec::new();
         let mut clusters = Vec::new();
         for cluster in &settings.clusters {
+            let mut note = |fault| faults.push(FileFault { place: format!("cluster \"{}\"", cluster.name), fault });
+            let credentials = try_out(cluster.password.as_ref(), settings.strict_secrets, &mut note).await;
             match tls::cluster_tls(cluster, SystemTime::now()) {
                 Ok(tls) => {
-                    warnings
-                        .extend(tls.warnings.iter().map(|warning| format!("cluster \"{}\": {warning}", cluster.name)));
-                    clusters.push((Arc::clone(cluster), tls));
+                    warnings.extend(tls.warnings.iter().map(|text| format!("cluster \"{}\": {text}", cluster.name)));
+                    clusters.push(ClusterFiles { settings: Arc::clone(cluster), tls, credentials });
                 }
-                Err(source) => faults.push(FileFault { place: format!("cluster \"{}\"", cluster.name), source }),
+                Err(error) => note(Chain(&error).to_string()),
             }
         }
-        let mut local_tls = HashMap::new();
+        let mut listeners = HashMap::new();
         for listener in &settings.listeners {
-            let (LocalTls::Allow(files) | LocalTls::Require(files)) = &listener.tls else { continue };
-            match tls::server_tls(files) {
-                Ok(tls) => drop(local_tls.insert(listener.name.clone(), tls)),
-                Err(source) => faults.push(FileFault { place: format!("listener \"{}\"", listener.name), source }),
-            }
+            let mut note = |fault| faults.push(FileFault { place: format!("listener \"{}\"", listener.name), fault });
+            let local_password = try_out(listener.local_password.as_ref(), settings.strict_secrets, &mut note).await;
+            let tls = match &listener.tls {
+                LocalTls::Off => None,
+                LocalTls::Allow(files) | LocalTls::Require(files) => {
+                    tls::server_tls(files).map_err(|error| note(Chain(&error).to_string())).ok()
+                }
+            };
+            listeners.insert(listener.name.clone(), ListenerFiles { tls, local_password });
         }
         if !faults.is_empty() {
             return Err(StartError::Files(faults));
         }
-        Ok(Self { settings: Arc::new(settings), clusters, local_tls, warnings })
+        Ok(Self { settings: Arc::new(settings), clusters, listeners, warnings })
     }
 
     /// Binds every address and puts the parts together. Needs a runtime. All or nothing: on an error
     /// every socket is closed again.
-    pub fn bind(self, resolver: &Arc<dyn Resolve>) -> Result<Daemon, StartError> {
+    pub fn bind(mut self, resolver: &Arc<dyn Resolve>) -> Result<Daemon, StartError> {
         let settings = Arc::clone(&self.settings);
         let metrics = Arc::new(Metrics::new().map_err(|error| StartError::Internal(error.to_string()))?);
         metrics.set_state(DaemonState::Starting);
@@ -143,15 +162,15 @@ impl Built {
             metrics,
         };
         let clusters: Vec<_> =
-            self.clusters.iter().map(|(cluster, tls)| shared.cluster(cluster, tls, &settings, resolver)).collect();
+            self.clusters.into_iter().map(|files| Arc::new(shared.cluster(files, resolver))).collect();
         let daemon_limit = Limit::new(shared.limits.sessions_max);
         let mut listeners = Vec::new();
         for listener in &settings.listeners {
             let Some(cluster) = clusters.iter().find(|cluster| *cluster.name() == listener.cluster) else {
                 return Err(StartError::Internal(format!("listener \"{}\" has no cluster", listener.name)));
             };
-            let tls = self.local_tls.get(&listener.name);
-            let parts = shared.parts(listener, cluster, tls, &daemon_limit, settings.strict_secrets);
+            let files = self.listeners.remove(&listener.name).unwrap_or_default();
+            let parts = shared.parts(listener, cluster, files, &daemon_limit);
             let sockets =
                 listener::bind(listener.name.as_str(), &listener.address, listener.mode).map_err(StartError::Bind)?;
             listeners.push((Arc::new(parts), sockets));
@@ -228,8 +247,8 @@ async fn drain(admin: &Admin, stopper: &Stopper, signal: &'static str) -> Ended 
     let limits = &admin.settings.limits;
     let now = Instant::now();
     let deadline = now + limits.drain_limit;
-    info!(signal, sessions.open = admin.sessions.admitted(), drain_limit = ?limits.drain_limit, "draining");
     stopper.enter(Phase::Draining(Drain { idle_close: limits.idle_close, hurry_from: now + limits.drain_limit / 2 }));
+    info!(signal, sessions.open = admin.sessions.admitted(), drain_limit = ?limits.drain_limit, "draining");
     let is_clean = timeout_at(deadline, admin.sessions.all_ended()).await.is_ok();
     let cut = if is_clean { 0 } else { admin.sessions.admitted() };
     stopper.enter(Phase::Cutting);
@@ -238,6 +257,15 @@ async fn drain(admin: &Admin, stopper: &Stopper, signal: &'static str) -> Ended 
     }
     warn!(sessions.cut = cut, "drain_limit has passed; sessions are cut off");
     Ended::Cut(cut)
+}
+
+/// The credentials of a source, if there is one; `note` is told when it gives nothing.
+async fn try_out(source: Option<&SecretSource>, strict: bool, note: &mut impl FnMut(String)) -> Option<Credentials> {
+    let credentials = Credentials::new(source?.clone(), strict);
+    if let Err(error) = credentials.try_out().await {
+        note(Chain(&error).to_string());
+    }
+    Some(credentials)
 }
 
 /// A runtime with so many threads that move bytes. Files and names are read on others, of which there are a bounded number.
@@ -257,40 +285,33 @@ struct Shared {
 }
 
 impl Shared {
-    fn cluster(
-        &self,
-        cluster: &Arc<settings::Cluster>,
-        tls: &ClusterTls,
-        settings: &Settings,
-        resolver: &Arc<dyn Resolve>,
-    ) -> Arc<Cluster> {
-        let resolver = Arc::clone(resolver);
-        Arc::new(Cluster::new(cluster, tls.clone(), settings.strict_secrets, &self.limits, resolver, &self.metrics))
+    fn cluster(&self, files: ClusterFiles, resolver: &Arc<dyn Resolve>) -> Cluster {
+        let ClusterFiles { settings, tls, credentials } = files;
+        Cluster::new(settings, tls, credentials, &self.limits, Arc::clone(resolver), &self.metrics)
     }
 
     fn parts(
         &self,
         listener: &Arc<settings::Listener>,
         cluster: &Arc<Cluster>,
-        tls: Option<&ServerTls>,
+        files: ListenerFiles,
         daemon_limit: &Limit,
-        strict_secrets: bool,
     ) -> Parts {
-        if let Some(at) = tls.and_then(|tls| tls.not_after) {
+        let ListenerFiles { tls, local_password } = files;
+        let sessions_max = listener.sessions_max.min(self.limits.sessions_max);
+        if let Some(at) = tls.as_ref().and_then(|tls| tls.not_after) {
             self.metrics.certificate_expires("local", &listener.name, at);
         }
-        let local_password =
-            listener.local_password.clone().map(|source| LocalPassword::new(Credentials::new(source, strict_secrets)));
         Parts {
             listener: Arc::clone(listener),
             limits: Arc::clone(&self.limits),
             cluster: Arc::clone(cluster),
-            tls: tls.map(|tls| Arc::clone(&tls.config).into()),
-            local_password,
-            admission: Admission::new(daemon_limit.clone(), Limit::new(listener.sessions_max)),
+            tls: tls.map(|tls| tls.config.into()),
+            local_password: local_password.map(LocalPassword::new),
+            admission: Admission::new(daemon_limit.clone(), Limit::new(sessions_max)),
             cancel_keys: Arc::clone(&self.cancel_keys),
             sessions: Arc::clone(&self.sessions),
-            metrics: Arc::new(self.metrics.listener(&listener.name, listener.sessions_max.get())),
+            metrics: Arc::new(self.metrics.listener(&listener.name, sessions_max.get())),
             daemon_metrics: Arc::clone(&self.metrics),
             refusals: Arc::clone(&self.refusals),
             audience: audience(&listener.address),
@@ -325,7 +346,9 @@ fn limits_that_fit(settings: &Settings) -> settings::Limits {
         && most < limits.sessions_max
     {
         warn!(
-            descriptors, sessions_max = %limits.sessions_max, lowered_to = %most,
+            descriptors,
+            sessions_max = limits.sessions_max.get(),
+            lowered_to = most.get(),
             "the limit of open descriptors allows fewer sessions than sessions_max; raise it (ulimit -n, LimitNOFILE=)"
         );
         limits.sessions_max = most;
@@ -337,10 +360,8 @@ impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Files(faults) => {
-                let lines: Vec<_> = faults
-                    .iter()
-                    .map(|fault| format!("{}: {}", fault.place, crate::diagnostics::Chain(&fault.source)))
-                    .collect();
+                let lines: Vec<_> =
+                    faults.iter().map(|FileFault { place, fault }| format!("{place}: {fault}")).collect();
                 f.write_str(&lines.join("\n"))
             }
             Self::Bind(error) => error.fmt(f),

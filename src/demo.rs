@@ -16,7 +16,6 @@ mod dialect;
 mod distance;
 mod error;
 mod facts;
-mod folder;
 mod functions;
 mod gate;
 mod handshake;
@@ -34,17 +33,17 @@ pub use console::{Lines, lines_of_stdin};
 pub use facts::Facts;
 pub use serve::run;
 
+use crate::secret::Secret;
 use crate::settings::{
     AuthKind, CaSource, Cluster, Endpoint, EndpointKind, ListenAddress, Listener, LocalTls, Name, SecretSource,
 };
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use cancel::Cancels;
 use certificates::Authority;
-use folder::Folder;
 use login::Verifier;
 use region::{Region, Shared};
 use rustls::pki_types::ServerName;
-use std::{io, num::NonZero, path::PathBuf, sync::Arc, time::Duration};
+use std::{io, num::NonZero, sync::Arc, time::Duration};
 use store::Store;
 use tokio::sync::Semaphore;
 use zeroize::Zeroizing;
@@ -55,29 +54,27 @@ pub struct EmbeddedCluster {
     name: Name,
     regions: Vec<Region>,
     endpoints: Vec<Arc<Endpoint>>,
-    ca: PathBuf,
-    password: PathBuf,
-    /// Removed when dropped.
-    _folder: Folder,
+    /// PEM.
+    ca: String,
+    password: Secret,
 }
 
 impl EmbeddedCluster {
     /// Starts three regions on free ports of 127.0.0.1, with a new CA and a new password. The CA's
-    /// certificate and the password lie in a folder that only this user can read.
+    /// certificate and the password are kept in memory only.
     ///
     /// # Errors
-    /// When a socket, a key or the folder cannot be made. Cancel safety: what was started ends.
+    /// When a socket or a key cannot be made. Cancel safety: what was started ends.
     pub async fn start() -> io::Result<Self> {
         Self::start_with(TURN_LIMIT).await
     }
 
     async fn start_with(turn_limit: Duration) -> io::Result<Self> {
-        let folder = Folder::new()?;
         let authority = Authority::new()?;
         let password = random_password()?;
         let verifier = Verifier::new(USER, &password)?;
-        let ca = folder.write("ca.crt", authority.pem.as_bytes())?;
-        let password = folder.write("password", password.as_bytes())?;
+        let ca = authority.pem.clone();
+        let password = Secret::new(password.as_bytes().to_vec());
         let store = Arc::new(Store::open(turn_limit).map_err(io::Error::other)?);
         let cancels = Arc::new(Cancels::default());
 
@@ -100,17 +97,17 @@ impl EmbeddedCluster {
             endpoints.push(Arc::new(endpoint(name, host, &region)?));
             regions.push(region);
         }
-        Ok(Self { name: checked_name("demo")?, regions, endpoints, ca, password, _folder: folder })
+        Ok(Self { name: checked_name("demo")?, regions, endpoints, ca, password })
     }
 
     /// The cluster as the daemon's settings describe it: three public endpoints, nearest first.
     pub fn cluster(&self) -> Cluster {
         Cluster {
             name: self.name.clone(),
-            ca: CaSource::File(self.ca.clone()),
+            ca: CaSource::Inline(self.ca.clone()),
             user: USER.to_owned(),
             auth: AuthKind::Password,
-            password: Some(SecretSource::File(self.password.clone())),
+            password: Some(SecretSource::Given { secret: self.password.clone(), by: "the demo" }),
             client_certificate: None,
             endpoints: self.endpoints.clone(),
         }

@@ -10,16 +10,18 @@ use crate::{
     upstream,
 };
 use std::{
-    fmt, io,
+    fmt,
+    future::pending,
+    io,
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::Arc,
     time::Duration,
 };
 use tokio::{
     net::{TcpListener, UnixListener},
-    sync::{OwnedSemaphorePermit, Semaphore},
+    sync::Semaphore,
     task::{JoinError, JoinSet},
-    time::sleep,
+    time::{Instant, sleep_until},
 };
 use tracing::{info, warn};
 
@@ -137,16 +139,16 @@ impl Socket {
 /// Accepts clients and owns their sessions, until `stop` says that what is open is cut off; while the
 /// daemon drains, new clients are accepted to be told so. Returns once every session has ended. Cancel
 /// safety: dropping the future cuts all of them off.
-pub(crate) async fn serve(socket: Socket, parts: Arc<Parts>, startups: Arc<Semaphore>, mut stop: Stop) {
+pub(crate) async fn serve(socket: Socket, parts: Arc<Parts>, startups: Arc<Semaphore>, stop: Stop) {
     let mut sessions = JoinSet::new();
     let mut cut = stop.clone();
+    let mut acceptor = Acceptor { socket, parts: Arc::clone(&parts), startups, resume_at: None, pause: PAUSE_MIN };
     let accepting = async {
         loop {
             tokio::select! {
                 biased;
                 Some(ended) = sessions.join_next(), if !sessions.is_empty() => note_end(&parts, &ended),
-                (stream, client, startup_place) = accept(&socket, &parts, &startups) => {
-                    let accepted = Accepted { stream, client, startup_place };
+                accepted = acceptor.accept() => {
                     sessions.spawn(session::run(Arc::clone(&parts), accepted, stop.clone()));
                 }
             }
@@ -157,8 +159,7 @@ pub(crate) async fn serve(socket: Socket, parts: Arc<Parts>, startups: Arc<Semap
         () = cut.cutting() => {}
         () = accepting => {}
     }
-    stop.mark_seen();
-    drop(socket);
+    drop(acceptor);
     while let Some(ended) = sessions.join_next().await {
         note_end(&parts, &ended);
     }
@@ -171,28 +172,43 @@ fn note_end(parts: &Parts, ended: &Result<(), JoinError>) {
     }
 }
 
-/// The next client, once there is a place for a socket in startup. A failed accept (descriptors are used
-/// up, a client that left again) never ends the listener: it pauses, longer each time, and tries again.
-async fn accept(
-    socket: &Socket,
-    parts: &Parts,
-    startups: &Arc<Semaphore>,
-) -> (ClientStream, String, OwnedSemaphorePermit) {
-    let mut pause = PAUSE_MIN;
-    loop {
-        let Ok(place) = Arc::clone(startups).acquire_owned().await else { return std::future::pending().await };
-        match socket.accept(&parts.limits).await {
-            Ok((stream, client)) => return (stream, client, place),
-            Err(error) => {
-                if pause == PAUSE_MIN {
-                    let name = &parts.listener.name;
-                    warn!(listener.name = %name, %error, "accepting paused; it goes on as soon as it can");
+/// Takes clients from a socket. A failed accept (descriptors are used up, a client that left again) never
+/// ends the listener: it pauses, longer each time, and tries again.
+struct Acceptor {
+    socket: Socket,
+    parts: Arc<Parts>,
+    startups: Arc<Semaphore>,
+    /// Kept here, since a session that ends interrupts the wait.
+    resume_at: Option<Instant>,
+    pause: Duration,
+}
+
+impl Acceptor {
+    /// The next client, once there is a place for a socket in startup. Cancel safe.
+    async fn accept(&mut self) -> Accepted {
+        loop {
+            if let Some(at) = self.resume_at {
+                sleep_until(at).await;
+                self.resume_at = None;
+            }
+            let Ok(startup_place) = Arc::clone(&self.startups).acquire_owned().await else { return pending().await };
+            match self.socket.accept(&self.parts.limits).await {
+                Ok((stream, client)) => {
+                    self.pause = PAUSE_MIN;
+                    return Accepted { stream, client, startup_place };
                 }
-                drop(place);
-                sleep(pause).await;
-                pause = (pause * 2).min(PAUSE_MAX);
+                Err(error) => self.hold(&error),
             }
         }
+    }
+
+    fn hold(&mut self, error: &io::Error) {
+        if self.pause == PAUSE_MIN {
+            let name = &self.parts.listener.name;
+            warn!(listener.name = %name, %error, "accepting paused; it goes on as soon as it can");
+        }
+        self.resume_at = Some(Instant::now() + self.pause);
+        self.pause = (self.pause * 2).min(PAUSE_MAX);
     }
 }
 
@@ -216,6 +232,7 @@ impl fmt::Display for BindError {
         f.write_str(match source.kind() {
             io::ErrorKind::AddrInUse => "; does another crdb-proxy or a local database use it? Choose another address with --listen or \"address\" (for the admin address --admin or \"admin\")",
             io::ErrorKind::AddrNotAvailable => "; this machine does not have that address",
+            io::ErrorKind::NotFound => "; does its folder exist? crdb-proxy makes the socket and not the folder",
             io::ErrorKind::PermissionDenied => "; ports below 1024 and some folders need more rights",
             _ => "",
         })

@@ -33,11 +33,13 @@ fn run(flags: Flags) -> Result<u8, Failure> {
     let Loaded { settings, warnings, .. } = load(flags)?;
     diagnostics::start(settings.log_format, settings.log_level);
     let runtime = crdb_proxy::daemon::runtime(settings.threads)?;
-    let built = Built::read(settings)?;
-    for warning in warnings.iter().chain(&built.warnings) {
-        tracing::warn!("{warning}");
-    }
-    let ended = runtime.block_on(async { Ok::<_, Failure>(built.bind(&resolver())?.serve().await?) })?;
+    let ended = runtime.block_on(async {
+        let built = Built::read(settings).await?;
+        for warning in warnings.iter().chain(&built.warnings) {
+            tracing::warn!("{warning}");
+        }
+        Ok::<_, Failure>(built.bind(&resolver())?.serve().await?)
+    })?;
     // What still runs on blocking threads (a resolver that hangs) must not hold up the exit.
     runtime.shutdown_background();
     Ok(ended.exit_code())
@@ -45,7 +47,8 @@ fn run(flags: Flags) -> Result<u8, Failure> {
 
 fn check(flags: Flags) -> Result<u8, Failure> {
     let Loaded { settings, warnings, .. } = load(flags)?;
-    let built = Built::read(settings)?;
+    diagnostics::start(settings.log_format, tracing::Level::WARN);
+    let built = crdb_proxy::daemon::runtime(settings.threads)?.block_on(Built::read(settings))?;
     for warning in warnings.iter().chain(&built.warnings) {
         say(&format!("warning: {warning}\n"))?;
     }

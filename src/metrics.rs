@@ -14,6 +14,7 @@ use prometheus::{
 };
 use std::{
     marker::PhantomData,
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
     time::{Duration, SystemTime},
 };
 
@@ -84,6 +85,7 @@ pub struct EndpointMetrics {
     /// Upstreams, by what they are busy with.
     pub upstreams: Per<UpstreamState, IntGauge>,
     certificate_not_after: prometheus::Gauge,
+    certificate_not_after_seconds: AtomicU64,
 }
 
 impl Metrics {
@@ -191,6 +193,7 @@ impl Metrics {
             handshakes: Per::new(|kind| self.tls_handshakes.with_label_values(&[cluster, endpoint, kind])),
             upstreams: Per::new(|state| self.upstreams.with_label_values(&[cluster, endpoint, state])),
             certificate_not_after: self.certificate_not_after.with_label_values(&["server", endpoint]),
+            certificate_not_after_seconds: AtomicU64::new(0),
         }
     }
 
@@ -218,12 +221,14 @@ impl EndpointMetrics {
     /// Notes when the server's certificate expires.
     pub fn certificate_expires(&self, at: SystemTime) {
         self.certificate_not_after.set(unix_seconds(at));
+        let since = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        self.certificate_not_after_seconds.store(since.as_secs(), Relaxed);
     }
 
     /// When it does, if one was seen.
     pub fn certificate_not_after(&self) -> Option<SystemTime> {
-        let seconds = self.certificate_not_after.get();
-        (seconds > 0.0).then(|| SystemTime::UNIX_EPOCH + Duration::from_secs_f64(seconds))
+        let seconds = self.certificate_not_after_seconds.load(Relaxed);
+        (seconds > 0).then(|| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds))
     }
 }
 

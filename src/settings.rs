@@ -214,8 +214,13 @@ pub enum SecretSource {
         /// How long an output is used before the command runs again.
         lifetime: Duration,
     },
-    /// It stood in the connection string.
-    Url(Secret),
+    /// It was handed over as it is, and lies nowhere else.
+    Given {
+        /// The secret.
+        secret: Secret,
+        /// Who handed it over: `the connection string`.
+        by: &'static str,
+    },
 }
 
 /// How an endpoint is reached.

@@ -50,16 +50,6 @@ impl Stop {
         *self.0.borrow()
     }
 
-    /// Whether the phase has moved since it was last marked as seen. Costs one atomic load.
-    pub fn has_changed(&self) -> bool {
-        self.0.has_changed().unwrap_or(false)
-    }
-
-    /// Marks the phase as seen.
-    pub fn mark_seen(&mut self) {
-        self.0.mark_unchanged();
-    }
-
     /// Waits for the next phase. A vanished [`Stopper`] changes nothing any more. Cancel safe.
     pub async fn phase_changed(&mut self) -> Phase {
         if self.0.changed().await.is_err() {
@@ -87,9 +77,7 @@ mod tests {
 
         stopper.enter(Phase::Cutting);
 
-        assert!(stop.has_changed());
         assert_eq!(stop.phase_changed().await, Phase::Cutting);
-        assert!(!stop.has_changed());
         other.cutting().await;
     }
 }

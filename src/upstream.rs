@@ -82,9 +82,9 @@ pub(crate) struct Claim<'a> {
 impl Cluster {
     /// Puts together what reaching the cluster takes. Opens nothing.
     pub fn new(
-        settings: &Arc<settings::Cluster>,
+        settings: Arc<settings::Cluster>,
         tls: ClusterTls,
-        strict_secrets: bool,
+        credentials: Option<Credentials>,
         limits: &Arc<Limits>,
         resolver: Arc<dyn Resolve>,
         metrics: &Metrics,
@@ -99,8 +99,7 @@ impl Cluster {
         let of_endpoint =
             |endpoint: &Arc<Endpoint>| (endpoint.name.clone(), metrics.endpoint(&settings.name, &endpoint.name));
         Self {
-            settings: Arc::clone(settings),
-            credentials: settings.password.clone().map(|source| Credentials::new(source, strict_secrets)),
+            credentials,
             connector: Connector { resolver, tls: Arc::clone(&tls.config).into(), limits: Arc::clone(limits) },
             keys: KeyCache::default(),
             logins: Semaphore::new(limits.logins_max.get().min(Semaphore::MAX_PERMITS)),
@@ -109,6 +108,7 @@ impl Cluster {
             metrics: cluster_metrics,
             endpoint_metrics: settings.endpoints.iter().map(of_endpoint).collect(),
             tls,
+            settings,
         }
     }
 

@@ -30,6 +30,10 @@ pub(super) enum Reading {
 }
 
 impl Source {
+    pub(super) fn is_command(&self) -> bool {
+        matches!(self.0, SecretSource::Command { .. })
+    }
+
     /// How long a secret may be used before the source is looked at again; a file is looked at
     /// each time.
     pub(super) fn rest(&self) -> Option<Duration> {
@@ -37,7 +41,7 @@ impl Source {
             SecretSource::File(_) | SecretSource::Credential(_) => None,
             SecretSource::Command { lifetime, .. } => Some(*lifetime),
             // Neither changes while the process lives.
-            SecretSource::Env(_) | SecretSource::Url(_) => Some(Duration::MAX),
+            SecretSource::Env(_) | SecretSource::Given { .. } => Some(Duration::MAX),
         }
     }
 
@@ -76,7 +80,7 @@ impl Source {
                 secret_text(&Zeroizing::new(value.into_vec()))?
             }
             SecretSource::Command { argv, limit, .. } => secret_text(&command::run(argv, *limit).await?)?,
-            SecretSource::Url(secret) => check(secret.clone())?,
+            SecretSource::Given { secret, .. } => check(secret.clone())?,
         };
         Ok(Reading::Text { secret: text, stamp: None, open_mode: None })
     }
@@ -92,7 +96,7 @@ impl fmt::Display for Source {
                 // The arguments may hold a token.
                 write!(f, "command {}", argv.first().map_or("", String::as_str))
             }
-            SecretSource::Url(_) => f.write_str("the connection string"),
+            SecretSource::Given { by, .. } => f.write_str(by),
         }
     }
 }

@@ -303,7 +303,7 @@ async fn a_variable_is_read_and_a_missing_one_is_named() {
 
 #[tokio::test]
 async fn a_secret_of_the_connection_string_is_used_as_it_stands() {
-    let url = SecretSource::Url(Secret::new(b"one\n".to_vec()));
+    let url = SecretSource::Given { secret: Secret::new(b"one\n".to_vec()), by: "the connection string" };
     let credentials = Credentials::new(url, true);
 
     expect(&credentials, "one\n", 1).await;

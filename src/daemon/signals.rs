@@ -1,24 +1,41 @@
 //! Signals that stop the daemon.
 
-use std::io;
+use std::io::{self, IsTerminal};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing::info;
 
-/// SIGTERM and SIGINT, as they come.
+/// SIGTERM, SIGINT and SIGHUP, as they come.
 pub(super) struct Signals {
     term: Signal,
     interrupt: Signal,
+    hangup: Signal,
+    /// A closed window must not leave the port taken.
+    hangup_stops: bool,
 }
 
 impl Signals {
     pub(super) fn new() -> io::Result<Self> {
-        Ok(Self { term: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+        Ok(Self {
+            term: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+            hangup_stops: io::stdin().is_terminal(),
+        })
     }
 
-    /// The name of the next one. Cancel safe.
+    /// The name of the next one that stops. Cancel safe.
     pub(super) async fn next(&mut self) -> &'static str {
-        tokio::select! {
-            _ = self.term.recv() => "SIGTERM",
-            _ = self.interrupt.recv() => "SIGINT",
+        loop {
+            tokio::select! {
+                _ = self.term.recv() => return "SIGTERM",
+                _ = self.interrupt.recv() => return "SIGINT",
+                _ = self.hangup.recv() => {
+                    if self.hangup_stops {
+                        return "SIGHUP";
+                    }
+                    info!("SIGHUP changes nothing: secrets are looked at before every login, settings and certificates at a start");
+                }
+            }
         }
     }
 }

@@ -32,7 +32,7 @@ async fn serve(mut settings: Settings, resolver: &Arc<dyn Resolve>) -> Result<da
     settings.clusters = vec![Arc::new(cluster)];
     // More than anybody tries out, and no cause for a warning about descriptors.
     settings.limits.sessions_max = SESSIONS_MAX;
-    let daemon = Built::read(settings)?.bind(resolver)?;
+    let daemon = Built::read(settings).await?.bind(resolver)?;
 
     // A name of both families reads better than either.
     let listening = match daemon.addresses().as_slice() {

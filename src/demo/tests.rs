@@ -3,7 +3,6 @@
 use super::{region::State, *};
 use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore, crypto::aws_lc_rs, pki_types::CertificateDer};
-use std::os::unix::fs::PermissionsExt;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -21,7 +20,7 @@ async fn start() -> EmbeddedCluster {
 async fn tls(demo: &EmbeddedCluster, region: usize) -> io::Result<TlsStream<TcpStream>> {
     let endpoint = &demo.endpoints[region];
     let mut roots = RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_file(&demo.ca).unwrap()).unwrap();
+    roots.add(CertificateDer::from_pem_slice(demo.ca.as_bytes()).unwrap()).unwrap();
     let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_safe_default_protocol_versions()
         .unwrap()
@@ -41,7 +40,7 @@ async fn login(demo: &EmbeddedCluster, region: usize, password: &str) -> Result<
 }
 
 async fn connect(demo: &EmbeddedCluster, region: usize) -> Client {
-    let password = std::fs::read_to_string(&demo.password).unwrap();
+    let password = String::from_utf8(demo.password.expose().to_vec()).unwrap();
     login(demo, region, &password).await.unwrap().0
 }
 
@@ -60,21 +59,15 @@ async fn clear(demo: &EmbeddedCluster, bytes: &[u8]) -> String {
 }
 
 #[tokio::test]
-async fn the_settings_name_three_public_endpoints_and_files_that_only_this_user_reads() {
+async fn the_settings_name_three_public_endpoints_and_no_file() {
     let demo = start().await;
 
     let cluster = demo.cluster();
 
     let names: Vec<_> = cluster.endpoints.iter().map(|endpoint| endpoint.name.as_str()).collect();
     assert_eq!(names, ["gcp-us-east1-public", "gcp-us-west2-public", "gcp-europe-west1-public"]);
-    let (CaSource::File(ca), Some(SecretSource::File(password))) = (cluster.ca, cluster.password) else {
-        panic!("no files")
-    };
-    let mode = |path: &std::path::Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
-    assert_eq!((mode(&ca), mode(&password), mode(ca.parent().unwrap())), (0o600, 0o600, 0o700));
-
-    drop(demo);
-    assert!(!ca.parent().unwrap().exists());
+    assert!(matches!(cluster.ca, CaSource::Inline(_)));
+    assert!(matches!(cluster.password, Some(SecretSource::Given { .. })));
 }
 
 #[tokio::test]
@@ -275,7 +268,7 @@ async fn a_region_that_is_down_refuses_and_resets_and_comes_back_at_the_same_por
 #[tokio::test]
 async fn a_draining_region_lets_transactions_end_and_sends_everyone_else_away() {
     let demo = start().await;
-    let password = std::fs::read_to_string(&demo.password).unwrap();
+    let password = String::from_utf8(demo.password.expose().to_vec()).unwrap();
     let (_idle, idle_connection) = login(&demo, 0, &password).await.unwrap();
     let (busy, busy_connection) = login(&demo, 0, &password).await.unwrap();
     busy.batch_execute("BEGIN").await.unwrap();

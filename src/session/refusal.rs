@@ -140,7 +140,7 @@ impl Refusal {
     fn remembered(&self, told: &Told, parts: &Parts) -> refusals::Told {
         let hint = match told {
             Told::Ours(error) => error.hint.as_deref().map(str::to_owned),
-            Told::Servers(_) => None,
+            Told::Servers(error) => error.hint.clone(),
         };
         refusals::Told {
             listener: parts.listener.name.clone(),

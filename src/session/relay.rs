@@ -4,6 +4,7 @@
 
 mod buffers;
 mod flow;
+mod on_wake;
 mod pace;
 
 use crate::{
@@ -16,11 +17,11 @@ use crate::{
     wire::{Conversation, conversation::Activity},
 };
 use flow::{Flow, FlowEnd};
+use on_wake::OnWake;
 use pace::{Pace, Verdict};
 use std::{
-    future::{Future, poll_fn},
+    future::poll_fn,
     io,
-    pin::pin,
     sync::Arc,
     task::{Context, Poll},
 };
@@ -91,19 +92,11 @@ where
     /// again, or taken apart; bytes that were read stay in it.
     pub(crate) async fn run(&mut self, rules: &Rules, stop: &Stop) -> Ended {
         let mut pace = Pace::new(rules, stop.phase());
-        let mut watch = stop.clone();
-        let mut phase_changed = pin!(next_phase(stop.clone()));
-        let mut waits_for_phase = false;
+        let mut phases = OnWake::new(next_phase(stop.clone()));
         poll_fn(|cx| {
-            // Waiting for a phase takes a lock: done once, so that a change wakes this task, and then
-            // only when there is one.
-            if !waits_for_phase || watch.has_changed() {
-                waits_for_phase = true;
-                watch.mark_seen();
-                while let Poll::Ready((phase, stop)) = phase_changed.as_mut().poll(cx) {
-                    pace.enter(phase);
-                    phase_changed.set(next_phase(stop));
-                }
+            while let Poll::Ready((phase, stop)) = phases.poll(cx) {
+                pace.enter(phase);
+                phases.set(next_phase(stop));
             }
             self.poll(cx, &mut pace)
         })

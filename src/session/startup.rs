@@ -62,6 +62,8 @@ pub(crate) enum StartupError {
     Silent,
     /// It closed in the middle.
     HalfSent,
+    /// It closed when it heard that there is no TLS here, as `sslmode=require` demands.
+    WantedTls,
     /// It took longer than `startup_limit`.
     TooSlow,
     /// Its connection broke.
@@ -147,6 +149,9 @@ impl Reader<'_> {
             let is_first = self.bytes.is_empty() && !self.asked_tls && !self.asked_gss && !self.stream.is_tls();
             match timeout_at(self.gate.deadline, self.stream.read_buf(&mut self.bytes)).await {
                 Ok(Ok(0)) | Err(_) if is_first => return Err(StartupError::Silent),
+                Ok(Ok(0)) if self.asked_tls && self.bytes.is_empty() && !self.stream.is_tls() => {
+                    return Err(StartupError::WantedTls);
+                }
                 Ok(Ok(0)) => return Err(StartupError::HalfSent),
                 Ok(Ok(_)) => {}
                 Ok(Err(error)) => return Err(StartupError::Io(error)),
@@ -231,7 +236,7 @@ impl StartupError {
             Self::TooLarge { .. } => RefuseReason::StartupTooLarge,
             Self::TooSlow => RefuseReason::StartupTimeout,
             Self::Major(_) => RefuseReason::ProtocolVersion,
-            Self::TlsIsOff | Self::Tls(_) => RefuseReason::TlsFailed,
+            Self::TlsIsOff | Self::WantedTls | Self::Tls(_) => RefuseReason::TlsFailed,
             Self::TlsRequired => RefuseReason::TlsRequired,
         }
     }
@@ -241,7 +246,7 @@ impl StartupError {
         let violation = |message: String| Some(ClientError::new(SqlState::PROTOCOL_VIOLATION, message));
         match self {
             // Gone, or amid a TLS handshake.
-            Self::Silent | Self::HalfSent | Self::Io(_) | Self::TlsIsOff | Self::Tls(_) => None,
+            Self::Silent | Self::HalfSent | Self::WantedTls | Self::Io(_) | Self::TlsIsOff | Self::Tls(_) => None,
             Self::TooLarge { .. } => violation(format!("crdb-proxy refused the startup: {self}"))
                 .map(|error| error.hint("Send fewer or shorter startup parameters, or raise \"startup_bytes_max\".")),
             Self::Malformed(_) | Self::AskedTwice(_) | Self::BytesBeforeAnswer | Self::TooSlow => {
@@ -264,6 +269,7 @@ impl fmt::Display for StartupError {
         match self {
             Self::Silent => f.write_str("the client sent nothing"),
             Self::HalfSent => f.write_str("the client closed in the middle of its startup"),
+            Self::WantedTls => f.write_str("the client wants TLS, and the listener's \"tls\" is \"off\""),
             Self::TooSlow => f.write_str("it took longer than \"startup_limit\""),
             Self::Io(error) => write!(f, "the client's connection broke: {error}"),
             Self::TooLarge { bytes, bytes_max } => {

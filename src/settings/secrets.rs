@@ -14,7 +14,7 @@ use std::time::Duration;
 pub(super) fn secret_source(node: &Node, places: &Places<'_>) -> Result<SecretSource, String> {
     match &node.value {
         Value::Table(table) => from_table(table, places),
-        Value::Secret(secret) => Ok(SecretSource::Url(secret.clone())),
+        Value::Secret(secret) => Ok(SecretSource::Given { secret: secret.clone(), by: "the connection string" }),
         Value::Text(_) | Value::Plain(_) => {
             Err(format!("a secret must not stand in the settings file; put it into a file of its own and say {FORMS}"))
         }

@@ -188,7 +188,7 @@ fn secret_value(source: &SecretSource) -> Option<Value> {
             put("lifetime", duration_text(*lifetime).into());
             put("command", argv.clone().into())
         }
-        SecretSource::Url(_) => return None,
+        SecretSource::Given { .. } => return None,
     };
     Some(Value::Table(table))
 }

@@ -242,8 +242,8 @@ impl LoginError {
             }
             Self::Server(error) => Told::Servers(error.clone()),
             Self::Unsupported(method) => failed(
-                format!("the server asks for authentication method {method}, which crdb-proxy does not do"),
-                "SCRAM-SHA-256, a password over TLS, a client certificate and a JWT are supported; MD5 is not.",
+                format!("the server asks for {}, which crdb-proxy does not do", method_name(*method)),
+                "SCRAM-SHA-256, a password over TLS, a client certificate and a JWT are supported.",
             ),
             Self::NoMechanism => failed(
                 "the server offers no SASL mechanism that crdb-proxy does".into(),
@@ -291,9 +291,13 @@ impl ClaimError {
                 let told = ClientError::new(
                     SqlState::CONNECT_FAILED,
                     format!("the secret of cluster \"{cluster}\" could not be read"),
-                )
-                .hint("The log of crdb-proxy says which source it is and why.");
-                if audience == Audience::Local { told.detail(error.to_string()) } else { told }
+                );
+                match audience {
+                    Audience::Local => {
+                        told.detail(error.to_string()).hint("Correct that source; the next connection reads it again.")
+                    }
+                    Audience::Remote => told.hint("The log of crdb-proxy says which source it is and why."),
+                }
             }
             Self::NoLoginSlot { logins_max, limit } => ClientError::new(
                 SqlState::TOO_MANY_CONNECTIONS,
@@ -330,6 +334,17 @@ impl Told {
             Self::Servers(error) => &error.message,
         }
     }
+}
+
+fn method_name(method: u32) -> String {
+    let name = match method {
+        2 => "Kerberos V5",
+        5 => "an MD5 password",
+        7 => "GSSAPI",
+        9 => "SSPI",
+        _ => return format!("authentication method {method}"),
+    };
+    format!("authentication by {name}")
 }
 
 fn only_certificates(failures: &[(Arc<Endpoint>, EndpointError)]) -> bool {

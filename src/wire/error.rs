@@ -114,19 +114,19 @@ pub struct ServerError {
     pub sqlstate: SqlState,
     /// Its primary message; not UTF-8 is replaced.
     pub message: String,
-    has_hint: bool,
+    /// Its hint, or ours.
+    pub hint: Option<String>,
 }
 
 impl ServerError {
     /// Reads the body of an ErrorResponse. A body that is cut short gives what it has.
     pub fn parse(body: &[u8]) -> Self {
-        let mut error =
-            Self { body: body.to_vec(), sqlstate: SqlState::INTERNAL, message: String::new(), has_hint: false };
+        let mut error = Self { body: body.to_vec(), sqlstate: SqlState::INTERNAL, message: String::new(), hint: None };
         for field in body.split(|&byte| byte == 0) {
             match field.split_first() {
                 Some((b'C', code)) => error.sqlstate = SqlState::parse(code).unwrap_or(SqlState::INTERNAL),
                 Some((b'M', text)) => error.message = String::from_utf8_lossy(text).into_owned(),
-                Some((b'H', _)) => error.has_hint = true,
+                Some((b'H', text)) => error.hint = Some(String::from_utf8_lossy(text).into_owned()),
                 _ => {}
             }
         }
@@ -135,14 +135,14 @@ impl ServerError {
 
     /// Adds a hint of ours, unless the server gave one; all else stays as the server sent it.
     pub fn with_hint(mut self, hint: &str) -> Self {
-        if !self.has_hint {
+        if self.hint.is_none() {
             if self.body.last() == Some(&0) {
                 self.body.pop();
             }
             self.body.push(b'H');
             self.body.extend(hint.bytes().filter(|&byte| byte != 0));
             self.body.extend([0, 0]);
-            self.has_hint = true;
+            self.hint = Some(hint.to_owned());
         }
         self
     }

@@ -1,0 +1,90 @@
+//! A future that is polled only when it was itself woken, not whenever its task is.
+//!
+//! A relay is polled for every message; what it waits for besides bytes (the daemon's next phase) takes a
+//! lock to poll. A cheap look at a version number would not do instead: it can change before the wake-up
+//! comes, and then a wake-up is lost.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::AcqRel, Ordering::Acquire, Ordering::Release},
+    },
+    task::{Context, Poll, Wake, Waker},
+};
+
+/// Wraps a future; see the module.
+pub(super) struct OnWake<F> {
+    future: Pin<Box<F>>,
+    signal: Option<Arc<Signal>>,
+}
+
+struct Signal {
+    is_due: AtomicBool,
+    task: Waker,
+}
+
+impl<F: Future> OnWake<F> {
+    pub(super) fn new(future: F) -> Self {
+        Self { future: Box::pin(future), signal: None }
+    }
+
+    /// Goes on with another future of the same type.
+    pub(super) fn set(&mut self, future: F) {
+        self.future.set(future);
+        self.signal = None;
+    }
+
+    /// Costs one atomic load unless the future was woken since the last time.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<F::Output> {
+        let known = self.signal.take_if(|signal| signal.task.will_wake(cx.waker()));
+        let signal = known.unwrap_or_else(|| Arc::new(Signal { is_due: true.into(), task: cx.waker().clone() }));
+        let is_due = signal.is_due.load(Acquire) && signal.is_due.swap(false, AcqRel);
+        let polled = if is_due {
+            let waker = Waker::from(Arc::clone(&signal));
+            self.future.as_mut().poll(&mut Context::from_waker(&waker))
+        } else {
+            Poll::Pending
+        };
+        self.signal = Some(signal);
+        polled
+    }
+}
+
+impl Wake for Signal {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.is_due.store(true, Release);
+        self.task.wake_by_ref();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{cell::Cell, future::poll_fn};
+    use tokio::sync::Notify;
+
+    #[tokio::test]
+    async fn it_is_polled_once_and_then_only_when_woken() {
+        let (polls, notify) = (Cell::new(0), Notify::new());
+        let mut notified = Box::pin(notify.notified());
+        let mut watched = OnWake::new(poll_fn(|cx| {
+            polls.set(polls.get() + 1);
+            notified.as_mut().poll(cx)
+        }));
+        let mut poll = async || poll_fn(|cx| Poll::Ready(watched.poll(cx).is_ready())).await;
+
+        assert!(!poll().await);
+        assert!(!poll().await);
+        assert_eq!(polls.get(), 1);
+        notify.notify_waiters();
+
+        assert!(poll().await);
+        assert_eq!(polls.get(), 2);
+    }
+}
