@@ -69,8 +69,13 @@ fn every_secret_source_of_the_readme_is_taken() {
         let changed = file.replace("password = { file = \"prod.pw\" }", source);
         fs::write(reader.folder.path().join("changed.toml"), changed).unwrap();
         fs::write(reader.folder.path().join("prod-ca.crt"), reader.server.authority().pem()).unwrap();
+        // Every source but a command is read by the check.
+        for secret in ["prod.pw", "NAME"] {
+            fs::write(reader.folder.path().join(secret), "secret").unwrap();
+        }
         let mut command = TestProxy::command(reader.folder.path());
         command.args(["config", "check", "--config", "changed.toml"]);
+        command.env("NAME", "secret").env("CREDENTIALS_DIRECTORY", reader.folder.path());
 
         process::run(&mut command, "", DEADLINE).expect_success();
     }

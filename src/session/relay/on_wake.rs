@@ -66,25 +66,31 @@ impl Wake for Signal {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::{cell::Cell, future::poll_fn};
+    use std::{
+        future::poll_fn,
+        sync::atomic::{AtomicUsize, Ordering::Relaxed},
+    };
     use tokio::sync::Notify;
 
     #[tokio::test]
     async fn it_is_polled_once_and_then_only_when_woken() {
-        let (polls, notify) = (Cell::new(0), Notify::new());
-        let mut notified = Box::pin(notify.notified());
-        let mut watched = OnWake::new(poll_fn(|cx| {
-            polls.set(polls.get() + 1);
-            notified.as_mut().poll(cx)
-        }));
-        let mut poll = async || poll_fn(|cx| Poll::Ready(watched.poll(cx).is_ready())).await;
+        let (polls, notify) = (Arc::new(AtomicUsize::new(0)), Arc::new(Notify::new()));
+        let (counted, notified) = (Arc::clone(&polls), Arc::clone(&notify));
+        // In a task of its own, whose waker stays the same.
+        let watching = tokio::spawn(async move {
+            let mut notified = Box::pin(notified.notified());
+            let mut watched = OnWake::new(poll_fn(|cx| {
+                counted.fetch_add(1, Relaxed);
+                notified.as_mut().poll(cx)
+            }));
+            let mut poll = async || poll_fn(|cx| Poll::Ready(watched.poll(cx).is_ready())).await;
+            let idle = [poll().await, poll().await, poll().await];
+            let polls_when_idle = counted.load(Relaxed);
+            notify.notify_waiters();
+            (idle, polls_when_idle, poll().await)
+        });
 
-        assert!(!poll().await);
-        assert!(!poll().await);
-        assert_eq!(polls.get(), 1);
-        notify.notify_waiters();
-
-        assert!(poll().await);
-        assert_eq!(polls.get(), 2);
+        assert_eq!(watching.await.unwrap(), ([false; 3], 1, true));
+        assert_eq!(polls.load(Relaxed), 2);
     }
 }
