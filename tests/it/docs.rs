@@ -29,6 +29,14 @@ fn every_key_is_documented_with_its_default_and_no_other() {
 }
 
 #[test]
+fn the_readme_asks_for_the_rust_that_the_manifest_asks_for() {
+    let manifest = markdown::read("Cargo.toml").parse::<toml::Table>().unwrap();
+    let version = manifest["package"]["rust-version"].as_str().unwrap();
+
+    assert!(markdown::read("README.md").contains(&format!("Rust ({version} or newer)")));
+}
+
+#[test]
 fn every_flag_is_documented_with_its_default_and_no_other() {
     let settings = markdown::read("docs/settings.md");
     let mut known = flags_of(&["--help"]);

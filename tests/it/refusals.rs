@@ -91,6 +91,7 @@ fn psql_says_that_tls_is_off_when_it_requires_it() {
     let stderr = psql(&proxy, "require").stderr;
 
     assert!(stderr.contains("server does not support SSL"), "{stderr}");
+    proxy.wait_for_refusals("tls_failed", 1.0);
 }
 
 #[test]

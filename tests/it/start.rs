@@ -167,6 +167,25 @@ fn an_authority_that_cannot_be_used_is_fatal_in_one_readable_line() {
 }
 
 #[test]
+fn a_secret_that_cannot_be_read_is_fatal_at_the_start_and_to_the_check() {
+    let cluster = FakeUpstream::answering();
+    for (text, word) in [(None, "does not exist"), (Some(""), "is empty"), (Some("a\0b"), "NUL")] {
+        let settings = SettingsFile::of(&cluster);
+        fs::remove_file(settings.path("app.pw")).unwrap();
+        if let Some(text) = text {
+            write_private(&settings.path("app.pw"), text);
+        }
+        let file = settings.write();
+
+        let checked = run_daemon(file.parent().unwrap(), &["config", "check", "--config", file.to_str().unwrap()], &[]);
+        assert!(checked.status.code() == Some(2) && checked.stderr.contains(word), "{}", checked.stderr);
+        let mut proxy = settings.start();
+        assert_eq!(proxy.exit_code(), 2);
+        assert!(proxy.log_text().contains(word), "{}", proxy.log_text());
+    }
+}
+
+#[test]
 fn a_secret_file_that_others_can_read_is_warned_about_or_refused() {
     let cluster = FakeUpstream::answering();
     let lax = |settings: SettingsFile| {

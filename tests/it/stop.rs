@@ -1,11 +1,17 @@
 //! Stopping: gently, at the limit, at once.
 
 use crate::harness::{
-    FakeUpstream, SettingsFile, TestClient, TestProxy,
-    wire::{Wire, cancel_request, command_complete, query, ready},
+    DEADLINE, FakeUpstream, SettingsFile, TestClient, TestProxy,
+    wire::{Wire, cancel_request, command_complete, query, ready, startup},
 };
 use rustix::process::Signal;
-use std::time::{Duration, Instant};
+use std::{
+    io::{Read, Write},
+    net::TcpStream,
+    sync::mpsc,
+    thread,
+    time::{Duration, Instant},
+};
 
 #[test]
 fn without_sessions_it_ends_within_a_second_and_exits_0() {
@@ -77,6 +83,49 @@ fn new_clients_read_57p03_while_it_drains() {
 
     assert_eq!(proxy.startup(&[("user", "anyone")]).refusal().sqlstate(), "57P03");
     proxy.wait_for_refusals("draining", 1.0);
+}
+
+#[test]
+fn a_drain_is_not_held_up_by_clients_that_are_refused() {
+    let (_cluster, mut proxy, mut client, mut session) = busy("");
+    proxy.signal(Signal::TERM);
+    proxy.wait_for_message("draining");
+    let address = proxy.address();
+
+    // At every moment some client is there to be refused, and stays for as long as it may. The threads
+    // end with the daemon.
+    let (refused, refusals) = mpsc::channel();
+    for _ in 0..4 {
+        let refused = refused.clone();
+        thread::spawn(move || {
+            while let Ok(mut socket) = TcpStream::connect(address) {
+                let _ = socket.write_all(&startup(&[("user", "anyone")]));
+                let _ = socket.read_to_end(&mut Vec::new());
+                let _ = refused.send(());
+            }
+        });
+    }
+    for _ in 0..8 {
+        refusals.recv_timeout(DEADLINE).unwrap();
+    }
+
+    session.send(&[command_complete("SELECT"), ready(b'I')].concat());
+
+    client.until(b'Z');
+    assert_eq!(proxy.exit_code(), 0);
+}
+
+#[test]
+fn a_hangup_of_a_daemon_without_a_terminal_changes_nothing() {
+    let cluster = FakeUpstream::answering();
+    let mut proxy = TestProxy::before(&cluster);
+    proxy.address();
+
+    proxy.signal(Signal::HUP);
+    proxy.wait_for_log(|line| line["message"].as_str().is_some_and(|text| text.starts_with("SIGHUP")));
+
+    proxy.client();
+    assert_eq!(proxy.terminate(), 0);
 }
 
 #[test]
