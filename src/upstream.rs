@@ -148,8 +148,8 @@ impl Cluster {
     /// until one serves. Dropping the future closes whatever was opened.
     pub(crate) async fn claim(&self, claim: &Claim<'_>) -> Result<Upstream, ClaimError> {
         let _slot = self.login_slot().await?;
-        let deadline = Instant::now() + self.limits.connect_limit;
         let mut lease = self.lease().await?;
+        let mut deadline = Instant::now() + self.limits.connect_limit;
         let kind = self.rejections.kind(claim.parameters);
         if let Some((endpoint, error)) = self.rejections.standing(kind, generation(lease.as_ref()), Instant::now()) {
             return Err(ClaimError::Login { endpoint, error });
@@ -161,6 +161,11 @@ impl Cluster {
         let mut next = candidates.iter().peekable();
         while let Some(endpoint) = next.peek().copied() {
             let has_another = candidates.len() > failures.len().saturating_add(1);
+            if Instant::now() >= deadline {
+                failures.push((Arc::clone(endpoint), EndpointError::NotTried));
+                next.next();
+                continue;
+            }
             let error = match self
                 .attempt(endpoint, claim.parameters, lease.as_ref(), Deadlines { has_another, deadline })
                 .await
@@ -178,8 +183,11 @@ impl Cluster {
                 Err(error) => error,
             };
             // The secret may have been rotated a moment ago: looked at once more, then the server's word stands.
+            let asked_at = Instant::now();
             if error.rejects_the_secret() && !is_secret_fresh && self.reread(&mut lease).await {
                 is_secret_fresh = true;
+                // Reading a secret is not connecting.
+                deadline += asked_at.elapsed();
                 continue;
             }
             if let LoginError::Server(server) = &error

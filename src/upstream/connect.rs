@@ -63,7 +63,9 @@ impl Connector {
                 }
             };
             let route = Route { endpoint: Arc::clone(endpoint), address };
-            match timed(metrics, Stage::Tls, self.secure(socket, &route, deadline)).await {
+            // An address that says nothing must not use up the time of those beside it.
+            let share = if race.is_over() { deadline } else { deadline.min(Instant::now() + ADDRESS_LIMIT) };
+            match timed(metrics, Stage::Tls, self.secure(socket, &route, share)).await {
                 Ok(stream) => {
                     note_handshake(metrics, &stream);
                     return Ok(Connection { stream, route });
@@ -121,7 +123,10 @@ impl Connector {
         let shaken = timeout_at(deadline, shake).await.map_err(|_elapsed| EndpointError::TlsTimedOut)?;
         shaken.map_err(|error| match CertificateProblem::of_io(&error) {
             Some(problem) => EndpointError::Certificate(problem),
-            None => EndpointError::Tls(error),
+            None => match error.get_ref().and_then(|inner| inner.downcast_ref()) {
+                Some(rustls::Error::AlertReceived(alert)) => EndpointError::TlsAlert(format!("{alert:?}")),
+                _ => EndpointError::Tls(error),
+            },
         })
     }
 }
@@ -160,3 +165,5 @@ fn note_handshake(metrics: &EndpointMetrics, stream: &TlsStream<TcpStream>) {
 
 /// How long the system's resolver may take before an endpoint counts as not resolved.
 const DNS_LIMIT: Duration = Duration::from_secs(2);
+/// How long an address may take for TLS while another one of its name is left.
+const ADDRESS_LIMIT: Duration = Duration::from_secs(2);

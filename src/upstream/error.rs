@@ -2,6 +2,7 @@
 
 use crate::{
     credentials::SecretError,
+    diagnostics::Chain,
     metrics::labels::{AttemptResult, RefuseReason},
     scram::ScramError,
     settings::{Endpoint, EndpointKind, Name},
@@ -43,6 +44,10 @@ pub(crate) enum EndpointError {
     LoginTimedOut,
     /// The server's messages are not the protocol's.
     Protocol(&'static str),
+    /// The server ended TLS with an alert, as it does when it does not accept a client certificate.
+    TlsAlert(String),
+    /// `connect_limit` had passed before its turn came.
+    NotTried,
 }
 
 /// Why a login failed at a server that was reached. Another endpoint would say the same.
@@ -141,7 +146,10 @@ impl EndpointError {
             Self::Certificate(CertificateProblem::Expired { .. }) => AttemptResult::TlsExpired,
             Self::Certificate(CertificateProblem::NotYetValid { .. }) => AttemptResult::TlsNotYetValid,
             Self::Certificate(CertificateProblem::Name { .. }) => AttemptResult::TlsName,
-            Self::Certificate(CertificateProblem::Other(_)) | Self::Tls(_) => AttemptResult::TlsOther,
+            Self::Certificate(CertificateProblem::Other(_)) | Self::Tls(_) | Self::TlsAlert(_) => {
+                AttemptResult::TlsOther
+            }
+            Self::NotTried => AttemptResult::Timeout,
             Self::ErrorBeforeTls | Self::NotPostgres(_) | Self::Protocol(_) => AttemptResult::Protocol,
         }
     }
@@ -163,6 +171,9 @@ impl EndpointError {
             }
             (Self::Tcp(_), _) => {
                 "Are \"host\" and \"port\" right? A node that restarts refuses for a moment; then try again."
+            }
+            (Self::TlsAlert(_), _) => {
+                "Does the cluster accept the client certificate that \"cert\" and \"key\" name: of a CA that was uploaded there, not expired, its common name the SQL user?"
             }
             (Self::TlsDeclined, _) => {
                 "crdb-proxy never sends a password over a connection in clear. Are \"host\" and \"port\" those of the cluster itself?"
@@ -197,6 +208,8 @@ impl fmt::Display for EndpointError {
             Self::TlsTimedOut => f.write_str("the TLS handshake took too long"),
             Self::LoginLost(error) => write!(f, "the connection was lost during login ({error})"),
             Self::LoginTimedOut => f.write_str("the login took too long"),
+            Self::TlsAlert(alert) => write!(f, "the server ended TLS with the alert {alert}"),
+            Self::NotTried => f.write_str("not tried, \"connect_limit\" had passed"),
             Self::Protocol(reason) => write!(f, "the server's messages during login make no sense ({reason})"),
         }
     }
@@ -288,13 +301,14 @@ impl ClaimError {
         let cluster = facts.cluster;
         Told::Ours(match self {
             Self::Secret(error) => {
+                let cause = Chain(error).to_string();
                 let told = ClientError::new(
                     SqlState::CONNECT_FAILED,
                     format!("the secret of cluster \"{cluster}\" could not be read"),
                 );
                 match audience {
                     Audience::Local => {
-                        told.detail(error.to_string()).hint("Correct that source; the next connection reads it again.")
+                        told.detail(cause).hint("Correct that source; the next connection reads it again.")
                     }
                     Audience::Remote => told.hint("The log of crdb-proxy says which source it is and why."),
                 }

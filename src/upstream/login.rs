@@ -217,8 +217,13 @@ async fn send(stream: &mut TlsStream<TcpStream>, bytes: &[u8]) -> Result<(), Log
     stream.flush().await.map_err(lost)
 }
 
+/// Under TLS 1.3 a refused client certificate shows only now, as an alert on the first read.
 fn lost(error: io::Error) -> LoginError {
-    LoginError::Endpoint(EndpointError::LoginLost(error))
+    let alert = error.get_ref().and_then(|inner| inner.downcast_ref());
+    LoginError::Endpoint(match alert {
+        Some(rustls::Error::AlertReceived(alert)) => EndpointError::TlsAlert(format!("{alert:?}")),
+        _ => EndpointError::LoginLost(error),
+    })
 }
 
 fn unexpected() -> LoginError {

@@ -46,6 +46,8 @@ fn every_endpoint_error() -> Vec<EndpointError> {
         EndpointError::LoginLost(io()),
         EndpointError::LoginTimedOut,
         EndpointError::Protocol("why"),
+        EndpointError::TlsAlert("CertificateExpired".into()),
+        EndpointError::NotTried,
     ]
 }
 
