@@ -212,7 +212,7 @@ impl Daemon {
         let mut serving = JoinSet::new();
         for (parts, sockets) in self.listeners {
             for socket in sockets {
-                listener::announce_listener(&parts.listener.name, &socket);
+                listener::announce(parts.listener.name.as_str(), &socket);
                 serving.spawn(listener::serve(
                     socket,
                     Arc::clone(&parts),
@@ -225,17 +225,20 @@ impl Daemon {
         let signal = signals.next().await;
         self.admin.metrics.set_state(DaemonState::Draining);
 
-        let drain = drain(&self.admin, &self.stopper, signal);
+        let end = async {
+            let ended = drain(&self.admin, &self.stopper, signal).await;
+            while serving.join_next().await.is_some() {}
+            admin_tasks.shutdown().await;
+            ended
+        };
         let ended = tokio::select! {
             biased;
-            signal = signals.next() => {
+            signal = signals.next_in_a_drain() => {
                 warn!(signal, "stopped at once by a second signal");
                 return Ok(Ended::AtOnce);
             }
-            ended = drain => ended,
+            ended = end => ended,
         };
-        while serving.join_next().await.is_some() {}
-        admin_tasks.shutdown().await;
         let cut = if let Ended::Cut(cut) = ended { cut } else { 0 };
         info!(sessions.cut = cut, "stopped");
         Ok(ended)

@@ -5,7 +5,7 @@ mod unix;
 use crate::{
     metrics::labels::CloseReason,
     session::{self, Accepted, ClientStream, Parts},
-    settings::{Limits, ListenAddress, Name},
+    settings::{Limits, ListenAddress},
     shutdown::Stop,
     upstream,
 };
@@ -142,7 +142,8 @@ impl Socket {
 pub(crate) async fn serve(socket: Socket, parts: Arc<Parts>, startups: Arc<Semaphore>, stop: Stop) {
     let mut sessions = JoinSet::new();
     let mut cut = stop.clone();
-    let mut acceptor = Acceptor { socket, parts: Arc::clone(&parts), startups, resume_at: None, pause: PAUSE_MIN };
+    let mut acceptor =
+        Acceptor { socket, parts: Arc::clone(&parts), startups, waiting: None, resume_at: None, pause: PAUSE_MIN };
     let accepting = async {
         loop {
             tokio::select! {
@@ -178,24 +179,39 @@ struct Acceptor {
     socket: Socket,
     parts: Arc<Parts>,
     startups: Arc<Semaphore>,
+    /// Accepted, and waiting for a place.
+    waiting: Option<(ClientStream, String)>,
     /// Kept here, since a session that ends interrupts the wait.
     resume_at: Option<Instant>,
     pause: Duration,
 }
 
 impl Acceptor {
-    /// The next client, once there is a place for a socket in startup. Cancel safe.
+    /// The next client, once there is a place for it in startup. Cancel safe.
     async fn accept(&mut self) -> Accepted {
+        let (stream, client) = match self.waiting.take() {
+            Some(waiting) => waiting,
+            None => self.accept_socket().await,
+        };
+        // Kept while waiting for a place: a session that ends interrupts that. Each listener holds one.
+        self.waiting = Some((stream, client));
+        let Ok(startup_place) = Arc::clone(&self.startups).acquire_owned().await else { return pending().await };
+        match self.waiting.take() {
+            Some((stream, client)) => Accepted { stream, client, startup_place },
+            None => pending().await,
+        }
+    }
+
+    async fn accept_socket(&mut self) -> (ClientStream, String) {
         loop {
             if let Some(at) = self.resume_at {
                 sleep_until(at).await;
                 self.resume_at = None;
             }
-            let Ok(startup_place) = Arc::clone(&self.startups).acquire_owned().await else { return pending().await };
             match self.socket.accept(&self.parts.limits).await {
-                Ok((stream, client)) => {
+                Ok(accepted) => {
                     self.pause = PAUSE_MIN;
-                    return Accepted { stream, client, startup_place };
+                    return accepted;
                 }
                 Err(error) => self.hold(&error),
             }
@@ -218,11 +234,6 @@ pub(crate) const ADMIN: &str = "admin";
 /// Says where clients can connect, once for each socket.
 pub(crate) fn announce(name: &str, socket: &Socket) {
     info!(listener.name = name, listener.addr = socket.address(), "listening");
-}
-
-/// Says it for a listener.
-pub(crate) fn announce_listener(name: &Name, socket: &Socket) {
-    announce(name.as_str(), socket);
 }
 
 impl fmt::Display for BindError {

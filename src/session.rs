@@ -35,6 +35,7 @@ pub(crate) use admission::{Admission, Limit};
 pub(crate) use cancel::CancelKeys;
 pub(crate) use client_stream::ClientStream;
 pub(crate) use local_password::LocalPassword;
+use local_password::NotPassed;
 
 /// What every session of one listener needs.
 pub(crate) struct Parts {
@@ -79,7 +80,7 @@ struct Session {
     relay: Relay<ClientStream, tokio_rustls::client::TlsStream<tokio::net::TcpStream>>,
     /// Absent when the server gave no key: then nothing can be cancelled.
     issued: Option<Issued>,
-    _place: Place,
+    place: Place,
     _held: Held,
 }
 
@@ -93,7 +94,8 @@ struct Hello {
 
 /// A client's place among the sessions.
 struct Place {
-    _permit: admission::Permit,
+    permit: admission::Permit,
+    /// A drain waits for it.
     _admitted: Admitted,
 }
 
@@ -106,12 +108,13 @@ struct Visit {
     startup_by: Instant,
     /// Held until the client is admitted, or was told why not: so many sockets at once, and no more.
     startup_place: Option<OwnedSemaphorePermit>,
+    /// Counts it among the active, until it is counted as closed or refused.
+    active: Held,
 }
 
 /// Serves one client to its end. Dropping the future cuts it off.
 pub(crate) async fn run(parts: Arc<Parts>, accepted: Accepted, stop: Stop) {
     parts.metrics.accepted.inc();
-    let _active = Held::new(&parts.metrics.active);
     let began = Instant::now();
     let mut visit = Visit {
         live: parts.sessions.register(&parts.listener.name, accepted.client, &parts.metrics),
@@ -119,15 +122,18 @@ pub(crate) async fn run(parts: Arc<Parts>, accepted: Accepted, stop: Stop) {
         began,
         startup_by: began + parts.limits.startup_limit,
         startup_place: Some(accepted.startup_place),
+        active: Held::new(&parts.metrics.active),
     };
-    let opened = match startup::read(accepted.stream, parts.gate(visit.startup_by)).await {
-        Ok(Startup { wish: Wish::Session(asked), stream }) => parts.open(stream, asked, &mut visit).await,
-        Ok(Startup { wish: Wish::Cancel(key), stream }) => return parts.cancel(&key, stream, &visit).await,
-        Err(failed) => Err(Refusal::of_startup(failed)),
+    let mut stop = visit.stop.clone();
+    let opened = tokio::select! {
+        biased;
+        opened = parts.way_in(accepted.stream, &mut visit) => opened,
+        () = stop.cutting() => Err(Refusal::cut_off()),
     };
     match opened {
-        Ok(session) => session.serve(&parts, &visit).await,
-        Err(refusal) => refusal.tell(&parts, &visit.live).await,
+        Ok(Some(session)) => session.serve(&parts, visit).await,
+        Ok(None) => {}
+        Err(refusal) => refusal.tell(&parts, visit).await,
     }
 }
 
@@ -138,6 +144,18 @@ impl Parts {
             tls: self.tls.as_ref(),
             requires_tls: matches!(self.listener.tls, settings::LocalTls::Require(_)),
             deadline,
+        }
+    }
+
+    /// From accept to a session, or to nothing more to do after a cancel request.
+    async fn way_in(&self, stream: ClientStream, visit: &mut Visit) -> Result<Option<Session>, Refusal> {
+        match startup::read(stream, self.gate(visit.startup_by)).await {
+            Ok(Startup { wish: Wish::Session(asked), stream }) => self.open(stream, asked, visit).await.map(Some),
+            Ok(Startup { wish: Wish::Cancel(key), stream }) => {
+                self.cancel(&key, stream, visit).await;
+                Ok(None)
+            }
+            Err(failed) => Err(Refusal::of_startup(failed)),
         }
     }
 
@@ -161,12 +179,15 @@ impl Parts {
             if let Err(error) = stream.write_all(&std::mem::take(&mut preface)).await {
                 return Err(Refusal::client_left(&error));
             }
+            if !asked.read_ahead.is_empty() {
+                return Err(Refusal::local_password(&NotPassed::Early, stream));
+            }
             if let Err(error) = local.check(&mut stream, visit.startup_by).await {
                 return Err(Refusal::local_password(&error, stream));
             }
         }
         let place = match self.admission.admit() {
-            Ok(permit) => Place { _permit: permit, _admitted: self.sessions.admit() },
+            Ok(permit) => Place { permit, _admitted: self.sessions.admit() },
             Err(full) => return Err(Refusal::not_admitted(full, stream)),
         };
         visit.startup_place = None;
@@ -175,9 +196,16 @@ impl Parts {
         let client = Waiting { stream, read_ahead: asked.read_ahead };
         let (client, upstream) = self.claim(&asked.parameters, client, &visit.stop).await?;
         let session = self.join(client, upstream, Hello { preface, minor: asked.minor }, place, live).await?;
+        let (asked, joined) = (live.asked.get(), live.upstream.get());
         debug!(
-            session.id = live.id, client.addr = live.client, cluster.name = %self.cluster.name(),
-            endpoint.name = live.upstream.get().map(|joined| joined.endpoint.as_str()), "session opened"
+            session.id = live.id,
+            listener.name = %self.listener.name,
+            client.addr = live.client,
+            client.database = asked.map(|asked| asked.database.as_str()),
+            cluster.name = %self.cluster.name(),
+            endpoint.name = joined.map(|joined| joined.endpoint.as_str()),
+            endpoint.addr = joined.map(|joined| joined.address.as_str()),
+            "session opened"
         );
         Ok(session)
     }
@@ -224,7 +252,8 @@ impl Parts {
                 let facts =
                     Facts { cluster: self.cluster.name(), user: &cluster.user, secret_source: source.as_deref() };
                 let told = error.to_client(&facts, self.audience);
-                Err(Refusal::claim(&error, refusal::explain_missing_database(told, parameters), client.stream))
+                let cause = error.cause(&facts);
+                Err(Refusal::claim(&error, refusal::explain_missing_database(told, parameters), cause, client.stream))
             }
         }
     }
@@ -267,12 +296,12 @@ impl Parts {
         let buffer_bytes = self.limits.relay_buffer_bytes.get();
         live.enter(SessionState::Idle);
         let relay = Relay::new(stream, upstream, read_ahead, buffer_bytes, Arc::clone(live), Arc::clone(&self.metrics));
-        Ok(Session { relay, issued, _place: place, _held: held })
+        Ok(Session { relay, issued, place, _held: held })
     }
 }
 
 impl Session {
-    async fn serve(mut self, parts: &Parts, visit: &Visit) {
+    async fn serve(mut self, parts: &Parts, visit: Visit) {
         let live = &visit.live;
         let rules = Rules {
             idle_limit: parts.listener.session_idle_limit,
@@ -288,6 +317,8 @@ impl Session {
             let result = timeout(closing::LINGER, issued.cancel()).await;
             debug!(session.id = live.id, result = ?result.ok(), "cancelled what nobody waits for");
         };
+        // The client has its end already: its place is free for the next one.
+        drop(self.place.permit);
         tokio::join!(cancel, closing::close(self.relay, &ended));
 
         let (asked, joined, totals) = (live.asked.get(), live.upstream.get(), live.totals());

@@ -100,7 +100,12 @@ impl Cluster {
             |endpoint: &Arc<Endpoint>| (endpoint.name.clone(), metrics.endpoint(&settings.name, &endpoint.name));
         Self {
             credentials,
-            connector: Connector { resolver, tls: Arc::clone(&tls.config).into(), limits: Arc::clone(limits) },
+            connector: Connector {
+                resolver,
+                tls: Arc::clone(&tls.config).into(),
+                limits: Arc::clone(limits),
+                trusts_system: settings.ca == settings::CaSource::System,
+            },
             keys: KeyCache::default(),
             logins: Semaphore::new(limits.logins_max.get().min(Semaphore::MAX_PERMITS)),
             rejections: Rejections::default(),
@@ -130,6 +135,11 @@ impl Cluster {
     /// Its secret, if it has one.
     pub fn credentials(&self) -> Option<&Credentials> {
         self.credentials.as_ref()
+    }
+
+    /// The endpoint that a session in these regions is tried at first.
+    pub(crate) fn preferred_endpoint(&self, regions: &[String]) -> Option<Arc<Endpoint>> {
+        select::candidates(&self.settings.endpoints, regions).into_iter().next()
     }
 
     /// When the certificate that an endpoint showed last expires.

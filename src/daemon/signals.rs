@@ -38,4 +38,10 @@ impl Signals {
             }
         }
     }
+
+    /// The next one that stops at once. A terminal that goes away says so more than once: not this.
+    pub(super) async fn next_in_a_drain(&mut self) -> &'static str {
+        self.hangup_stops = false;
+        self.next().await
+    }
 }

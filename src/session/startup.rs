@@ -154,6 +154,8 @@ impl Reader<'_> {
                 }
                 Ok(Ok(0)) => return Err(StartupError::HalfSent),
                 Ok(Ok(_)) => {}
+                // A balancer's health check may end in a reset.
+                Ok(Err(_)) if is_first => return Err(StartupError::Silent),
                 Ok(Err(error)) => return Err(StartupError::Io(error)),
                 Err(_elapsed) => return Err(StartupError::TooSlow),
             }

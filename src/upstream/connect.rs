@@ -30,6 +30,8 @@ pub(super) struct Connector {
     pub(super) resolver: Arc<dyn Resolve>,
     pub(super) tls: TlsConnector,
     pub(super) limits: Arc<Limits>,
+    /// The machine's roots are trusted, instead of the cluster's own CA.
+    pub(super) trusts_system: bool,
 }
 
 /// A verified TLS connection to an endpoint; nothing has been sent over it.
@@ -122,6 +124,7 @@ impl Connector {
         let shake = self.tls.connect(route.endpoint.tls_server_name.clone(), socket);
         let shaken = timeout_at(deadline, shake).await.map_err(|_elapsed| EndpointError::TlsTimedOut)?;
         shaken.map_err(|error| match CertificateProblem::of_io(&error) {
+            Some(problem) if self.trusts_system => EndpointError::Certificate(problem.under_system_roots()),
             Some(problem) => EndpointError::Certificate(problem),
             None => match error.get_ref().and_then(|inner| inner.downcast_ref()) {
                 Some(rustls::Error::AlertReceived(alert)) => EndpointError::TlsAlert(format!("{alert:?}")),

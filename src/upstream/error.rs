@@ -142,7 +142,9 @@ impl EndpointError {
             Self::TcpTimedOut | Self::NoAnswer | Self::TlsTimedOut | Self::LoginTimedOut => AttemptResult::Timeout,
             Self::Tcp(_) | Self::ClosedBeforeTls(_) | Self::LoginLost(_) => AttemptResult::Reset,
             Self::TlsDeclined => AttemptResult::TlsDeclined,
-            Self::Certificate(CertificateProblem::UnknownCa | CertificateProblem::SelfSigned) => AttemptResult::TlsCa,
+            Self::Certificate(
+                CertificateProblem::UnknownCa | CertificateProblem::UnknownToSystem | CertificateProblem::SelfSigned,
+            ) => AttemptResult::TlsCa,
             Self::Certificate(CertificateProblem::Expired { .. }) => AttemptResult::TlsExpired,
             Self::Certificate(CertificateProblem::NotYetValid { .. }) => AttemptResult::TlsNotYetValid,
             Self::Certificate(CertificateProblem::Name { .. }) => AttemptResult::TlsName,
@@ -293,6 +295,14 @@ impl ClaimError {
             Self::Login { error: LoginError::NoSecret, .. } => RefuseReason::Secret,
             Self::Login { error, .. } if error.result() == AttemptResult::LoginLimit => RefuseReason::UpstreamLimit,
             Self::Login { .. } => RefuseReason::Login,
+        }
+    }
+
+    /// What the operator reads.
+    pub(crate) fn cause(&self, facts: &Facts<'_>) -> String {
+        match self {
+            Self::Secret(error) => Chain(error).to_string(),
+            _ => self.to_client(facts, Audience::Local).message().to_owned(),
         }
     }
 

@@ -38,6 +38,7 @@ fn every_endpoint_error() -> Vec<EndpointError> {
         EndpointError::ErrorBeforeTls,
         EndpointError::NotPostgres(b'H'),
         EndpointError::Certificate(CertificateProblem::UnknownCa),
+        EndpointError::Certificate(CertificateProblem::UnknownToSystem),
         EndpointError::Certificate(CertificateProblem::Expired { not_after: None }),
         EndpointError::Certificate(CertificateProblem::NotYetValid { not_before: None }),
         EndpointError::Certificate(name),
