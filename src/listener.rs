@@ -142,8 +142,15 @@ impl Socket {
 pub(crate) async fn serve(socket: Socket, parts: Arc<Parts>, startups: Arc<Semaphore>, stop: Stop) {
     let mut sessions = JoinSet::new();
     let mut cut = stop.clone();
-    let mut acceptor =
-        Acceptor { socket, parts: Arc::clone(&parts), startups, waiting: None, resume_at: None, pause: PAUSE_MIN };
+    let mut acceptor = Acceptor {
+        socket,
+        parts: Arc::clone(&parts),
+        startups,
+        waiting: None,
+        resume_at: None,
+        quiet_until: None,
+        pause: PAUSE_MIN,
+    };
     let accepting = async {
         loop {
             tokio::select! {
@@ -183,6 +190,8 @@ struct Acceptor {
     waiting: Option<(ClientStream, String)>,
     /// Kept here, since a session that ends interrupts the wait.
     resume_at: Option<Instant>,
+    /// No second warning before then.
+    quiet_until: Option<Instant>,
     pause: Duration,
 }
 
@@ -219,7 +228,8 @@ impl Acceptor {
     }
 
     fn hold(&mut self, error: &io::Error) {
-        if self.pause == PAUSE_MIN {
+        if self.quiet_until.is_none_or(|until| Instant::now() >= until) {
+            self.quiet_until = Some(Instant::now() + QUIET);
             let name = &self.parts.listener.name;
             warn!(listener.name = %name, %error, "accepting paused; it goes on as soon as it can");
         }
@@ -255,3 +265,4 @@ impl std::error::Error for BindError {}
 const BACKLOG: i32 = 1024;
 const PAUSE_MIN: Duration = Duration::from_millis(5);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
+const QUIET: Duration = Duration::from_secs(60);

@@ -7,6 +7,7 @@ mod login;
 mod rejections;
 mod resolve;
 mod select;
+mod told;
 
 use crate::{
     credentials::{Credentials, Lease},
@@ -32,9 +33,10 @@ use tokio::{
 use tokio_rustls::client::TlsStream;
 
 pub(crate) use dial::set_keepalive;
-pub(crate) use error::{Audience, ClaimError, EndpointError, Facts, LoginError, Told};
+pub(crate) use error::{ClaimError, EndpointError, LoginError};
 pub(crate) use login::Greeting;
 pub use resolve::{Resolve, Resolving, SystemResolver};
+pub(crate) use told::{Audience, Facts, Told};
 
 /// A cluster, ready to be reached.
 pub struct Cluster {

@@ -130,6 +130,10 @@ where
             return Poll::Ready(ended);
         }
 
+        if self.talk.server_said_fatal() && self.to_client.is_drained() {
+            // Its last word; a server that then does not close is not waited for.
+            return Poll::Ready(Ended::because(self.upstream_reason()));
+        }
         // What the client has not taken yet is owed as much as what the server has not said yet.
         let client_has_all = self.to_client.is_drained();
         let client_has_gone = self.client_eof || self.talk.client_said_goodbye();

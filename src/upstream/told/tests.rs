@@ -1,4 +1,6 @@
 use super::*;
+use crate::metrics::labels::{AttemptResult, RefuseReason};
+use std::io;
 
 fn endpoint(kind: EndpointKind) -> Arc<Endpoint> {
     Arc::new(Endpoint {
