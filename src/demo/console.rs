@@ -116,7 +116,7 @@ fn parse(line: &str, regions: &[Named<'_>]) -> Command {
     match words.as_slice() {
         [verb, wanted] => match find(wanted, regions).as_slice() {
             [index] => Command::Turn(*index, state),
-            [] => Command::Unclear(format!("There is no region `{}`. {}", shown(wanted), listed(regions))),
+            [] => Command::Unclear(format!("There is no region `{}`. Try {}.", shown(wanted), listed(regions))),
             several => {
                 let say = |region: &Named<'_>| format!("`{verb} {}` ({})", region.short, region.name);
                 let choices = several.iter().filter_map(|index| regions.get(*index)).map(say);
@@ -147,7 +147,7 @@ fn find(wanted: &str, regions: &[Named<'_>]) -> Vec<usize> {
 
 fn listed(regions: &[Named<'_>]) -> String {
     let both = |region: &Named<'_>| format!("{} ({})", region.short, region.name);
-    format!("REGION is {}.", either(regions.iter().map(both)))
+    either(regions.iter().map(both))
 }
 
 /// `a`, `a or b`, `a, b or c`.
@@ -163,14 +163,14 @@ fn shown(text: &str) -> String {
 
 fn help(regions: &[Named<'_>]) -> String {
     format!(
-        "down REGION   lose the region: it refuses connections and cuts off its sessions\n\
+        "down REGION   lose the region: its sessions are cut off, and it refuses new ones\n\
          up REGION     bring it back\n\
-         drain REGION  as a node before its restart: open sessions are closed between transactions, and\n\
+         drain REGION  as a node does before its restart: sessions are closed between transactions, and\n\
          {:14}new ones fail with SQLSTATE 57P01 until `up REGION`, since crdb-proxy does not\n\
          {:14}move on to another region in this case yet\n\
          status        what each region does, and how far away it is\n\
-         {}\n\
-         Any part of a name that only one region has will do, too. Ctrl-C ends the demo.",
+         REGION is {}; any part of a name\n\
+         that no other region has will do, too. Ctrl-C ends the demo.",
         "",
         "",
         listed(regions)
@@ -229,7 +229,7 @@ mod tests {
             (
                 "up mars",
                 "There is no region `mars`. \
-                 REGION is east (gcp-us-east1), west (gcp-us-west2) or europe (gcp-europe-west1).",
+                 Try east (gcp-us-east1), west (gcp-us-west2) or europe (gcp-europe-west1).",
             ),
             (
                 "down  east extra",
