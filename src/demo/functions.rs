@@ -152,7 +152,7 @@ fn install_casts(connection: &Connection) -> Result<()> {
     cast("to_bool", |value| types::as_boolean(value).map(|truth| Value::Integer(truth.into())))?;
     cast("to_bytea", |value| types::as_bytes(value).map(Value::Blob))?;
     cast("nonzero", |divisor| match types::as_float(divisor) {
-        Ok(number) if number == 0.0 => Err(SqlError::new("22012", "division by zero")),
+        Ok(0.0) => Err(SqlError::new("22012", "division by zero")),
         _ => Ok(divisor.clone()),
     })?;
     connection.create_scalar_function("regexp", 2, flags, |context| {
