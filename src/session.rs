@@ -225,8 +225,8 @@ impl Path for TlsStream<TcpStream> {
         let _ = sys::set_tcp_user_timeout(&SockRef::from(self.get_ref().0), limit);
     }
 
-    fn heard(&self) -> Option<sys::Heard> {
-        sys::tcp_heard(self.get_ref().0)
+    fn sent(&self) -> Option<sys::Sent> {
+        sys::tcp_sent(self.get_ref().0)
     }
 }
 

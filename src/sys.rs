@@ -33,42 +33,48 @@ pub fn set_tcp_user_timeout(socket: &socket2::SockRef<'_>, limit: Option<Duratio
     }
 }
 
-/// What the kernel hears from the other side of a TCP connection.
+/// How the bytes fare that were sent over a TCP connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Heard {
-    /// Sent bytes, or two probes, wait for an acknowledgement.
-    pub is_owed: bool,
-    /// How long ago the last one came.
+pub struct Sent {
+    /// Bytes wait, and all that the other side would take are acknowledged: it does not read.
+    pub is_window_closed: bool,
+    /// More than one probe of a closed window went unanswered; a single one may just be under way.
+    pub are_probes_unanswered: bool,
+    /// How long ago the last acknowledgement came.
     pub last_ack: Duration,
 }
 
-/// Asks the kernel (TCP_INFO); `None` where it cannot be asked.
+/// Asks the kernel (TCP_INFO, SIOCOUTQ); `None` where it cannot be asked.
 #[cfg(target_os = "linux")]
-#[expect(unsafe_code, reason = "no crate of ours wraps TCP_INFO")]
-pub fn tcp_heard(socket: &impl std::os::fd::AsFd) -> Option<Heard> {
+#[expect(unsafe_code, reason = "no crate of ours wraps TCP_INFO and SIOCOUTQ")]
+pub fn tcp_sent(socket: &impl std::os::fd::AsFd) -> Option<Sent> {
     use std::os::fd::AsRawFd;
     let mut info = std::mem::MaybeUninit::<libc::tcp_info>::zeroed();
     let mut length = libc::socklen_t::try_from(size_of::<libc::tcp_info>()).ok()?;
+    let mut queued: libc::c_int = 0;
     let descriptor = socket.as_fd().as_raw_fd();
-    // SAFETY: the descriptor is open for as long as it is borrowed; the kernel writes at most `length` bytes
-    // to a place that has as many; all of its fields are numbers, so that any bytes are a value.
+    // SAFETY: the descriptor is open for as long as it is borrowed. The kernel writes at most `length` bytes
+    // to a place that has as many, all of whose fields are numbers, so that any bytes are a value; and one
+    // `int` to the address of one (tcp(7), "SIOCOUTQ", whose number is TIOCOUTQ's).
     let info = unsafe {
         let place = info.as_mut_ptr().cast();
-        if libc::getsockopt(descriptor, libc::IPPROTO_TCP, libc::TCP_INFO, place, &raw mut length) != 0 {
+        if libc::getsockopt(descriptor, libc::IPPROTO_TCP, libc::TCP_INFO, place, &raw mut length) != 0
+            || libc::ioctl(descriptor, libc::TIOCOUTQ, &raw mut queued) != 0
+        {
             return None;
         }
         info.assume_init()
     };
-    Some(Heard {
-        // A single probe may just be under way.
-        is_owed: info.tcpi_unacked > 0 || info.tcpi_probes > 1,
+    Some(Sent {
+        is_window_closed: queued > 0 && info.tcpi_unacked == 0,
+        are_probes_unanswered: info.tcpi_probes > 1,
         last_ack: Duration::from_millis(info.tcpi_last_ack_recv.into()),
     })
 }
 
 /// Asks the kernel; here it cannot be asked.
 #[cfg(not(target_os = "linux"))]
-pub fn tcp_heard(_: &impl std::os::fd::AsFd) -> Option<Heard> {
+pub fn tcp_sent(_: &impl std::os::fd::AsFd) -> Option<Sent> {
     None
 }
 
@@ -83,14 +89,23 @@ mod tests {
         assert!(coarse_clock() >= before);
     }
 
+    #[cfg(target_os = "linux")]
     #[test]
-    fn a_quiet_connection_owes_nothing() {
+    fn a_peer_that_does_not_read_closes_its_window() {
+        use std::io::{ErrorKind, Write};
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let socket = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let mut socket = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        assert!(!tcp_sent(&socket).unwrap().is_window_closed);
 
-        let heard = tcp_heard(&socket);
+        socket.set_nonblocking(true).unwrap();
+        let begun = std::time::Instant::now();
+        while !tcp_sent(&socket).unwrap().is_window_closed {
+            let written = socket.write(&[0; 1 << 16]).map_err(|error| error.kind());
+            assert!(matches!(written, Ok(_) | Err(ErrorKind::WouldBlock)), "{written:?}");
+            assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", tcp_sent(&socket));
+        }
 
-        assert!(heard.is_none_or(|heard| !heard.is_owed && heard.last_ack < Duration::from_secs(60)), "{heard:?}");
+        assert!(!tcp_sent(&socket).unwrap().are_probes_unanswered);
     }
 
     #[test]

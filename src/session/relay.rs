@@ -118,7 +118,7 @@ where
                 phases.set(next_phase(stop));
             }
             let ended = self.poll(cx, &mut pace);
-            if ended.is_pending() && self.poll_stall(cx, &mut stall).is_ready() {
+            if ended.is_pending() && stall.poll(cx, !self.talk.is_idle(), &self.upstream).is_ready() {
                 return Poll::Ready(Ended::because(CloseReason::UpstreamTimeout));
             }
             ended
@@ -159,12 +159,6 @@ where
             abandons_query: self.talk.is_answer_owed(),
             detail: None,
         })
-    }
-
-    /// Ready when bytes wait for a server that is gone.
-    fn poll_stall(&self, cx: &mut Context<'_>, stall: &mut Stall) -> Poll<()> {
-        let is_stuck = !self.to_upstream.pending().is_empty();
-        stall.poll(cx, self.to_upstream.written(), is_stuck, &self.upstream)
     }
 
     /// Polls each direction once, the other one first next time: both draw on one budget of the runtime.

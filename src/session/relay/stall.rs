@@ -2,77 +2,70 @@
 //!
 //! TCP_USER_TIMEOUT ends a connection whose bytes are not acknowledged. It also ends one whose server
 //! answers every probe and only does not read, as a server does whose own answers are not read: Linux
-//! counts a closed window as well. So when bytes do not get through for a while, that limit is lifted and
-//! the kernel is asked what it hears.
+//! counts a closed window as well. So while the window is closed that limit is lifted, and the kernel is
+//! asked now and then whether probes are answered.
 
-use crate::sys::Heard;
+use super::on_wake::OnWake;
+use crate::sys::Sent;
 use std::{
-    pin::Pin,
     task::{Context, Poll, ready},
     time::Duration,
 };
-use tokio::time::{Instant, Sleep, sleep};
+use tokio::time::{Sleep, sleep};
 
 /// The socket under an upstream.
 pub(crate) trait Path {
     /// Sets, or lifts, how long sent bytes may stay unacknowledged.
     fn set_user_timeout(&self, limit: Option<Duration>);
-    /// What the kernel hears from the other side, where it can be asked.
-    fn heard(&self) -> Option<Heard>;
+    /// How the bytes fare that were sent, where the kernel can be asked.
+    fn sent(&self) -> Option<Sent>;
 }
 
-/// Watches one upstream for bytes that do not get through.
+/// Watches one upstream.
 pub(super) struct Stall {
     limit: Duration,
-    timer: Option<Pin<Box<Sleep>>>,
-    written: u64,
+    /// Stays for one span after the session has come to rest: not made anew for every query.
+    timer: Option<OnWake<Sleep>>,
     is_lifted: bool,
 }
 
 impl Stall {
-    /// `limit` is how long a server may be silent that owes acknowledgements.
+    /// `limit` is how long a server may leave bytes or probes unacknowledged.
     pub(super) fn new(limit: Duration) -> Self {
-        Self { limit, timer: None, written: 0, is_lifted: false }
+        Self { limit, timer: None, is_lifted: false }
     }
 
-    /// Ready once the server is gone. `written` counts the bytes that got through, `is_stuck` says that
-    /// more are waiting. Costs nothing while none are.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>, written: u64, is_stuck: bool, path: &impl Path) -> Poll<()> {
-        if !is_stuck && self.timer.is_none() {
+    /// Ready once the server is gone. Asks the kernel six times in `limit` while the session is at work,
+    /// else never; in between it costs one atomic load.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>, is_at_work: bool, path: &impl Path) -> Poll<()> {
+        if !is_at_work && self.timer.is_none() {
             return Poll::Pending;
         }
-        let (limit, pause) = (self.limit, self.limit / 3);
-        let timer = self.timer.get_or_insert_with(|| {
-            self.written = written;
-            Box::pin(sleep(pause))
-        });
+        let span = self.limit / LOOKS;
         loop {
-            ready!(timer.as_mut().poll(cx));
-            if !is_stuck || written != self.written {
-                // Bytes move, if slowly. The timer stays while they might not, so that it is not made anew
-                // for every write that has to wait.
-                if self.is_lifted {
-                    path.set_user_timeout(Some(limit));
-                    self.is_lifted = false;
-                }
-                if !is_stuck {
-                    self.timer = None;
-                    return Poll::Pending;
-                }
-                self.written = written;
-            } else {
-                if !self.is_lifted {
-                    path.set_user_timeout(None);
-                    self.is_lifted = true;
-                }
-                if path.heard().is_some_and(|heard| heard.is_owed && heard.last_ack >= limit) {
-                    return Poll::Ready(());
-                }
+            ready!(self.timer.get_or_insert_with(|| OnWake::new(sleep(span))).poll(cx));
+            let sent = path.sent();
+            self.lift(sent.is_some_and(|sent| sent.is_window_closed), path);
+            if sent.is_some_and(|sent| sent.are_probes_unanswered && sent.last_ack >= self.limit) {
+                return Poll::Ready(());
             }
-            timer.as_mut().reset(Instant::now() + pause);
+            if !is_at_work && !self.is_lifted {
+                self.timer = None;
+                return Poll::Pending;
+            }
+            self.timer = Some(OnWake::new(sleep(span)));
+        }
+    }
+
+    fn lift(&mut self, is_lifted: bool, path: &impl Path) {
+        if is_lifted != self.is_lifted {
+            path.set_user_timeout((!is_lifted).then_some(self.limit));
+            self.is_lifted = is_lifted;
         }
     }
 }
+
+const LOOKS: u32 = 6;
 
 #[cfg(test)]
 mod tests {
@@ -83,7 +76,7 @@ mod tests {
     const LIMIT: Duration = Duration::from_secs(30);
 
     struct Fake {
-        heard: Cell<Heard>,
+        sent: Cell<Sent>,
         user_timeout: Cell<Option<Duration>>,
     }
 
@@ -91,48 +84,49 @@ mod tests {
         fn set_user_timeout(&self, limit: Option<Duration>) {
             self.user_timeout.set(limit);
         }
-        fn heard(&self) -> Option<Heard> {
-            Some(self.heard.get())
+        fn sent(&self) -> Option<Sent> {
+            Some(self.sent.get())
         }
     }
 
-    fn fake(is_owed: bool, last_ack: Duration) -> Fake {
-        Fake { heard: Cell::new(Heard { is_owed, last_ack }), user_timeout: Cell::new(Some(LIMIT)) }
+    fn fake(is_window_closed: bool, are_probes_unanswered: bool, last_ack: Duration) -> Fake {
+        let sent = Sent { is_window_closed, are_probes_unanswered, last_ack };
+        Fake { sent: Cell::new(sent), user_timeout: Cell::new(Some(LIMIT)) }
     }
 
-    async fn is_gone_within(stall: &mut Stall, path: &Fake, written: u64, is_stuck: bool, limit: Duration) -> bool {
-        timeout(limit, poll_fn(|cx| stall.poll(cx, written, is_stuck, path))).await.is_ok()
+    async fn is_gone_within(stall: &mut Stall, path: &Fake, is_at_work: bool, limit: Duration) -> bool {
+        timeout(limit, poll_fn(|cx| stall.poll(cx, is_at_work, path))).await.is_ok()
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_server_that_answers_probes_and_does_not_read_is_waited_for() {
-        let (mut stall, path) = (Stall::new(LIMIT), fake(false, LIMIT * 4));
+        let (mut stall, path) = (Stall::new(LIMIT), fake(true, false, LIMIT * 4));
 
-        assert!(!is_gone_within(&mut stall, &path, 7, true, LIMIT * 100).await);
+        assert!(!is_gone_within(&mut stall, &path, true, LIMIT * 100).await);
         assert_eq!(path.user_timeout.get(), None);
-        assert!(!is_gone_within(&mut stall, &path, 8, false, LIMIT).await);
+        path.sent.set(Sent { is_window_closed: false, ..path.sent.get() });
+        assert!(!is_gone_within(&mut stall, &path, false, LIMIT).await);
 
         assert_eq!(path.user_timeout.get(), Some(LIMIT), "put back once bytes move again");
+        assert!(stall.timer.is_none(), "a session at rest has no timer");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_server_that_owes_acknowledgements_is_gone_after_the_limit() {
-        let (mut stall, path) = (Stall::new(LIMIT), fake(true, LIMIT / 2));
-        assert!(!is_gone_within(&mut stall, &path, 7, true, LIMIT * 2).await);
+    async fn a_closed_window_is_noticed_before_the_kernel_gives_up() {
+        let (mut stall, path) = (Stall::new(LIMIT), fake(true, false, LIMIT));
 
-        path.heard.set(Heard { is_owed: true, last_ack: LIMIT });
+        assert!(!is_gone_within(&mut stall, &path, true, LIMIT / 2).await);
 
-        assert!(is_gone_within(&mut stall, &path, 7, true, LIMIT).await);
+        assert_eq!(path.user_timeout.get(), None);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn bytes_that_move_keep_the_kernels_own_limit_in_force() {
-        let (mut stall, path) = (Stall::new(LIMIT), fake(true, LIMIT * 9));
+    async fn a_server_that_no_longer_answers_probes_is_gone_after_the_limit() {
+        let (mut stall, path) = (Stall::new(LIMIT), fake(true, true, LIMIT / 2));
+        assert!(!is_gone_within(&mut stall, &path, true, LIMIT * 2).await);
 
-        for written in 0..20 {
-            assert!(!is_gone_within(&mut stall, &path, written, true, LIMIT / 4).await);
-        }
+        path.sent.set(Sent { last_ack: LIMIT, ..path.sent.get() });
 
-        assert_eq!(path.user_timeout.get(), Some(LIMIT));
+        assert!(is_gone_within(&mut stall, &path, true, LIMIT).await);
     }
 }

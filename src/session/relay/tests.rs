@@ -11,7 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
 impl Path for DuplexStream {
     fn set_user_timeout(&self, _: Option<Duration>) {}
-    fn heard(&self) -> Option<crate::sys::Heard> {
+    fn sent(&self) -> Option<crate::sys::Sent> {
         None
     }
 }
