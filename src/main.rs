@@ -85,7 +85,7 @@ fn asks_for_json() -> bool {
 }
 
 fn resolver() -> Arc<dyn Resolve> {
-    Arc::new(SystemResolver)
+    Arc::new(SystemResolver::default())
 }
 
 fn say(text: &str) -> Result<(), Failure> {
