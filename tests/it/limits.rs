@@ -136,7 +136,7 @@ fn silent_connections_to_the_admin_address_keep_no_probe_out() {
     let proxy = TestProxy::before(&cluster);
     let address = proxy.listener("admin");
 
-    let _silent = (0..300).map(|_| std::net::TcpStream::connect(&address).unwrap()).collect::<Vec<_>>();
+    let _silent = (0..300).map(|_| TcpStream::connect(&address).unwrap()).collect::<Vec<_>>();
 
     let start = Instant::now();
     assert_eq!(proxy.http("GET /livez", "").0, 200);
