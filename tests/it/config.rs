@@ -165,6 +165,17 @@ fn there_is_no_password_flag_and_no_password_in_the_file() {
     assert!(!literal.stderr.contains(PASSWORD), "{}", literal.stderr);
 }
 
+#[test]
+fn a_listener_may_not_be_called_as_the_admin_address_is() {
+    let cluster = FakeUpstream::answering();
+    let settings = SettingsFile::of(&cluster).another_listener("admin", "");
+
+    let checked = check(&settings, &[], &[]);
+
+    assert_eq!(checked.status.code(), Some(2), "{}", checked.stderr);
+    assert!(checked.stderr.contains("\"admin\""), "{}", checked.stderr);
+}
+
 fn check(settings: &SettingsFile, arguments: &[&str], variables: &[(&str, &str)]) -> crate::harness::process::Finished {
     let file = settings.write();
     let base = ["config", "check", "--config", file.to_str().unwrap()];

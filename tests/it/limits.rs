@@ -6,6 +6,7 @@ use crate::harness::{
     wire::{Wire, startup},
 };
 use std::{
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream},
     process::Command,
     time::{Duration, Instant},
 };
@@ -81,6 +82,20 @@ fn silent_sockets_beyond_the_startup_places_wait_and_are_served_later() {
 }
 
 #[test]
+fn a_single_startup_place_serves_both_families_of_localhost() {
+    let cluster = FakeUpstream::answering();
+    let proxy = SettingsFile::of(&cluster).global("startups_max = 1").address("localhost:0").start();
+    let port = proxy.address().port();
+    let (v4, v6) = (SocketAddr::from((Ipv4Addr::LOCALHOST, port)), SocketAddr::from((Ipv6Addr::LOCALHOST, port)));
+    proxy.wait_for_log(|line| line["message"] == "listening" && line["listener.addr"] == v6.to_string());
+
+    // Twice each: whichever family's socket took the place first, another client of the other comes then.
+    for address in [v4, v4, v6, v6] {
+        TestClient::log_in(Wire::new(TcpStream::connect(address).unwrap()), &[("user", "anyone")]);
+    }
+}
+
+#[test]
 fn running_out_of_descriptors_pauses_accepting_and_recovers() {
     let cluster = FakeUpstream::start(Script { session: Session::Answers, ..Script::default() });
     let proxy = SettingsFile::of(&cluster).start();
@@ -121,7 +136,7 @@ fn silent_connections_to_the_admin_address_keep_no_probe_out() {
     let proxy = TestProxy::before(&cluster);
     let address = proxy.listener("admin");
 
-    let _silent = (0..300).map(|_| std::net::TcpStream::connect(&address).unwrap()).collect::<Vec<_>>();
+    let _silent = (0..300).map(|_| TcpStream::connect(&address).unwrap()).collect::<Vec<_>>();
 
     let start = Instant::now();
     assert_eq!(proxy.http("GET /livez", "").0, 200);
@@ -147,5 +162,5 @@ fn a_low_descriptor_limit_lowers_the_session_limit_with_a_warning() {
 }
 
 fn connect(proxy: &TestProxy, listener: &str) -> Wire {
-    Wire::new(std::net::TcpStream::connect(proxy.listener(listener)).unwrap())
+    Wire::new(TcpStream::connect(proxy.listener(listener)).unwrap())
 }

@@ -1,6 +1,6 @@
 //! What the log says, and how much of it.
 
-use crate::harness::{Authority, FakeUpstream, Postgres, SettingsFile, TestProxy, proxy::run_daemon};
+use crate::harness::{Authority, FakeUpstream, Postgres, SettingsFile, TestClient, TestProxy, proxy::run_daemon};
 
 #[test]
 fn a_session_leaves_one_line_with_everything_about_it() {
@@ -30,6 +30,29 @@ fn a_session_leaves_one_line_with_everything_about_it() {
     }
     assert_eq!(line["bytes.to_upstream"], "select 1\0".len() + 5 + 5);
     assert!(proxy.log_lines().iter().all(|line| line["message"] != "session opened"), "opened is for debug");
+}
+
+#[test]
+fn the_line_at_a_sessions_opening_identifies_it_as_the_one_at_its_close_does() {
+    let cluster = FakeUpstream::answering();
+    let proxy = SettingsFile::of(&cluster).global("log_level = \"debug\"").start();
+    drop(TestClient::log_in(proxy.connect(), &[("user", "anyone"), ("database", "orders")]));
+
+    let closed = proxy.wait_for_message("session closed");
+    let opened = proxy.wait_for_message("session opened");
+
+    for field in [
+        "session.id",
+        "listener.name",
+        "client.addr",
+        "client.database",
+        "cluster.name",
+        "endpoint.name",
+        "endpoint.addr",
+    ] {
+        assert!(!closed[field].is_null(), "{field} of {closed}");
+        assert_eq!(opened[field], closed[field], "{field} of {opened}");
+    }
 }
 
 #[test]
