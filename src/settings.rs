@@ -20,6 +20,7 @@ mod tree;
 pub mod url;
 mod values;
 
+pub(crate) use self::source::nearest;
 pub use self::{
     inputs::{Flag, Flags, Inputs},
     load::{Loaded, load},

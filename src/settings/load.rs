@@ -141,7 +141,8 @@ fn refuse_misplaced(inputs: &Inputs) -> Result<(), Faults> {
 fn nothing_given(inputs: &Inputs, unknown_variables: &[String]) -> Faults {
     let looked: Vec<String> = inputs.usual_files.iter().map(|file| file.display().to_string()).collect();
     let rule = format!(
-        "no cluster to reach; give a connection string, --host or --config (there is no file at {})",
+        "no cluster to reach; give a connection string, --host or --config (there is no file at {}); \
+         see crdb-proxy --help",
         looked.join(" or ")
     );
     let fault = |source, rule| Fault { source, key: String::new(), value: None, rule };

@@ -158,7 +158,7 @@ pub(super) fn did_you_mean<'k>(written: &str, known: impl IntoIterator<Item = &'
 }
 
 /// The known name that is at most a third of its letters away from `written`.
-pub(super) fn nearest<'k>(written: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
+pub(crate) fn nearest<'k>(written: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
     if written.len() > 100 {
         return None;
     }
