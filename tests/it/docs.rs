@@ -2,7 +2,7 @@
 //! field and refusal, and none that does not exist.
 
 use crate::harness::{
-    FakeUpstream, SettingsFile,
+    FakeUpstream, SettingsFile, TestProxy,
     markdown::{self, Table, code},
     proxy::run_daemon,
 };
@@ -160,6 +160,23 @@ fn every_metric_and_label_value_is_documented_and_no_other() {
     for name in code(&markdown::prose(&markdown::read("README.md"))) {
         assert!(!name.starts_with("crdb_proxy_") || documented.contains_key(&name), "README: {name}");
     }
+}
+
+#[test]
+fn a_build_names_its_compiler_and_revision() {
+    let cluster = FakeUpstream::answering();
+    let proxy = TestProxy::before(&cluster);
+
+    let metrics = proxy.metrics();
+
+    let build = metrics.lines().find(|line| line.starts_with("crdb_proxy_build_info{")).unwrap();
+    assert!(build.contains("rustc=\"rustc 1."), "{build}");
+    // A source archive has no history, and a packager may give any name.
+    let is_known = |revision: &str| revision.len() >= 12 && revision.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let revision = build.split_once("revision=\"").unwrap().1.split('"').next().unwrap();
+    let has_history = markdown::root().join(".git").exists() && option_env!("CRDB_PROXY_REVISION").is_none();
+    assert!(!has_history || is_known(revision), "{build}");
+    assert!(!build.contains('/'), "{build}");
 }
 
 #[test]
@@ -388,8 +405,7 @@ const MINIMAL: &str = "[cluster.c]\nca = \"ca.crt\"\nuser = \"u\"\npassword = { 
     [[cluster.c.endpoint]]\nhost = \"h\"\n";
 
 /// Defaults that are no fixed text, as the documentation puts them.
-const DERIVED: [(&str, &str, &str); 8] = [
-    ("", "threads", "0"),
+const DERIVED: [(&str, &str, &str); 7] = [
     ("endpoint", "name", "REGION-KIND"),
     ("endpoint", "tls_server_name", "the host"),
     ("listener", "name", "listener-N"),
