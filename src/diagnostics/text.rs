@@ -16,7 +16,7 @@ pub(super) fn write(line: &Line, with_colours: bool) -> String {
     let mut text = format!("{dim}{}{plain} {level}{:>5}{plain} ", line.timestamp, line.level.as_str());
     text += &printable(&line.message);
     for (name, value) in &line.fields {
-        let value = value.as_str().map_or_else(|| value.to_string(), |text| quoted_if_needed(text));
+        let value = value.as_str().map_or_else(|| value.to_string(), quoted_if_needed);
         let _ = write!(text, " {dim}{name}={plain}{value}");
     }
     text.push('\n');
