@@ -24,6 +24,7 @@ use hyper::{
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::{
+    collections::VecDeque,
     convert::Infallible,
     net::IpAddr,
     sync::Arc,
@@ -31,8 +32,7 @@ use std::{
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    sync::Semaphore,
-    task::JoinSet,
+    task::{AbortHandle, JoinSet},
     time::{sleep, timeout},
 };
 use tracing::{debug, warn};
@@ -65,21 +65,22 @@ pub(crate) enum Peer {
     Unix,
 }
 
-/// Answers on one socket until the future is dropped.
+/// Answers on one socket until the future is dropped. So many connections at once; beyond that the oldest
+/// goes, so that connections which say nothing cannot keep a probe out.
 pub(crate) async fn serve(socket: Socket, admin: Arc<Admin>) {
-    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let mut connections = JoinSet::new();
+    let mut oldest_first = VecDeque::new();
     loop {
         while connections.try_join_next().is_some() {}
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
         let admin = Arc::clone(&admin);
         match accept(&socket).await {
             Ok((stream, peer)) => {
-                connections.spawn(async move {
-                    // A connection that is kept alive gives its place to others now and then.
-                    let _ = timeout(CONNECTION_LIMIT, converse(stream, peer, admin)).await;
-                    drop(place);
-                });
+                if oldest_first.len() >= CONNECTIONS_MAX {
+                    // Of no effect on one that has ended.
+                    oldest_first.pop_front().inspect(AbortHandle::abort);
+                }
+                let conversation = timeout(CONNECTION_LIMIT, converse(stream, peer, admin));
+                oldest_first.push_back(connections.spawn(async move { drop(conversation.await) }));
             }
             Err(error) => {
                 warn!(%error, "accepting on the admin address paused");
@@ -191,4 +192,4 @@ const CONNECTIONS_MAX: usize = 64;
 const CONNECTION_LIMIT: Duration = Duration::from_secs(60);
 const HEADER_LIMIT: Duration = Duration::from_secs(5);
 const HEADER_BYTES_MAX: usize = 16 * 1024;
-const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
+const ACCEPT_PAUSE: Duration = Duration::from_secs(1);

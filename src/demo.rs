@@ -80,11 +80,12 @@ impl EmbeddedCluster {
 
         let mut regions = Vec::with_capacity(REGIONS.len());
         let mut endpoints = Vec::with_capacity(REGIONS.len());
-        for (name, round_trip) in REGIONS {
+        for (name, short, round_trip) in REGIONS {
             let host = format!("demo.{name}.example");
             let tls = authority.server(&host)?;
             let region = Region::start(|state| Shared {
                 name: name.to_owned(),
+                short,
                 store: Arc::clone(&store),
                 cancels: Arc::clone(&cancels),
                 verifier: verifier.clone(),
@@ -171,11 +172,11 @@ fn random_password() -> io::Result<Zeroizing<String>> {
     Ok(Zeroizing::new(URL_SAFE_NO_PAD.encode(bytes.as_slice())))
 }
 
-/// Nearest first.
-const REGIONS: [(&str, Duration); 3] = [
-    ("gcp-us-east1", Duration::from_millis(2)),
-    ("gcp-us-west2", Duration::from_millis(30)),
-    ("gcp-europe-west1", Duration::from_millis(80)),
+/// Nearest first: name, short name, distance there and back.
+const REGIONS: [(&str, &str, Duration); 3] = [
+    ("gcp-us-east1", "east", Duration::from_millis(2)),
+    ("gcp-us-west2", "west", Duration::from_millis(30)),
+    ("gcp-europe-west1", "europe", Duration::from_millis(80)),
 ];
 const USER: &str = "demo";
 const DATABASE: &str = "demo";

@@ -65,5 +65,6 @@ impl fmt::Display for Chain<'_> {
 
 /// A moment as logs and `/status` show it: RFC 3339, UTC, to the millisecond.
 pub fn rfc3339(at: std::time::SystemTime) -> String {
-    humantime::format_rfc3339_millis(at).to_string()
+    // It has no way to write what lies before 1970, where a clock that was never set may stand.
+    humantime::format_rfc3339_millis(at.max(std::time::SystemTime::UNIX_EPOCH)).to_string()
 }

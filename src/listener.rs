@@ -5,7 +5,7 @@ mod unix;
 use crate::{
     metrics::labels::CloseReason,
     session::{self, Accepted, ClientStream, Parts},
-    settings::{Limits, ListenAddress, Name},
+    settings::{Limits, ListenAddress},
     shutdown::Stop,
     upstream,
 };
@@ -142,7 +142,15 @@ impl Socket {
 pub(crate) async fn serve(socket: Socket, parts: Arc<Parts>, startups: Arc<Semaphore>, stop: Stop) {
     let mut sessions = JoinSet::new();
     let mut cut = stop.clone();
-    let mut acceptor = Acceptor { socket, parts: Arc::clone(&parts), startups, resume_at: None, pause: PAUSE_MIN };
+    let mut acceptor = Acceptor {
+        socket,
+        parts: Arc::clone(&parts),
+        startups,
+        waiting: None,
+        resume_at: None,
+        quiet_until: None,
+        pause: PAUSE_MIN,
+    };
     let accepting = async {
         loop {
             tokio::select! {
@@ -178,24 +186,41 @@ struct Acceptor {
     socket: Socket,
     parts: Arc<Parts>,
     startups: Arc<Semaphore>,
+    /// Accepted, and waiting for a place.
+    waiting: Option<(ClientStream, String)>,
     /// Kept here, since a session that ends interrupts the wait.
     resume_at: Option<Instant>,
+    /// No second warning before then.
+    quiet_until: Option<Instant>,
     pause: Duration,
 }
 
 impl Acceptor {
-    /// The next client, once there is a place for a socket in startup. Cancel safe.
+    /// The next client, once there is a place for it in startup. Cancel safe.
     async fn accept(&mut self) -> Accepted {
+        let (stream, client) = match self.waiting.take() {
+            Some(waiting) => waiting,
+            None => self.accept_socket().await,
+        };
+        // Kept while waiting for a place: a session that ends interrupts that. Each listener holds one.
+        self.waiting = Some((stream, client));
+        let Ok(startup_place) = Arc::clone(&self.startups).acquire_owned().await else { return pending().await };
+        match self.waiting.take() {
+            Some((stream, client)) => Accepted { stream, client, startup_place },
+            None => pending().await,
+        }
+    }
+
+    async fn accept_socket(&mut self) -> (ClientStream, String) {
         loop {
             if let Some(at) = self.resume_at {
                 sleep_until(at).await;
                 self.resume_at = None;
             }
-            let Ok(startup_place) = Arc::clone(&self.startups).acquire_owned().await else { return pending().await };
             match self.socket.accept(&self.parts.limits).await {
-                Ok((stream, client)) => {
+                Ok(accepted) => {
                     self.pause = PAUSE_MIN;
-                    return Accepted { stream, client, startup_place };
+                    return accepted;
                 }
                 Err(error) => self.hold(&error),
             }
@@ -203,7 +228,8 @@ impl Acceptor {
     }
 
     fn hold(&mut self, error: &io::Error) {
-        if self.pause == PAUSE_MIN {
+        if self.quiet_until.is_none_or(|until| Instant::now() >= until) {
+            self.quiet_until = Some(Instant::now() + QUIET);
             let name = &self.parts.listener.name;
             warn!(listener.name = %name, %error, "accepting paused; it goes on as soon as it can");
         }
@@ -218,11 +244,6 @@ pub(crate) const ADMIN: &str = "admin";
 /// Says where clients can connect, once for each socket.
 pub(crate) fn announce(name: &str, socket: &Socket) {
     info!(listener.name = name, listener.addr = socket.address(), "listening");
-}
-
-/// Says it for a listener.
-pub(crate) fn announce_listener(name: &Name, socket: &Socket) {
-    announce(name.as_str(), socket);
 }
 
 impl fmt::Display for BindError {
@@ -244,3 +265,4 @@ impl std::error::Error for BindError {}
 const BACKLOG: i32 = 1024;
 const PAUSE_MIN: Duration = Duration::from_millis(5);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
+const QUIET: Duration = Duration::from_secs(60);

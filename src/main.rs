@@ -59,7 +59,7 @@ fn show(flags: Flags, json: bool) -> Result<u8, Failure> {
 }
 
 fn resolver() -> Arc<dyn Resolve> {
-    Arc::new(SystemResolver)
+    Arc::new(SystemResolver::default())
 }
 
 fn say(text: &str) -> Result<(), Failure> {

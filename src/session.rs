@@ -3,28 +3,32 @@
 
 mod admission;
 mod cancel;
+mod claim;
 mod client_stream;
 mod closing;
+mod greeting;
 mod local_password;
 mod refusal;
 mod relay;
 mod startup;
 
 use crate::{
-    metrics::{Held, ListenerMetrics, labels::ClaimSource},
-    sessions::{self, Admitted, Joined, Registered, SessionState, Sessions},
-    settings::{self, AuthKind, Limits},
+    metrics::{Held, ListenerMetrics},
+    sessions::{self, Admitted, Registered, SessionState, Sessions},
+    settings::{self, Limits},
     shutdown::{Phase, Stop},
-    upstream::{Audience, Claim, Cluster, Facts, Upstream},
-    wire::{CancelKey, StartupParameters, first_message, messages, parameters::Injected},
+    upstream::{Audience, Cluster},
+    wire::{CancelKey, StartupParameters},
 };
-use cancel::{Issued, Target};
+use cancel::Issued;
+use claim::Waiting;
+use greeting::Hello;
 use refusal::Refusal;
-use relay::{ReadAhead, Relay, Rules};
+use relay::{Relay, Rules};
 use startup::{Asked, Gate, Startup, Wish};
 use std::sync::Arc;
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::AsyncWriteExt,
     sync::OwnedSemaphorePermit,
     time::{Instant, timeout},
 };
@@ -35,6 +39,7 @@ pub(crate) use admission::{Admission, Limit};
 pub(crate) use cancel::CancelKeys;
 pub(crate) use client_stream::ClientStream;
 pub(crate) use local_password::LocalPassword;
+use local_password::NotPassed;
 
 /// What every session of one listener needs.
 pub(crate) struct Parts {
@@ -79,21 +84,14 @@ struct Session {
     relay: Relay<ClientStream, tokio_rustls::client::TlsStream<tokio::net::TcpStream>>,
     /// Absent when the server gave no key: then nothing can be cancelled.
     issued: Option<Issued>,
-    _place: Place,
+    place: Place,
     _held: Held,
-}
-
-/// What decides how a client is greeted.
-struct Hello {
-    /// NegotiateProtocolVersion, if it is still to be sent.
-    preface: Vec<u8>,
-    /// The client's minor version.
-    minor: u16,
 }
 
 /// A client's place among the sessions.
 struct Place {
-    _permit: admission::Permit,
+    permit: admission::Permit,
+    /// A drain waits for it.
     _admitted: Admitted,
 }
 
@@ -106,12 +104,13 @@ struct Visit {
     startup_by: Instant,
     /// Held until the client is admitted, or was told why not: so many sockets at once, and no more.
     startup_place: Option<OwnedSemaphorePermit>,
+    /// Counts it among the active, until it is counted as closed or refused.
+    active: Held,
 }
 
 /// Serves one client to its end. Dropping the future cuts it off.
 pub(crate) async fn run(parts: Arc<Parts>, accepted: Accepted, stop: Stop) {
     parts.metrics.accepted.inc();
-    let _active = Held::new(&parts.metrics.active);
     let began = Instant::now();
     let mut visit = Visit {
         live: parts.sessions.register(&parts.listener.name, accepted.client, &parts.metrics),
@@ -119,15 +118,18 @@ pub(crate) async fn run(parts: Arc<Parts>, accepted: Accepted, stop: Stop) {
         began,
         startup_by: began + parts.limits.startup_limit,
         startup_place: Some(accepted.startup_place),
+        active: Held::new(&parts.metrics.active),
     };
-    let opened = match startup::read(accepted.stream, parts.gate(visit.startup_by)).await {
-        Ok(Startup { wish: Wish::Session(asked), stream }) => parts.open(stream, asked, &mut visit).await,
-        Ok(Startup { wish: Wish::Cancel(key), stream }) => return parts.cancel(&key, stream, &visit).await,
-        Err(failed) => Err(Refusal::of_startup(failed)),
+    let mut stop = visit.stop.clone();
+    let opened = tokio::select! {
+        biased;
+        opened = parts.way_in(accepted.stream, &mut visit) => opened,
+        () = stop.cutting() => Err(Refusal::cut_off()),
     };
     match opened {
-        Ok(session) => session.serve(&parts, &visit).await,
-        Err(refusal) => refusal.tell(&parts, &visit.live).await,
+        Ok(Some(session)) => session.serve(&parts, visit).await,
+        Ok(None) => {}
+        Err(refusal) => refusal.tell(&parts, visit).await,
     }
 }
 
@@ -138,6 +140,18 @@ impl Parts {
             tls: self.tls.as_ref(),
             requires_tls: matches!(self.listener.tls, settings::LocalTls::Require(_)),
             deadline,
+        }
+    }
+
+    /// From accept to a session, or to nothing more to do after a cancel request.
+    async fn way_in(&self, stream: ClientStream, visit: &mut Visit) -> Result<Option<Session>, Refusal> {
+        match startup::read(stream, self.gate(visit.startup_by)).await {
+            Ok(Startup { wish: Wish::Session(asked), stream }) => self.open(stream, asked, visit).await.map(Some),
+            Ok(Startup { wish: Wish::Cancel(key), stream }) => {
+                self.cancel(&key, stream, visit).await;
+                Ok(None)
+            }
+            Err(failed) => Err(Refusal::of_startup(failed)),
         }
     }
 
@@ -161,12 +175,15 @@ impl Parts {
             if let Err(error) = stream.write_all(&std::mem::take(&mut preface)).await {
                 return Err(Refusal::client_left(&error));
             }
+            if !asked.read_ahead.is_empty() {
+                return Err(Refusal::local_password(&NotPassed::Early, stream));
+            }
             if let Err(error) = local.check(&mut stream, visit.startup_by).await {
                 return Err(Refusal::local_password(&error, stream));
             }
         }
         let place = match self.admission.admit() {
-            Ok(permit) => Place { _permit: permit, _admitted: self.sessions.admit() },
+            Ok(permit) => Place { permit, _admitted: self.sessions.admit() },
             Err(full) => return Err(Refusal::not_admitted(full, stream)),
         };
         visit.startup_place = None;
@@ -175,9 +192,16 @@ impl Parts {
         let client = Waiting { stream, read_ahead: asked.read_ahead };
         let (client, upstream) = self.claim(&asked.parameters, client, &visit.stop).await?;
         let session = self.join(client, upstream, Hello { preface, minor: asked.minor }, place, live).await?;
+        let (asked, joined) = (live.asked.get(), live.upstream.get());
         debug!(
-            session.id = live.id, client.addr = live.client, cluster.name = %self.cluster.name(),
-            endpoint.name = live.upstream.get().map(|joined| joined.endpoint.as_str()), "session opened"
+            session.id = live.id,
+            listener.name = %self.listener.name,
+            client.addr = live.client,
+            client.database = asked.map(|asked| asked.database.as_str()),
+            cluster.name = %self.cluster.name(),
+            endpoint.name = joined.map(|joined| joined.endpoint.as_str()),
+            endpoint.addr = joined.map(|joined| joined.address.as_str()),
+            "session opened"
         );
         Ok(session)
     }
@@ -190,89 +214,10 @@ impl Parts {
             application_name: parameters.text("application_name").unwrap_or_default(),
         });
     }
-
-    /// An upstream for this client, unless it leaves first.
-    async fn claim(
-        &self,
-        parameters: &StartupParameters,
-        mut client: Waiting,
-        stop: &Stop,
-    ) -> Result<(Waiting, Upstream), Refusal> {
-        let cluster = self.cluster.settings();
-        let for_upstream = parameters.for_upstream(&Injected {
-            user: &cluster.user,
-            database: &self.listener.database,
-            session_parameters: &self.listener.session_parameters,
-            jwt: cluster.auth == AuthKind::Jwt,
-        });
-        let claim = Claim { parameters: &for_upstream, regions: &self.listener.regions };
-        let began = Instant::now();
-        let mut stop = stop.clone();
-        let claimed = tokio::select! {
-            biased;
-            claimed = self.cluster.claim(&claim) => claimed,
-            error = client.leaves() => return Err(Refusal::client_left(&error)),
-            () = stop.cutting() => return Err(Refusal::draining(client.stream)),
-        };
-        match claimed {
-            Ok(upstream) => {
-                self.metrics.claim_seconds.at(ClaimSource::Cold).observe(began.elapsed().as_secs_f64());
-                Ok((client, upstream))
-            }
-            Err(error) => {
-                let source = self.cluster.credentials().map(|credentials| credentials.describe());
-                let facts =
-                    Facts { cluster: self.cluster.name(), user: &cluster.user, secret_source: source.as_deref() };
-                let told = error.to_client(&facts, self.audience);
-                Err(Refusal::claim(&error, refusal::explain_missing_database(told, parameters), client.stream))
-            }
-        }
-    }
-
-    /// Tells the client what the server said at login, and joins the two.
-    async fn join(
-        &self,
-        client: Waiting,
-        upstream: Upstream,
-        hello: Hello,
-        place: Place,
-        live: &Registered,
-    ) -> Result<Session, Refusal> {
-        let Waiting { mut stream, read_ahead } = client;
-        let Upstream { stream: upstream, route, greeting, held } = upstream;
-        let _ = live.upstream.set(Joined { endpoint: route.endpoint.name.clone(), address: route.address.to_string() });
-        let issued = match greeting.key {
-            Some(key) => {
-                let target = Target { cluster: Arc::clone(&self.cluster), route, key };
-                let Some(issued) = self.cancel_keys.issue(target, hello.minor) else {
-                    return Err(Refusal::no_random_bytes(stream));
-                };
-                Some(issued)
-            }
-            None => None,
-        };
-        let key = issued.as_ref().map(|issued| messages::backend_key_data(&issued.key)).unwrap_or_default();
-        let hello =
-            [&hello.preface, messages::AUTHENTICATION_OK, &greeting.before_key, &key, &greeting.after_key].concat();
-        let told = timeout(self.limits.startup_limit, async {
-            stream.write_all(&hello).await?;
-            stream.flush().await
-        });
-        match told.await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => return Err(Refusal::client_left(&error)),
-            Err(_elapsed) => return Err(Refusal::client_left(&std::io::ErrorKind::TimedOut.into())),
-        }
-        let read_ahead = ReadAhead { client: &read_ahead, upstream: &greeting.read_ahead };
-        let buffer_bytes = self.limits.relay_buffer_bytes.get();
-        live.enter(SessionState::Idle);
-        let relay = Relay::new(stream, upstream, read_ahead, buffer_bytes, Arc::clone(live), Arc::clone(&self.metrics));
-        Ok(Session { relay, issued, _place: place, _held: held })
-    }
 }
 
 impl Session {
-    async fn serve(mut self, parts: &Parts, visit: &Visit) {
+    async fn serve(mut self, parts: &Parts, visit: Visit) {
         let live = &visit.live;
         let rules = Rules {
             idle_limit: parts.listener.session_idle_limit,
@@ -288,6 +233,8 @@ impl Session {
             let result = timeout(closing::LINGER, issued.cancel()).await;
             debug!(session.id = live.id, result = ?result.ok(), "cancelled what nobody waits for");
         };
+        // The client has its end already: its place is free for the next one.
+        drop(self.place.permit);
         tokio::join!(cancel, closing::close(self.relay, &ended));
 
         let (asked, joined, totals) = (live.asked.get(), live.upstream.get(), live.totals());
@@ -310,63 +257,5 @@ impl Session {
             duration_ms = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX),
             "session closed"
         );
-    }
-}
-
-impl Asked {
-    /// NegotiateProtocolVersion, if the client asked for what is not spoken here; else nothing.
-    fn negotiation(&self) -> Vec<u8> {
-        let version = if self.minor < 2 { first_message::VERSION_3_0 } else { first_message::VERSION_3_2 };
-        let mut unknown = self.parameters.protocol_options().peekable();
-        if matches!(self.minor, 0 | 2) && unknown.peek().is_none() {
-            return Vec::new();
-        }
-        messages::negotiate_protocol_version(version, unknown)
-    }
-}
-
-/// A client that waits for its upstream.
-struct Waiting {
-    stream: ClientStream,
-    read_ahead: Vec<u8>,
-}
-
-impl Waiting {
-    /// Returns when the client closes. What it sends meanwhile is kept, up to a bound. Cancel safe.
-    async fn leaves(&mut self) -> std::io::Error {
-        loop {
-            if self.read_ahead.len() >= READ_AHEAD_MAX {
-                return std::future::pending().await;
-            }
-            match self.stream.read_buf(&mut self.read_ahead).await {
-                Ok(0) => return std::io::ErrorKind::UnexpectedEof.into(),
-                Ok(_) => {}
-                Err(error) => return error,
-            }
-        }
-    }
-}
-
-const READ_AHEAD_MAX: usize = 16 * 1024;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn negotiation(minor: u16, body: &[u8]) -> Vec<u8> {
-        Asked { minor, parameters: StartupParameters::parse(body).unwrap(), read_ahead: Vec::new() }.negotiation()
-    }
-
-    #[test]
-    fn versions_that_are_spoken_here_are_not_negotiated() {
-        assert_eq!(negotiation(0, b"user\0u\0\0"), b"");
-        assert_eq!(negotiation(2, b"user\0u\0\0"), b"");
-    }
-
-    #[test]
-    fn other_minors_and_unknown_options_are_answered_with_what_is_spoken() {
-        assert_eq!(negotiation(1, b"user\0u\0\0"), b"v\0\0\0\x0c\0\x03\0\0\0\0\0\0");
-        assert_eq!(negotiation(9999, b"user\0u\0\0"), b"v\0\0\0\x0c\0\x03\0\x02\0\0\0\0");
-        assert_eq!(negotiation(0, b"user\0u\0_pq_.x\x001\0\0"), b"v\0\0\0\x13\0\x03\0\0\0\0\0\x01_pq_.x\0");
     }
 }

@@ -20,7 +20,9 @@ pub use problem::CertificateProblem;
 use crate::settings::{CertificateFiles, Cluster};
 use rustls::{
     crypto::{CryptoProvider, aws_lc_rs},
+    pki_types::UnixTime,
     sign::{CertifiedKey, SingleCertAndKey},
+    time_provider::TimeProvider,
 };
 use std::{sync::Arc, time::SystemTime};
 
@@ -67,7 +69,7 @@ pub struct ServerTls {
 pub fn cluster_tls(cluster: &Cluster, now: SystemTime) -> Result<ClusterTls, TlsSetupError> {
     let ca::Roots { store, facts, mut warnings } = ca::roots(&cluster.ca, now)?;
     let provider = provider();
-    let builder = rustls::ClientConfig::builder_with_provider(Arc::clone(&provider))
+    let builder = rustls::ClientConfig::builder_with_details(Arc::clone(&provider), Arc::new(Clock))
         .with_safe_default_protocol_versions()
         .map_err(|source| TlsSetupError::Rustls { source })?
         .with_root_certificates(store);
@@ -102,7 +104,7 @@ pub fn cluster_tls(cluster: &Cluster, now: SystemTime) -> Result<ClusterTls, Tls
 pub fn server_tls(files: &CertificateFiles) -> Result<ServerTls, TlsSetupError> {
     let provider = provider();
     let own = own_certificate(files, &provider)?;
-    let mut config = rustls::ServerConfig::builder_with_provider(provider)
+    let mut config = rustls::ServerConfig::builder_with_details(provider, Arc::new(Clock))
         .with_safe_default_protocol_versions()
         .map_err(|source| TlsSetupError::Rustls { source })?
         .with_no_client_auth()
@@ -110,6 +112,16 @@ pub fn server_tls(files: &CertificateFiles) -> Result<ServerTls, TlsSetupError> 
     // Rustls refuses a client whose ALPN holds none of these, and lets one without ALPN pass.
     config.alpn_protocols = vec![ALPN.to_vec()];
     Ok(ServerTls { config: Arc::new(config), not_after: own.not_after })
+}
+
+/// The system's clock; one that was set before 1970 fails handshakes instead of the program.
+#[derive(Debug)]
+struct Clock;
+
+impl TimeProvider for Clock {
+    fn current_time(&self) -> Option<UnixTime> {
+        SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).ok().map(UnixTime::since_unix_epoch)
+    }
 }
 
 struct OwnCertificate {

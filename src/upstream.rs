@@ -7,6 +7,7 @@ mod login;
 mod rejections;
 mod resolve;
 mod select;
+mod told;
 
 use crate::{
     credentials::{Credentials, Lease},
@@ -32,9 +33,10 @@ use tokio::{
 use tokio_rustls::client::TlsStream;
 
 pub(crate) use dial::set_keepalive;
-pub(crate) use error::{Audience, ClaimError, EndpointError, Facts, LoginError, Told};
+pub(crate) use error::{ClaimError, EndpointError, LoginError};
 pub(crate) use login::Greeting;
 pub use resolve::{Resolve, Resolving, SystemResolver};
+pub(crate) use told::{Audience, Facts, Told};
 
 /// A cluster, ready to be reached.
 pub struct Cluster {
@@ -100,7 +102,12 @@ impl Cluster {
             |endpoint: &Arc<Endpoint>| (endpoint.name.clone(), metrics.endpoint(&settings.name, &endpoint.name));
         Self {
             credentials,
-            connector: Connector { resolver, tls: Arc::clone(&tls.config).into(), limits: Arc::clone(limits) },
+            connector: Connector {
+                resolver,
+                tls: Arc::clone(&tls.config).into(),
+                limits: Arc::clone(limits),
+                trusts_system: settings.ca == settings::CaSource::System,
+            },
             keys: KeyCache::default(),
             logins: Semaphore::new(limits.logins_max.get().min(Semaphore::MAX_PERMITS)),
             rejections: Rejections::default(),
@@ -132,6 +139,11 @@ impl Cluster {
         self.credentials.as_ref()
     }
 
+    /// The endpoint that a session in these regions is tried at first.
+    pub(crate) fn preferred_endpoint(&self, regions: &[String]) -> Option<Arc<Endpoint>> {
+        select::candidates(&self.settings.endpoints, regions).into_iter().next()
+    }
+
     /// When the certificate that an endpoint showed last expires.
     pub fn server_certificate_not_after(&self, endpoint: &Name) -> Option<SystemTime> {
         self.endpoint_metrics.get(endpoint)?.certificate_not_after()
@@ -148,8 +160,8 @@ impl Cluster {
     /// until one serves. Dropping the future closes whatever was opened.
     pub(crate) async fn claim(&self, claim: &Claim<'_>) -> Result<Upstream, ClaimError> {
         let _slot = self.login_slot().await?;
-        let deadline = Instant::now() + self.limits.connect_limit;
         let mut lease = self.lease().await?;
+        let mut deadline = Instant::now() + self.limits.connect_limit;
         let kind = self.rejections.kind(claim.parameters);
         if let Some((endpoint, error)) = self.rejections.standing(kind, generation(lease.as_ref()), Instant::now()) {
             return Err(ClaimError::Login { endpoint, error });
@@ -161,6 +173,11 @@ impl Cluster {
         let mut next = candidates.iter().peekable();
         while let Some(endpoint) = next.peek().copied() {
             let has_another = candidates.len() > failures.len().saturating_add(1);
+            if Instant::now() >= deadline {
+                failures.push((Arc::clone(endpoint), EndpointError::NotTried));
+                next.next();
+                continue;
+            }
             let error = match self
                 .attempt(endpoint, claim.parameters, lease.as_ref(), Deadlines { has_another, deadline })
                 .await
@@ -178,8 +195,11 @@ impl Cluster {
                 Err(error) => error,
             };
             // The secret may have been rotated a moment ago: looked at once more, then the server's word stands.
+            let asked_at = Instant::now();
             if error.rejects_the_secret() && !is_secret_fresh && self.reread(&mut lease).await {
                 is_secret_fresh = true;
+                // Reading a secret is not connecting.
+                deadline += asked_at.elapsed();
                 continue;
             }
             if let LoginError::Server(server) = &error

@@ -6,7 +6,7 @@ use crate::{
     diagnostics::rfc3339,
     metrics::labels::{Direction, ErrorClass, Label, RefuseReason},
     refusals::Entry,
-    sessions::{Live, SessionState},
+    sessions::{Joined, Live, SessionState},
     settings::{Endpoint, EndpointKind, LocalTls},
     upstream::Cluster,
 };
@@ -182,7 +182,7 @@ fn listener(view: &ListenerView, open: &[Arc<Live>]) -> Listener {
         sessions: own().filter(|live| is_session(live)).count(),
         sessions_max: settings.sessions_max.get(),
         endpoint: last.map(|joined| joined.endpoint.to_string()),
-        why: last.map(|_| "the first that answered, in order"),
+        why: last.map(|joined| why(view, joined)),
         accepted: metrics.accepted.get(),
         refused: RefuseReason::ALL.iter().map(|reason| metrics.refused.at(*reason).get()).sum(),
         statements: metrics.statements.get(),
@@ -191,6 +191,14 @@ fn listener(view: &ListenerView, open: &[Arc<Live>]) -> Listener {
         bytes_to_client: metrics.bytes.at(Direction::ToClient).get(),
         connect_ms_p50: None,
         connect_ms_p99: None,
+    }
+}
+
+fn why(view: &ListenerView, joined: &Joined) -> &'static str {
+    let parts = &view.parts;
+    match parts.cluster.preferred_endpoint(&parts.listener.regions) {
+        Some(first) if first.name == joined.endpoint => "first in order",
+        _ => "those before it did not serve",
     }
 }
 

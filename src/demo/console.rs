@@ -46,9 +46,18 @@ enum Command {
     Unclear(String),
 }
 
+/// A region as it can be typed.
+#[derive(Clone, Copy, Debug)]
+struct Named<'a> {
+    /// As SQL shows it.
+    name: &'a str,
+    /// One word.
+    short: &'a str,
+}
+
 /// Does what is typed, for ever.
 pub(super) async fn attend(regions: &[Region], mut lines: Lines, mut answer: impl FnMut(&str)) -> Infallible {
-    let names: Vec<_> = regions.iter().map(|region| region.shared.name.as_str()).collect();
+    let names: Vec<_> = regions.iter().map(named).collect();
     while let Some(line) = lines.recv().await {
         let text = match parse(&line, &names) {
             Command::Nothing => continue,
@@ -65,62 +74,106 @@ pub(super) async fn attend(regions: &[Region], mut lines: Lines, mut answer: imp
     std::future::pending().await
 }
 
+fn named(region: &Region) -> Named<'_> {
+    Named { name: &region.shared.name, short: region.shared.short }
+}
+
 async fn turn(region: &Region, state: State) -> String {
-    let name = &region.shared.name;
+    let Named { name, short } = named(region);
     match (region.turn(state).await, state) {
-        (Ok(()), State::Up) => format!("{name} is up again."),
-        (Ok(()), State::Down) => {
-            format!("{name} is down: it refuses connections, and its sessions were reset.")
-        }
-        (Ok(()), State::Draining) => {
-            format!("{name} drains: new sessions are turned away, idle ones are told to go. `up {name}` ends that.")
-        }
-        (Err(error), _) => {
-            format!("{name} stays as it was: {error}. Try again, or restart the demo.")
-        }
+        (Ok(()), State::Up) => format!("{name} is up and takes new sessions."),
+        (Ok(()), State::Down) => format!(
+            "{name} is down: its sessions were cut off, and new ones try the next region. `up {short}` brings it back."
+        ),
+        (Ok(()), State::Draining) => format!(
+            "{name} is draining, like a node about to restart: sessions may finish their transaction, then\n\
+             they are closed. Until `up {short}`, a new session that is sent here fails with SQLSTATE 57P01:\n\
+             crdb-proxy does not move on to another region in this case yet. `down {short}` shows a failover."
+        ),
+        (Err(error), _) => format!("{name} could not be changed: {error}. Try again, or restart the demo."),
     }
 }
 
-fn parse(line: &str, regions: &[&str]) -> Command {
-    let words: Vec<_> = line.split_whitespace().map(str::to_ascii_lowercase).collect();
-    let words: Vec<_> = words.iter().map(String::as_str).collect();
+fn parse(line: &str, regions: &[Named<'_>]) -> Command {
+    let line: String = line.to_ascii_lowercase().chars().filter(|char| !char.is_control()).collect();
+    let words: Vec<_> = line.split_whitespace().collect();
     let state = match words.as_slice() {
         [] => return Command::Nothing,
-        ["help" | "?"] => return Command::Help,
-        ["status"] => return Command::Status,
+        ["help" | "?", ..] => return Command::Help,
+        ["status", ..] => return Command::Status,
         ["down", ..] => State::Down,
         ["up", ..] => State::Up,
         ["drain", ..] => State::Draining,
-        ["quit" | "exit" | "stop"] => {
-            return Command::Unclear("Ctrl-C ends the demo.".to_owned());
+        ["quit" | "exit" | "stop" | "q" | "\\q", ..] => {
+            return Command::Unclear("Press Ctrl-C to end the demo.".to_owned());
         }
         [first, ..] => {
-            let shown: String = first.chars().filter(|char| !char.is_control()).take(40).collect();
-            return Command::Unclear(format!("`{shown}` is no command here; `help` lists them."));
+            let first = shown(first);
+            let text = format!("`{first}` is not a command here; `help` lists them. SQL goes into psql.");
+            return Command::Unclear(text);
         }
     };
-    let [verb, part] = words.as_slice() else {
-        return Command::Unclear(format!("Which region? One of {}.", regions.join(", ")));
-    };
-    let matching: Vec<_> = (0..).zip(regions).filter(|(_, name)| name.contains(part)).collect();
-    match matching.as_slice() {
-        [(index, _)] => Command::Turn(*index, state),
-        [] => Command::Unclear(format!("No region has that name; there are {}.", regions.join(", "))),
-        several => {
-            let names: Vec<_> = several.iter().map(|(_, name)| **name).collect();
-            Command::Unclear(format!("Which one to {verb}: {}?", names.join(" or ")))
+    match words.as_slice() {
+        [verb, wanted] => match find(wanted, regions).as_slice() {
+            [index] => Command::Turn(*index, state),
+            [] => Command::Unclear(format!("There is no region `{}`. Try {}.", shown(wanted), listed(regions))),
+            several => {
+                let say = |region: &Named<'_>| format!("`{verb} {}` ({})", region.short, region.name);
+                let choices = several.iter().filter_map(|index| regions.get(*index)).map(say);
+                Command::Unclear(format!("More than one region fits `{}`. Type {}.", shown(wanted), either(choices)))
+            }
+        },
+        [verb, wanted, more @ ..] => Command::Unclear(format!(
+            "Nothing was done: `{verb}` takes one region ({}), and `{}` comes after `{}`.",
+            either(regions.iter().map(|region| region.short.to_owned())),
+            shown(&more.join(" ")),
+            shown(wanted),
+        )),
+        _ => {
+            let say = |region: &Named<'_>| format!("`{} {}`", words.concat(), region.short);
+            Command::Unclear(format!("Which region? Type {}.", either(regions.iter().map(say))))
         }
     }
 }
 
-fn help(regions: &[&str]) -> String {
+/// The regions that may be meant: the one of exactly that name, else all that have it in theirs.
+fn find(wanted: &str, regions: &[Named<'_>]) -> Vec<usize> {
+    let places = |fits: &dyn Fn(&Named<'_>) -> bool| -> Vec<usize> {
+        (0..).zip(regions).filter(|(_, region)| fits(region)).map(|(index, _)| index).collect()
+    };
+    let exact = places(&|region| region.short == wanted || region.name == wanted);
+    if exact.is_empty() { places(&|region| region.name.contains(wanted)) } else { exact }
+}
+
+fn listed(regions: &[Named<'_>]) -> String {
+    let both = |region: &Named<'_>| format!("{} ({})", region.short, region.name);
+    either(regions.iter().map(both))
+}
+
+/// `a`, `a or b`, `a, b or c`.
+fn either(choices: impl Iterator<Item = String>) -> String {
+    let mut choices: Vec<_> = choices.collect();
+    let last = choices.pop().unwrap_or_default();
+    if choices.is_empty() { last } else { format!("{} or {last}", choices.join(", ")) }
+}
+
+fn shown(text: &str) -> String {
+    text.chars().take(40).collect()
+}
+
+fn help(regions: &[Named<'_>]) -> String {
     format!(
-        "down REGION   refuse connections and reset open sessions, as if the region were lost\n\
-         up REGION     serve again\n\
-         drain REGION  turn new sessions away and close idle ones, as before a node's restart\n\
-         status        what each region does\n\
-         Regions: {}. A part of the name will do. Ctrl-C ends the demo.",
-        regions.join(", ")
+        "down REGION   lose the region: its sessions are cut off, and it refuses new ones\n\
+         up REGION     bring it back\n\
+         drain REGION  as a node does before its restart: sessions are closed between transactions, and\n\
+         {:14}new ones fail with SQLSTATE 57P01 until `up REGION`, since crdb-proxy does not\n\
+         {:14}move on to another region in this case yet\n\
+         status        what each region does, and how far away it is\n\
+         REGION is {}; any part of a name\n\
+         that no other region has will do, too. Ctrl-C ends the demo.",
+        "",
+        "",
+        listed(regions)
     )
 }
 
@@ -132,10 +185,9 @@ fn status(regions: &[Region]) -> String {
             State::Draining => "draining",
             State::Down => "down",
         };
-        let shared = &region.shared;
-        let (name, away) = (&shared.name, shared.round_trip.as_millis());
+        let (Named { name, short }, away) = (named(region), region.shared.round_trip.as_millis());
         let separator = if text.is_empty() { "" } else { "\n" };
-        let _ = write!(text, "{separator}{name:<18} {state:<9} {away:>3} ms away"); // A String takes all.
+        let _ = write!(text, "{separator}{short:<8} {name:<18} {state:<9} {away:>3} ms away"); // A String takes all.
     }
     text
 }
@@ -146,29 +198,61 @@ const LINE_BYTES_MAX: u64 = 1000;
 mod tests {
     use super::*;
 
-    const REGIONS: [&str; 3] = ["gcp-us-east1", "gcp-us-west2", "gcp-europe-west1"];
+    const REGIONS: [Named<'_>; 3] = [
+        Named { name: "gcp-us-east1", short: "east" },
+        Named { name: "gcp-us-west2", short: "west" },
+        Named { name: "gcp-europe-west1", short: "europe" },
+    ];
+
+    #[test]
+    fn every_region_has_one_word_even_where_it_is_part_of_another_name() {
+        assert_eq!(parse("down east", &REGIONS), Command::Turn(0, State::Down));
+        assert_eq!(parse("down west", &REGIONS), Command::Turn(1, State::Down));
+        assert_eq!(parse("drain europe", &REGIONS), Command::Turn(2, State::Draining));
+    }
 
     #[test]
     fn a_part_of_a_name_will_do_when_only_one_region_has_it() {
-        assert_eq!(parse("down east", &REGIONS), Command::Turn(0, State::Down));
         assert_eq!(parse("  UP West2 ", &REGIONS), Command::Turn(1, State::Up));
-        assert_eq!(parse("drain europe", &REGIONS), Command::Turn(2, State::Draining));
+        assert_eq!(parse("up west1", &REGIONS), Command::Turn(2, State::Up));
+        assert_eq!(parse("down gcp-us-east1", &REGIONS), Command::Turn(0, State::Down));
     }
 
     #[test]
     fn whatever_is_not_clear_gets_a_sentence() {
         let cases = [
-            ("down", "Which region? One of gcp-us-east1, gcp-us-west2, gcp-europe-west1."),
-            ("down west", "Which one to down: gcp-us-west2 or gcp-europe-west1?"),
-            ("up mars", "No region has that name; there are gcp-us-east1, gcp-us-west2, gcp-europe-west1."),
-            ("down us east", "Which region? One of gcp-us-east1, gcp-us-west2, gcp-europe-west1."),
-            ("select 1;", "`select` is no command here; `help` lists them."),
-            ("\u{1b}[A", "`[a` is no command here; `help` lists them."),
+            ("down", "Which region? Type `down east`, `down west` or `down europe`."),
+            (
+                "down us",
+                "More than one region fits `us`. Type `down east` (gcp-us-east1) or `down west` (gcp-us-west2).",
+            ),
+            (
+                "up mars",
+                "There is no region `mars`. \
+                 Try east (gcp-us-east1), west (gcp-us-west2) or europe (gcp-europe-west1).",
+            ),
+            (
+                "down  east extra",
+                "Nothing was done: `down` takes one region (east, west or europe), and `extra` comes after `east`.",
+            ),
+            ("select 1;", "`select` is not a command here; `help` lists them. SQL goes into psql."),
+            ("\u{1b}[A", "`[a` is not a command here; `help` lists them. SQL goes into psql."),
+            ("quit", "Press Ctrl-C to end the demo."),
         ];
 
         for (line, expected) in cases {
             assert_eq!(parse(line, &REGIONS), Command::Unclear(expected.to_owned()), "{line}");
         }
         assert_eq!(parse("", &REGIONS), Command::Nothing);
+        assert_eq!(parse("status please", &REGIONS), Command::Status);
+    }
+
+    #[test]
+    fn help_tells_the_one_word_names_and_what_a_drain_does() {
+        let text = help(&REGIONS);
+
+        assert!(text.contains("west (gcp-us-west2)"), "{text}");
+        assert!(text.contains("57P01 until `up REGION`"), "{text}");
+        assert!(text.lines().all(|line| line.len() <= 100), "{text}");
     }
 }

@@ -5,6 +5,7 @@
 pub(super) mod columns;
 mod lexer;
 pub(super) mod parameters;
+mod prepare;
 mod rewrite;
 pub(super) mod type_name;
 
@@ -45,6 +46,22 @@ pub(super) enum Statement {
     Show(String),
     /// `DISCARD ALL`.
     Discard,
+    /// `PREPARE name AS query`.
+    Prepare {
+        /// As other statements name it.
+        name: String,
+        /// With the declared types.
+        query: Box<Query>,
+    },
+    /// `EXECUTE name (…)`.
+    Execute {
+        /// As PREPARE named it.
+        name: String,
+        /// A query for one row of values.
+        arguments: Option<Box<Query>>,
+    },
+    /// `DEALLOCATE name`; without a name `DEALLOCATE ALL`.
+    Deallocate(Option<String>),
     /// Accepted and without effect; the command tag.
     Nothing(&'static str),
     /// Anything that SQLite runs.
@@ -110,12 +127,15 @@ fn statement(tokens: Vec<Token>) -> Result<Statement, SqlError> {
         ("use", _) => Statement::Set { name: "database".to_owned(), value: last_name(&tokens, 0)? },
         ("reset", "all") => Statement::Reset(None),
         ("reset", _) => Statement::Reset(Some(dotted(tokens.get(1..).unwrap_or_default()))),
-        ("show", "tables") => query(lexer::statements(SHOW_TABLES)?.concat()),
-        ("show", "databases") => query(lexer::statements("SELECT current_database() AS database_name")?.concat()),
+        ("show", "tables") => Statement::Query(Box::new(query(lexer::statements(SHOW_TABLES)?.concat()))),
+        ("show", "databases") => Statement::Query(Box::new(query(lexer::statements(SHOW_DATABASES)?.concat()))),
         ("show", _) => Statement::Show(show(tokens.get(1..).unwrap_or_default())),
         ("discard", _) => Statement::Discard,
         ("unlisten", _) => Statement::Nothing("UNLISTEN"),
-        ("deallocate", _) => Statement::Nothing("DEALLOCATE"),
+        ("prepare", "transaction") => return Err(SqlError::unsupported("PREPARE TRANSACTION")),
+        ("prepare", _) => prepare::prepare(tokens)?,
+        ("execute", _) => prepare::execute(&tokens)?,
+        ("deallocate", _) => prepare::deallocate(&tokens)?,
         ("comment", "on") => Statement::Nothing("COMMENT"),
         ("analyze" | "vacuum", _) if !tokens.iter().any(|token| token.is("into")) => Statement::Nothing("ANALYZE"),
         ("grant", _) => Statement::Nothing("GRANT"),
@@ -127,12 +147,16 @@ fn statement(tokens: Vec<Token>) -> Result<Statement, SqlError> {
         {
             return Err(SqlError::unsupported(&format!("{} {second}", first.to_ascii_uppercase())));
         }
+        ("copy", _) => {
+            let hint = "Use INSERT; one statement takes many rows: INSERT INTO t VALUES (1, 'a'), (2, 'b').";
+            return Err(SqlError::unsupported("COPY").hint(hint));
+        }
         (
-            "copy" | "listen" | "notify" | "prepare" | "execute" | "declare" | "fetch" | "move" | "lock" | "do"
-            | "call" | "import" | "export" | "backup" | "restore" | "revoke",
+            "listen" | "notify" | "declare" | "fetch" | "move" | "lock" | "do" | "call" | "import" | "export"
+            | "backup" | "restore" | "revoke",
             _,
         ) => return Err(SqlError::unsupported(&first.to_ascii_uppercase())),
-        _ => query(tokens),
+        _ => Statement::Query(Box::new(query(tokens))),
     })
 }
 
@@ -190,22 +214,14 @@ fn joined(tokens: &[Token]) -> String {
     parts.join(", ")
 }
 
-fn query(tokens: Vec<Token>) -> Statement {
+fn query(tokens: Vec<Token>) -> Query {
     let (tag, counted, access) = command(&tokens);
     let columns = columns::hints(&tokens);
     let tokens = shortcuts(tokens);
     let rewritten = rewrite::rewrite(tokens);
     let meetings = parameters::meetings(&rewritten.tokens, rewritten.parameter_types.len());
     let sql: Vec<_> = rewritten.tokens.iter().map(Token::text).collect();
-    Statement::Query(Box::new(Query {
-        sql: sql.join(" "),
-        access,
-        tag,
-        counted,
-        columns,
-        parameter_types: rewritten.parameter_types,
-        meetings,
-    }))
+    Query { sql: sql.join(" "), access, tag, counted, columns, parameter_types: rewritten.parameter_types, meetings }
 }
 
 /// Whole statements that SQLite spells otherwise.
@@ -263,6 +279,7 @@ fn definition_tag(first: &str, tokens: &[Token]) -> &'static str {
 
 const SHOW_TABLES: &str =
     "SELECT table_schema AS schema_name, table_name FROM information_schema.tables ORDER BY table_name";
+const SHOW_DATABASES: &str = "SELECT current_database() AS database_name";
 
 #[cfg(test)]
 mod tests {

@@ -29,8 +29,9 @@ impl fmt::Display for Facts {
         writeln!(f, "  region     {chosen} away (others: {})", others.join(", "))?;
         writeln!(f, "  connect    psql 'postgresql://demo@{}/demo?sslmode=disable'", self.listening)?;
         writeln!(f)?;
-        writeln!(f, "Type `down east`, `up east`, `drain east`, `status` or `help` here. Ctrl-C ends the demo.")?;
-        write!(f, "SQLite answers underneath: for trying things out only, and all data is gone at the end.")
+        writeln!(f, "Type `down east` here to lose a region, and `up east` to bring it back; `help` lists the rest.")?;
+        writeln!(f, "Ctrl-C ends the demo.")?;
+        write!(f, "SQLite plays the database: it is only for trying things out, and forgets everything at the end.")
     }
 }
 
@@ -53,6 +54,7 @@ mod tests {
 
         assert!(text.contains("  region     gcp-us-west2 30 ms away (others: gcp-us-east1 2 ms)"), "{text}");
         assert!(text.contains("psql 'postgresql://demo@localhost:40001/demo?sslmode=disable'"), "{text}");
+        assert!(text.contains("`down east`") && text.contains("`up east`") && !text.contains("drain"), "{text}");
         assert!(text.contains("SQLite"), "{text}");
         assert!(text.lines().all(|line| line.len() <= 100), "{text}");
     }

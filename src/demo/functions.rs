@@ -151,6 +151,10 @@ fn install_casts(connection: &Connection) -> Result<()> {
     cast("to_float8", |value| types::as_float(value).map(Value::Real))?;
     cast("to_bool", |value| types::as_boolean(value).map(|truth| Value::Integer(truth.into())))?;
     cast("to_bytea", |value| types::as_bytes(value).map(Value::Blob))?;
+    cast("nonzero", |divisor| match types::as_float(divisor) {
+        Ok(0.0) => Err(SqlError::new("22012", "division by zero")),
+        _ => Ok(divisor.clone()),
+    })?;
     connection.create_scalar_function("regexp", 2, flags, |context| {
         let (pattern, text) = (argument(context, 0)?, argument(context, 1)?);
         if matches!(text, Value::Null) {

@@ -28,6 +28,8 @@ pub(super) enum State {
 pub(super) struct Shared {
     /// As SQL shows it.
     pub(super) name: String,
+    /// As people type it: one word.
+    pub(super) short: &'static str,
     /// The one database.
     pub(super) store: Arc<Store>,
     /// The cancel keys of the whole cluster.

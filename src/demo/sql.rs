@@ -4,6 +4,7 @@
 //! A transaction begins in SQLite at its first change only: before that a session that sits idle in
 //! a transaction stands in nobody's way.
 
+mod prepared;
 mod statement;
 mod worker;
 
@@ -17,6 +18,7 @@ use super::{
     store::Store,
 };
 use pgwire::api::Type;
+use prepared::Prepared;
 use rusqlite::{Connection, types::Value};
 use std::sync::{Arc, Mutex, PoisonError, atomic::Ordering};
 use worker::Worker;
@@ -28,6 +30,7 @@ pub(super) struct Sql {
     identity: Arc<Identity>,
     worker: Arc<Mutex<Worker>>,
     block: Mutex<Block>,
+    prepared: Prepared,
 }
 
 /// Where the session stands, as ReadyForQuery tells it.
@@ -71,8 +74,8 @@ pub(super) enum Outcome {
 impl Sql {
     /// A session that has not run anything; the connection opens at the first statement.
     pub(super) fn new(store: Arc<Store>, identity: Arc<Identity>) -> Self {
-        let worker = Worker::default();
-        Self { store, identity, worker: Arc::new(Mutex::new(worker)), block: Mutex::new(Block::None) }
+        let worker = Arc::new(Mutex::new(Worker::default()));
+        Self { store, identity, worker, block: Mutex::new(Block::None), prepared: Prepared::default() }
     }
 
     /// Where the session stands.
@@ -117,17 +120,30 @@ impl Sql {
         statement: &Statement,
         parameters: Vec<Value>,
     ) -> Result<Vec<Column>, SqlError> {
-        let query = match statement {
-            Statement::Show(name) => {
-                return Ok(vec![Column { name: name.clone(), pg: Type::TEXT }]);
+        match statement {
+            Statement::Show(name) => return Ok(vec![Column { name: name.clone(), pg: Type::TEXT }]),
+            Statement::Query(_) | Statement::Execute { .. } if self.block() == Block::Failed => {
+                return Err(SqlError::failed_transaction());
             }
-            Statement::Query(query) => query.clone(),
-            _ => return Ok(Vec::new()),
-        };
-        if self.block() == Block::Failed {
-            return Err(SqlError::failed_transaction());
+            _ => (),
         }
         self.identity.running.begin();
+        let columns = match statement {
+            Statement::Query(query) => self.learn_columns(query.as_ref().clone(), parameters).await,
+            Statement::Execute { name, arguments } => match self.executed(name, arguments.as_deref()).await {
+                Ok((query, parameters)) => self.learn_columns(query, parameters).await,
+                Err(error) => Err(error),
+            },
+            _ => Ok(Vec::new()),
+        };
+        self.identity.running.end();
+        if columns.is_err() {
+            self.fail();
+        }
+        columns
+    }
+
+    async fn learn_columns(&self, query: Query, parameters: Vec<Value>) -> Result<Vec<Column>, SqlError> {
         let access = if query.access == Access::Nothing { Access::Nothing } else { Access::Read };
         let identity = Arc::clone(&self.identity);
         let learn = move |connection: &Connection| {
@@ -136,12 +152,7 @@ impl Sql {
             identity.dry_run.store(false, Ordering::Relaxed);
             columns
         };
-        let columns = self.on_thread(access, learn).await;
-        self.identity.running.end();
-        if columns.is_err() {
-            self.fail();
-        }
-        columns
+        self.on_thread(access, learn).await
     }
 
     /// The types of a statement's parameters as far as its text and the tables tell.
@@ -152,18 +163,22 @@ impl Sql {
         let Statement::Query(query) = statement else {
             return Ok(Vec::new());
         };
-        let mut known = query.parameter_types.clone();
         if self.block() == Block::Failed {
-            return Ok(known);
+            return Ok(query.parameter_types.clone());
         }
+        self.identity.running.begin();
+        let types = self.learn_types(query).await;
+        self.identity.running.end();
+        types
+    }
+
+    async fn learn_types(&self, query: &Query) -> Result<Vec<Option<Type>>, SqlError> {
+        let mut known = query.parameter_types.clone();
         let Some(meetings) = query.meetings.clone() else {
             return Ok(known);
         };
-        self.identity.running.begin();
         let learn = move |connection: &Connection| Ok(statement::column_types(connection, &meetings));
-        let learned = self.on_thread(Access::Read, learn).await;
-        self.identity.running.end();
-        for (slot, learned) in known.iter_mut().zip(learned?) {
+        for (slot, learned) in known.iter_mut().zip(self.on_thread(Access::Read, learn).await?) {
             *slot = slot.take().or(learned);
         }
         Ok(known)
@@ -222,6 +237,15 @@ impl Sql {
                 Err(SqlError::new("25001", "DISCARD ALL cannot run inside a transaction block"))
             }
             Statement::Query(query) => self.query(query, parameters, columns).await,
+            Statement::Prepare { name, query } => {
+                self.learn_columns(query.as_ref().clone(), Vec::new()).await?; // Finds what is wrong with it now.
+                self.prepared.keep(name, query)?;
+                Ok(Outcome::Done("PREPARE", None))
+            }
+            Statement::Execute { name, arguments } => {
+                let (query, parameters) = self.executed(name, arguments.as_deref()).await?;
+                self.query(&query, parameters, columns).await
+            }
             other => self.variables(other),
         }
     }
@@ -240,8 +264,13 @@ impl Sql {
                 self.identity.reset_variables(name.as_deref());
                 Ok(Outcome::Done("RESET", None))
             }
+            Statement::Deallocate(name) => {
+                self.prepared.forget(name.as_deref());
+                Ok(Outcome::Done(if name.is_some() { "DEALLOCATE" } else { "DEALLOCATE ALL" }, None))
+            }
             Statement::Discard => {
                 self.identity.reset_variables(None);
+                self.prepared.forget(None);
                 Ok(Outcome::Done("DISCARD ALL", None))
             }
             Statement::Show(name) => {
@@ -271,6 +300,20 @@ impl Sql {
         let query = query.clone();
         self.on_thread(query.access, move |connection| statement::execute(connection, &query, &parameters, columns))
             .await
+    }
+
+    /// What EXECUTE runs: the prepared query, and its parameters from the one row of `arguments`.
+    async fn executed(&self, name: &str, arguments: Option<&Query>) -> Result<(Query, Vec<Value>), SqlError> {
+        let query = self.prepared.find(name)?;
+        let values = match arguments {
+            Some(arguments) => match self.query(arguments, Vec::new(), None).await? {
+                Outcome::Rows { mut rows, .. } if rows.len() == 1 => rows.pop().unwrap_or_default(),
+                _ => return Err(SqlError::new("42601", "syntax error in the values of EXECUTE")),
+            },
+            None => Vec::new(),
+        };
+        let parameters = prepared::fitted(name, values, &self.learn_types(&query).await?)?;
+        Ok((query, parameters))
     }
 
     /// Runs `work` on a thread that may block, in the turn that it needs, inside the transaction if

@@ -1,5 +1,7 @@
 //! The embedded cluster from outside: over TCP and TLS, by tokio-postgres and by hand.
 
+mod statements;
+
 use super::{region::State, *};
 use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore, crypto::aws_lc_rs, pki_types::CertificateDer};
@@ -300,7 +302,7 @@ async fn clients_get_no_way_to_the_files_of_this_machine() {
 async fn what_is_typed_at_the_console_is_done_and_answered() {
     let demo = start().await;
     let (sender, lines) = tokio::sync::mpsc::channel(8);
-    for line in ["down east", "status", "what"] {
+    for line in ["down east", "status", "what", "drain west"] {
         sender.send(line.to_owned()).await.unwrap();
     }
     drop(sender);
@@ -310,12 +312,15 @@ async fn what_is_typed_at_the_console_is_done_and_answered() {
     let mut texts = Vec::new();
     tokio::select! {
         never = attend => match never {},
-        () = async { for _ in 0..3 { texts.push(answered.recv().await.unwrap()); } } => (),
+        () = async { for _ in 0..4 { texts.push(answered.recv().await.unwrap()); } } => (),
     }
 
     assert!(texts[0].starts_with("gcp-us-east1 is down"), "{texts:?}");
-    assert!(texts[1].starts_with("gcp-us-east1       down"), "{texts:?}");
+    assert!(texts[1].starts_with("east     gcp-us-east1       down"), "{texts:?}");
     assert!(texts[2].contains("`help`"), "{texts:?}");
+    // Who reads this error in psql next shall have been told.
+    let drained = &texts[3];
+    assert!(drained.contains("Until `up west`") && drained.contains("57P01"), "{drained}");
     assert_eq!(tls(&demo, 0).await.unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
 }
 

@@ -1,10 +1,10 @@
 //! Unix sockets: a stale file is replaced, a live one is not, and the file goes with the socket.
 
 use rustix::fs::{FileType, Mode};
+use socket2::{Domain, SockAddr, Socket, Type};
 use std::{
     fs, io,
-    os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt},
-    os::unix::net::UnixStream,
+    os::unix::fs::{FileTypeExt, MetadataExt},
     path::{Path, PathBuf},
 };
 use tokio::net::UnixListener;
@@ -18,13 +18,12 @@ pub(crate) struct SocketFile {
 /// Binds a socket at `path` with the permission bits `mode`.
 pub(super) fn bind(path: &Path, mode: u32) -> io::Result<(UnixListener, SocketFile)> {
     remove_stale(path)?;
-    // Bound with no rights for others, then opened up: there is no moment with too many.
-    let before = rustix::process::umask(Mode::from_raw_mode(0o177));
+    // The mode is there from the first moment, and no path is followed to set it.
+    let before = rustix::process::umask(Mode::from_raw_mode(!mode & 0o777));
     let bound = UnixListener::bind(path);
     rustix::process::umask(before);
     let socket = bound?;
     let file = SocketFile { path: path.to_owned(), identity: identity(path).ok() };
-    fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
     Ok((socket, file))
 }
 
@@ -41,13 +40,20 @@ fn remove_stale(path: &Path) -> io::Result<()> {
             format!("there is something that is no socket ({kind:?})"),
         ));
     }
-    match UnixStream::connect(path) {
-        Ok(_) => Err(io::Error::from(io::ErrorKind::AddrInUse)),
+    match knock(path) {
+        Ok(()) => Err(io::Error::from(io::ErrorKind::AddrInUse)),
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path),
         // A full backlog is a sign of life.
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(io::Error::from(io::ErrorKind::AddrInUse)),
         Err(error) => Err(error),
     }
+}
+
+/// Connects without waiting: a stopped process with a full backlog would be waited for without end.
+fn knock(path: &Path) -> io::Result<()> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.set_nonblocking(true)?;
+    socket.connect(&SockAddr::unix(path)?)
 }
 
 impl SocketFile {

@@ -26,8 +26,12 @@ pub(crate) struct LocalPassword {
 pub(crate) enum NotPassed {
     /// It proved nothing, or the wrong thing.
     Wrong,
-    /// It left, or took too long.
+    /// It left.
     Gone,
+    /// It took too long.
+    TooSlow,
+    /// It answered before it was asked.
+    Early,
     /// There is nothing to check it against; the text is for the log.
     NothingToCheckAgainst(String),
 }
@@ -41,7 +45,7 @@ impl LocalPassword {
     /// caller. Not cancel safe: the exchange cannot be taken up again.
     pub(crate) async fn check(&self, client: &mut ClientStream, deadline: Instant) -> Result<(), NotPassed> {
         let verifier = self.verifier().await?;
-        timeout_at(deadline, exchange(client, verifier)).await.unwrap_or(Err(NotPassed::Gone))
+        timeout_at(deadline, exchange(client, verifier)).await.unwrap_or(Err(NotPassed::TooSlow))
     }
 
     async fn verifier(&self) -> Result<Arc<Verifier>, NotPassed> {
@@ -69,6 +73,14 @@ impl NotPassed {
                     .hint("This listener asks for its own password (\"local_password\"), not for the database user's."),
             ),
             Self::Gone => None,
+            Self::TooSlow => Some(ClientError::new(
+                SqlState::PROTOCOL_VIOLATION,
+                "crdb-proxy refused the startup: the password exchange took longer than \"startup_limit\"",
+            )),
+            Self::Early => Some(ClientError::new(
+                SqlState::PROTOCOL_VIOLATION,
+                "crdb-proxy refused the startup: bytes followed the startup message before its answer",
+            )),
             Self::NothingToCheckAgainst(_) => Some(
                 ClientError::new(SqlState::INVALID_AUTHORIZATION, "crdb-proxy cannot check passwords just now")
                     .hint("Its log says why; the listener's \"local_password\" is what to look at."),

@@ -1,7 +1,7 @@
 //! A client that gets no session: what it reads, what the operator reads, what is counted.
 
 use super::{
-    Parts,
+    Parts, Visit,
     admission::NotAdmitted,
     client_stream::ClientStream,
     closing,
@@ -58,6 +58,11 @@ impl Refusal {
         Self { encoded, stream, ..Self::new(error.reason(), told.map(Told::Ours), error.to_string(), Blame::Client) }
     }
 
+    /// The daemon ends at once; there is no time to tell anybody.
+    pub(super) fn cut_off() -> Self {
+        Self::new(RefuseReason::Draining, None, "the daemon has stopped".to_owned(), Blame::Client)
+    }
+
     pub(super) fn draining(stream: ClientStream) -> Self {
         let told = ClientError::new(SqlState::CANNOT_CONNECT_NOW, "crdb-proxy is stopping and takes no new sessions")
             .hint("Connect again in a moment.");
@@ -76,6 +81,12 @@ impl Refusal {
     pub(super) fn local_password(error: &NotPassed, stream: ClientStream) -> Self {
         let (reason, cause, blame) = match error {
             NotPassed::Wrong => (RefuseReason::LocalAuth, "wrong local password".to_owned(), Blame::Client),
+            NotPassed::Early => {
+                (RefuseReason::StartupMalformed, "an answer before the question".to_owned(), Blame::Client)
+            }
+            NotPassed::TooSlow => {
+                (RefuseReason::StartupTimeout, "the password exchange took too long".to_owned(), Blame::Client)
+            }
             NotPassed::Gone => {
                 (RefuseReason::LocalAuth, "the client left amid the password exchange".to_owned(), Blame::Client)
             }
@@ -84,13 +95,12 @@ impl Refusal {
         Self { stream: Some(stream), ..Self::new(reason, error.to_client().map(Told::Ours), cause, blame) }
     }
 
-    pub(super) fn claim(error: &ClaimError, told: Told, stream: ClientStream) -> Self {
-        let cause = match error {
-            ClaimError::Secret(error) => error.to_string(),
-            _ => told.message().to_owned(),
-        };
+    /// `cause` is for the log, which hides nothing from the operator.
+    pub(super) fn claim(error: &ClaimError, told: Told, cause: String, stream: ClientStream) -> Self {
         let endpoint = error.endpoint().cloned();
-        Self { endpoint, stream: Some(stream), ..Self::new(error.reason(), Some(told), cause, Blame::Operator) }
+        // A client that asks for what is not there is not the operator's to mend.
+        let blame = if told.sqlstate() == SqlState::NO_DATABASE { Blame::Client } else { Blame::Operator };
+        Self { endpoint, stream: Some(stream), ..Self::new(error.reason(), Some(told), cause, blame) }
     }
 
     pub(super) fn client_left(error: &io::Error) -> Self {
@@ -104,15 +114,19 @@ impl Refusal {
     }
 
     /// Counts, logs and tells it, then closes. Takes at most about a second.
-    pub(super) async fn tell(self, parts: &Parts, live: &Registered) {
+    pub(super) async fn tell(self, parts: &Parts, visit: Visit) {
+        let Visit { live, active, startup_place: _held_until_told, .. } = visit;
         live.enter(SessionState::Closing);
         match self.outcome {
             Outcome::Refused(reason) => parts.metrics.refused.at(reason).inc(),
             Outcome::Left(reason) => parts.metrics.closed.at(reason).inc(),
         }
-        self.log(parts, live);
-        if let (Some(stream), Some(told)) = (self.stream, self.told) {
-            closing::refuse(stream, &self.encoded.unwrap_or_else(|| told.encode())).await;
+        drop(active);
+        self.log(parts, &live);
+        if let Some(stream) = self.stream {
+            // Even without a word: a close over unread bytes is a reset.
+            let told = self.told.map(|told| told.encode()).unwrap_or_default();
+            closing::refuse(stream, &self.encoded.unwrap_or(told)).await;
         }
     }
 

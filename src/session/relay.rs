@@ -42,6 +42,9 @@ pub(crate) struct Relay<C, U> {
     client_eof: bool,
     /// The upstream takes no more bytes, but may still have some to give: its last words.
     upstream_deaf: Option<CloseReason>,
+    client_first: bool,
+    /// What [`Relay::moved`] said when it was last shown.
+    shown_moved: u64,
     live: Arc<Live>,
     metrics: Arc<ListenerMetrics>,
 }
@@ -85,7 +88,19 @@ where
         let to_client = Flow::new(buffer_bytes, read_ahead.upstream, |piece| {
             talk.follow_server(piece, &mut |sqlstate| metrics.errors.at(ErrorClass::of(sqlstate)).inc())
         });
-        Self { client, upstream, talk, to_upstream, to_client, client_eof: false, upstream_deaf: None, live, metrics }
+        Self {
+            client,
+            upstream,
+            talk,
+            to_upstream,
+            to_client,
+            client_eof: false,
+            upstream_deaf: None,
+            client_first: false,
+            shown_moved: 0,
+            live,
+            metrics,
+        }
     }
 
     /// Relays until the session has to end. Cancel safe: a relay that was dropped half-way can be run
@@ -104,16 +119,8 @@ where
     }
 
     fn poll(&mut self, cx: &mut Context<'_>, pace: &mut Pace<'_>) -> Poll<Ended> {
-        let before = self.totals();
-        let from_upstream = self.poll_to_client(cx);
-        let from_client = self.poll_to_upstream(cx);
-        let totals = self.totals();
-        let has_moved = totals != before;
-        if has_moved {
-            self.live.publish(totals);
-            self.live.enter(self.state());
-        }
-
+        let (from_upstream, from_client) = self.poll_both(cx);
+        let has_moved = self.publish();
         if let Poll::Ready(end) = from_upstream {
             return Poll::Ready(self.upstream_ended(end));
         }
@@ -122,19 +129,58 @@ where
         {
             return Poll::Ready(ended);
         }
+
+        if self.talk.server_said_fatal() && self.to_client.is_drained() {
+            // Its last word; a server that then does not close is not waited for.
+            return Poll::Ready(Ended::because(self.upstream_reason()));
+        }
+        // What the client has not taken yet is owed as much as what the server has not said yet.
+        let client_has_all = self.to_client.is_drained();
         let client_has_gone = self.client_eof || self.talk.client_said_goodbye();
-        if client_has_gone && !self.talk.is_answer_owed() && self.to_upstream.pending().is_empty() {
+        if client_has_gone && client_has_all && !self.talk.is_answer_owed() && self.to_upstream.is_drained() {
             return Poll::Ready(Ended::because(self.client_reason()));
         }
-        pace.note(has_moved, self.talk.is_idle(), self.client_eof);
+        let has_side_ended = client_has_gone || self.upstream_deaf.is_some() || self.to_client.has_source_ended();
+        pace.note(has_moved, self.talk.is_idle() && client_has_all, has_side_ended);
         pace.poll(cx).map(|verdict| Ended {
             reason: match verdict {
                 Verdict::Close(reason) => reason,
-                Verdict::ClientGone => self.client_reason(),
+                Verdict::Stalled if client_has_gone => self.client_reason(),
+                Verdict::Stalled => self.upstream_reason(),
             },
             abandons_query: self.talk.is_answer_owed(),
             detail: None,
         })
+    }
+
+    /// Polls each direction once, the other one first next time: both draw on one budget of the runtime.
+    fn poll_both(&mut self, cx: &mut Context<'_>) -> (Poll<FlowEnd>, Poll<FlowEnd>) {
+        self.client_first = !self.client_first;
+        if self.client_first {
+            let from_client = self.poll_to_upstream(cx);
+            (self.poll_to_client(cx), from_client)
+        } else {
+            let from_upstream = self.poll_to_client(cx);
+            (from_upstream, self.poll_to_upstream(cx))
+        }
+    }
+
+    /// Shows what has been counted; whether bytes have moved since the last time.
+    fn publish(&mut self) -> bool {
+        let moved = self.moved();
+        if moved == self.shown_moved {
+            return false;
+        }
+        self.shown_moved = moved;
+        self.live.publish(self.totals());
+        self.live.enter(self.state());
+        true
+    }
+
+    /// Bytes read and bytes written, both ways: a client that takes its time is not silent.
+    fn moved(&self) -> u64 {
+        let of = |flow: &Flow| flow.bytes().saturating_add(flow.written());
+        of(&self.to_client).saturating_add(of(&self.to_upstream))
     }
 
     fn poll_to_client(&mut self, cx: &mut Context<'_>) -> Poll<FlowEnd> {
@@ -159,9 +205,8 @@ where
             FlowEnd::SinkFailed(_) if !self.talk.client_said_goodbye() => CloseReason::ClientReset,
             FlowEnd::Malformed(_) => CloseReason::UpstreamProtocol,
             _ if self.talk.client_said_goodbye() || self.client_eof => self.client_reason(),
-            _ if self.talk.server_said_fatal() => CloseReason::UpstreamFatal,
-            FlowEnd::SourceFailed(error) => upstream_failure(&error),
-            _ => self.upstream_deaf.unwrap_or(CloseReason::UpstreamEof),
+            FlowEnd::SourceFailed(error) if !self.talk.server_said_fatal() => upstream_failure(&error),
+            _ => self.upstream_reason(),
         };
         let abandons_query = reason == CloseReason::ClientReset && self.talk.is_answer_owed();
         Ended { reason, abandons_query, detail }
@@ -185,6 +230,13 @@ where
             FlowEnd::SourceFailed(_) => CloseReason::ClientReset,
         };
         Some(Ended { reason, abandons_query: self.talk.is_answer_owed(), detail })
+    }
+
+    fn upstream_reason(&self) -> CloseReason {
+        if self.talk.server_said_fatal() {
+            return CloseReason::UpstreamFatal;
+        }
+        self.upstream_deaf.unwrap_or(CloseReason::UpstreamEof)
     }
 
     fn client_reason(&self) -> CloseReason {
@@ -230,6 +282,10 @@ impl FlowEnd {
     fn detail(&self) -> Option<String> {
         match self {
             Self::SourceEof => None,
+            // rustls says more than operators want to know.
+            Self::SourceFailed(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                Some("closed without a goodbye of TLS".to_owned())
+            }
             Self::SourceFailed(error) | Self::SinkFailed(error) => Some(error.to_string()),
             Self::Malformed(error) => Some(error.reason.to_owned()),
         }

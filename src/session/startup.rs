@@ -154,6 +154,8 @@ impl Reader<'_> {
                 }
                 Ok(Ok(0)) => return Err(StartupError::HalfSent),
                 Ok(Ok(_)) => {}
+                // A balancer's health check may end in a reset.
+                Ok(Err(_)) if is_first => return Err(StartupError::Silent),
                 Ok(Err(error)) => return Err(StartupError::Io(error)),
                 Err(_elapsed) => return Err(StartupError::TooSlow),
             }
@@ -247,6 +249,10 @@ impl StartupError {
         match self {
             // Gone, or amid a TLS handshake.
             Self::Silent | Self::HalfSent | Self::WantedTls | Self::Io(_) | Self::TlsIsOff | Self::Tls(_) => None,
+            // So long a message is none: another protocol's bytes, read as a length.
+            Self::TooLarge { bytes, .. } if *bytes > LENGTH_OF_SENSE => violation(format!(
+                "crdb-proxy refused the startup: {self}; is it PostgreSQL's protocol that the client speaks?"
+            )),
             Self::TooLarge { .. } => violation(format!("crdb-proxy refused the startup: {self}"))
                 .map(|error| error.hint("Send fewer or shorter startup parameters, or raise \"startup_bytes_max\".")),
             Self::Malformed(_) | Self::AskedTwice(_) | Self::BytesBeforeAnswer | Self::TooSlow => {
@@ -288,3 +294,6 @@ impl fmt::Display for StartupError {
 
 /// What nearly every startup message fits into.
 const USUAL_BYTES: usize = 512;
+
+/// No startup message that means to be one is longer.
+const LENGTH_OF_SENSE: u32 = 1024 * 1024;

@@ -14,6 +14,8 @@ use std::{
 pub enum CertificateProblem {
     /// Not issued by what the cluster's settings trust.
     UnknownCa,
+    /// Not issued by any CA of this machine, which the settings trust instead of the cluster's own.
+    UnknownToSystem,
     /// The server shows a CA's certificate as its own, as self-signed servers do.
     SelfSigned,
     /// It has ended; the moment is unknown when the library did not tell.
@@ -52,9 +54,20 @@ impl CertificateProblem {
         error.get_ref()?.downcast_ref().and_then(Self::of)
     }
 
+    /// The same problem, for a connection that trusts the machine's own roots.
+    pub fn under_system_roots(self) -> Self {
+        match self {
+            Self::UnknownCa => Self::UnknownToSystem,
+            other => other,
+        }
+    }
+
     /// The likeliest causes and what to do next, as a full sentence.
     pub fn hint(&self) -> &'static str {
         match self {
+            Self::UnknownToSystem => {
+                "A CockroachDB Cloud Advanced cluster has a CA of its own: download its certificate from the Cloud Console and name that file as \"ca\"."
+            }
             Self::UnknownCa => {
                 "The CA file may be another cluster's, or something between here and the cluster opens TLS connections. Download this cluster's CA certificate from the Cloud Console and name it as \"ca\"."
             }
@@ -100,6 +113,9 @@ impl CertificateProblem {
 impl fmt::Display for CertificateProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::UnknownToSystem => {
+                f.write_str("the server's certificate was not issued by any CA of this machine (ca = \"system\")")
+            }
             Self::UnknownCa => f.write_str("the server's certificate was not issued by the cluster's CA"),
             Self::SelfSigned => f.write_str("the server shows a CA certificate as its own (a self-signed certificate)"),
             Self::Expired { not_after: None } => f.write_str("the server's certificate has expired"),

@@ -30,6 +30,8 @@ pub(super) struct Connector {
     pub(super) resolver: Arc<dyn Resolve>,
     pub(super) tls: TlsConnector,
     pub(super) limits: Arc<Limits>,
+    /// The machine's roots are trusted, instead of the cluster's own CA.
+    pub(super) trusts_system: bool,
 }
 
 /// A verified TLS connection to an endpoint; nothing has been sent over it.
@@ -63,7 +65,9 @@ impl Connector {
                 }
             };
             let route = Route { endpoint: Arc::clone(endpoint), address };
-            match timed(metrics, Stage::Tls, self.secure(socket, &route, deadline)).await {
+            // An address that says nothing must not use up the time of those beside it.
+            let share = if race.is_over() { deadline } else { deadline.min(Instant::now() + ADDRESS_LIMIT) };
+            match timed(metrics, Stage::Tls, self.secure(socket, &route, share)).await {
                 Ok(stream) => {
                     note_handshake(metrics, &stream);
                     return Ok(Connection { stream, route });
@@ -120,8 +124,12 @@ impl Connector {
         let shake = self.tls.connect(route.endpoint.tls_server_name.clone(), socket);
         let shaken = timeout_at(deadline, shake).await.map_err(|_elapsed| EndpointError::TlsTimedOut)?;
         shaken.map_err(|error| match CertificateProblem::of_io(&error) {
+            Some(problem) if self.trusts_system => EndpointError::Certificate(problem.under_system_roots()),
             Some(problem) => EndpointError::Certificate(problem),
-            None => EndpointError::Tls(error),
+            None => match error.get_ref().and_then(|inner| inner.downcast_ref()) {
+                Some(rustls::Error::AlertReceived(alert)) => EndpointError::TlsAlert(format!("{alert:?}")),
+                _ => EndpointError::Tls(error),
+            },
         })
     }
 }
@@ -160,3 +168,5 @@ fn note_handshake(metrics: &EndpointMetrics, stream: &TlsStream<TcpStream>) {
 
 /// How long the system's resolver may take before an endpoint counts as not resolved.
 const DNS_LIMIT: Duration = Duration::from_secs(2);
+/// How long an address may take for TLS while another one of its name is left.
+const ADDRESS_LIMIT: Duration = Duration::from_secs(2);

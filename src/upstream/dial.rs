@@ -6,7 +6,7 @@ use socket2::{SockRef, TcpKeepalive};
 use std::{collections::VecDeque, io, net::SocketAddr, time::Duration};
 use tokio::{net::TcpStream, task::JoinSet, time::sleep};
 
-/// Addresses not dialled yet, and those being dialled. Dropping it ends all attempts.
+/// Addresses not dialled yet, and those being dialled or connected and not taken. Dropping it ends all attempts.
 pub(super) struct Race {
     waiting: VecDeque<SocketAddr>,
     dialling: JoinSet<Dialled>,
@@ -42,6 +42,11 @@ impl Race {
                 () = sleep(HESITATION), if has_more => self.dial_one_more(),
             }
         }
+    }
+
+    /// Whether no address is left.
+    pub(super) fn is_over(&self) -> bool {
+        self.waiting.is_empty() && self.dialling.is_empty()
     }
 
     fn dial_one_more(&mut self) {

@@ -4,9 +4,9 @@ use crate::{
     credentials::SecretError,
     metrics::labels::{AttemptResult, RefuseReason},
     scram::ScramError,
-    settings::{Endpoint, EndpointKind, Name},
+    settings::{Endpoint, Name},
     tls::CertificateProblem,
-    wire::{ClientError, ServerError, SqlState},
+    wire::{ServerError, SqlState},
 };
 use std::{fmt, io, sync::Arc, time::Duration};
 
@@ -43,6 +43,10 @@ pub(crate) enum EndpointError {
     LoginTimedOut,
     /// The server's messages are not the protocol's.
     Protocol(&'static str),
+    /// The server ended TLS with an alert, as it does when it does not accept a client certificate.
+    TlsAlert(String),
+    /// `connect_limit` had passed before its turn came.
+    NotTried,
 }
 
 /// Why a login failed at a server that was reached. Another endpoint would say the same.
@@ -85,35 +89,6 @@ pub(crate) enum ClaimError {
     },
 }
 
-/// Who reads an error.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Audience {
-    /// Someone on this machine: addresses and file names help.
-    Local,
-    /// A client of a listener that other hosts reach: neither is shown.
-    Remote,
-}
-
-/// What a client is told: in the server's words or in ours.
-#[derive(Clone, Debug)]
-pub(crate) enum Told {
-    /// The daemon's own error.
-    Ours(ClientError),
-    /// The server's, passed on.
-    Servers(ServerError),
-}
-
-/// What a refusal may name.
-#[derive(Clone, Copy)]
-pub(crate) struct Facts<'a> {
-    /// The cluster's name.
-    pub(crate) cluster: &'a Name,
-    /// The SQL user.
-    pub(crate) user: &'a str,
-    /// Where the secret comes from, if there is one.
-    pub(crate) secret_source: Option<&'a str>,
-}
-
 impl EndpointError {
     /// Whether another address of the same name may do better.
     pub(super) fn may_differ_by_address(&self) -> bool {
@@ -137,42 +112,17 @@ impl EndpointError {
             Self::TcpTimedOut | Self::NoAnswer | Self::TlsTimedOut | Self::LoginTimedOut => AttemptResult::Timeout,
             Self::Tcp(_) | Self::ClosedBeforeTls(_) | Self::LoginLost(_) => AttemptResult::Reset,
             Self::TlsDeclined => AttemptResult::TlsDeclined,
-            Self::Certificate(CertificateProblem::UnknownCa | CertificateProblem::SelfSigned) => AttemptResult::TlsCa,
+            Self::Certificate(
+                CertificateProblem::UnknownCa | CertificateProblem::UnknownToSystem | CertificateProblem::SelfSigned,
+            ) => AttemptResult::TlsCa,
             Self::Certificate(CertificateProblem::Expired { .. }) => AttemptResult::TlsExpired,
             Self::Certificate(CertificateProblem::NotYetValid { .. }) => AttemptResult::TlsNotYetValid,
             Self::Certificate(CertificateProblem::Name { .. }) => AttemptResult::TlsName,
-            Self::Certificate(CertificateProblem::Other(_)) | Self::Tls(_) => AttemptResult::TlsOther,
+            Self::Certificate(CertificateProblem::Other(_)) | Self::Tls(_) | Self::TlsAlert(_) => {
+                AttemptResult::TlsOther
+            }
+            Self::NotTried => AttemptResult::Timeout,
             Self::ErrorBeforeTls | Self::NotPostgres(_) | Self::Protocol(_) => AttemptResult::Protocol,
-        }
-    }
-
-    fn hint(&self, kind: EndpointKind) -> &'static str {
-        match (self, kind) {
-            (Self::Certificate(problem), _) => problem.hint(),
-            (Self::NotResolved(_) | Self::ResolveTimedOut, EndpointKind::Public | EndpointKind::Custom) => {
-                "Is the endpoint's \"host\" as the Cloud Console's Connect dialog gives it, and does this machine have a working resolver?"
-            }
-            (Self::NotResolved(_) | Self::ResolveTimedOut, _) => {
-                "A private name resolves only inside its own network: is private DNS on (AWS), the zone linked (Azure), Service Directory set up (GCP)?"
-            }
-            (Self::TcpTimedOut | Self::NoAnswer, EndpointKind::Public) => {
-                "Is this network on the cluster's IP allowlist, with SQL access (Cloud Console, Networking)? A silent timeout usually means that it is not."
-            }
-            (Self::TcpTimedOut | Self::NoAnswer, _) => {
-                "Does the way to the private endpoint allow TCP to this port (security group, peering routes, global access)?"
-            }
-            (Self::Tcp(_), _) => {
-                "Are \"host\" and \"port\" right? A node that restarts refuses for a moment; then try again."
-            }
-            (Self::TlsDeclined, _) => {
-                "crdb-proxy never sends a password over a connection in clear. Are \"host\" and \"port\" those of the cluster itself?"
-            }
-            (Self::ErrorBeforeTls | Self::NotPostgres(_) | Self::Protocol(_), _) => {
-                "Are \"host\" and \"port\" those of the cluster itself? Something else seems to answer there."
-            }
-            _ => {
-                "If it lasts, look at what stands between this machine and the cluster, and at the cluster's own state."
-            }
         }
     }
 }
@@ -197,6 +147,8 @@ impl fmt::Display for EndpointError {
             Self::TlsTimedOut => f.write_str("the TLS handshake took too long"),
             Self::LoginLost(error) => write!(f, "the connection was lost during login ({error})"),
             Self::LoginTimedOut => f.write_str("the login took too long"),
+            Self::TlsAlert(alert) => write!(f, "the server ended TLS with the alert {alert}"),
+            Self::NotTried => f.write_str("not tried, \"connect_limit\" had passed"),
             Self::Protocol(reason) => write!(f, "the server's messages during login make no sense ({reason})"),
         }
     }
@@ -223,42 +175,6 @@ impl LoginError {
     pub(super) fn rejects_the_secret(&self) -> bool {
         matches!(self.result(), AttemptResult::LoginPassword | AttemptResult::LoginRejected)
     }
-
-    fn to_client(&self, facts: &Facts<'_>, audience: Audience) -> Told {
-        let (cluster, user) = (facts.cluster, facts.user);
-        let source = facts.secret_source.filter(|_| audience == Audience::Local);
-        let failed = |text: String, hint: &'static str| {
-            let message = format!("login at cluster \"{cluster}\" as \"{user}\" failed: {text}");
-            Told::Ours(ClientError::new(SqlState::CONNECT_FAILED, message).hint(hint))
-        };
-        match self {
-            Self::Server(error) if self.rejects_the_secret() => {
-                let secret =
-                    source.map_or("its configured secret".to_owned(), |source| format!("the secret from {source}"));
-                let hint = format!(
-                    "crdb-proxy logged in as \"{user}\" with {secret}. Correct that secret or the cluster's \"user\" setting; the next connection uses it without a restart."
-                );
-                Told::Servers(error.clone().with_hint(&hint))
-            }
-            Self::Server(error) => Told::Servers(error.clone()),
-            Self::Unsupported(method) => failed(
-                format!("the server asks for {}, which crdb-proxy does not do", method_name(*method)),
-                "SCRAM-SHA-256, a password over TLS, a client certificate and a JWT are supported.",
-            ),
-            Self::NoMechanism => failed(
-                "the server offers no SASL mechanism that crdb-proxy does".into(),
-                "SCRAM-SHA-256 and SCRAM-SHA-256-PLUS are supported.",
-            ),
-            Self::NoSecret => failed(
-                "the server asks for a password, and none is configured".into(),
-                "Set the cluster's \"password\" (or --password-file), or have the server accept the client certificate alone.",
-            ),
-            Self::Scram(error) => {
-                failed(error.to_string(), "Is this really the cluster? A server that knows the password can prove it.")
-            }
-            Self::Endpoint(error) => failed(error.to_string(), "Try again."),
-        }
-    }
 }
 
 impl ClaimError {
@@ -282,100 +198,8 @@ impl ClaimError {
             Self::Login { .. } => RefuseReason::Login,
         }
     }
-
-    /// What the client reads: what happened, to what, most likely why, and what to do next.
-    pub(crate) fn to_client(&self, facts: &Facts<'_>, audience: Audience) -> Told {
-        let cluster = facts.cluster;
-        Told::Ours(match self {
-            Self::Secret(error) => {
-                let told = ClientError::new(
-                    SqlState::CONNECT_FAILED,
-                    format!("the secret of cluster \"{cluster}\" could not be read"),
-                );
-                match audience {
-                    Audience::Local => {
-                        told.detail(error.to_string()).hint("Correct that source; the next connection reads it again.")
-                    }
-                    Audience::Remote => told.hint("The log of crdb-proxy says which source it is and why."),
-                }
-            }
-            Self::NoLoginSlot { logins_max, limit } => ClientError::new(
-                SqlState::TOO_MANY_CONNECTIONS,
-                format!("{logins_max} logins at cluster \"{cluster}\" are in flight, and none ended within {limit:?}"),
-            )
-            .hint("Open fewer connections at once, or raise \"logins_max\" or \"login_queue_limit\"."),
-            Self::NoEndpoint(failures) => no_endpoint(failures, cluster, audience),
-            Self::Login { error, .. } => return error.to_client(facts, audience),
-        })
-    }
-}
-
-impl Told {
-    /// The ErrorResponse.
-    pub(crate) fn encode(&self) -> Vec<u8> {
-        match self {
-            Self::Ours(error) => error.encode(),
-            Self::Servers(error) => error.encode(),
-        }
-    }
-
-    /// Its code.
-    pub(crate) fn sqlstate(&self) -> SqlState {
-        match self {
-            Self::Ours(error) => error.sqlstate,
-            Self::Servers(error) => error.sqlstate,
-        }
-    }
-
-    /// Its primary message.
-    pub(crate) fn message(&self) -> &str {
-        match self {
-            Self::Ours(error) => &error.message,
-            Self::Servers(error) => &error.message,
-        }
-    }
-}
-
-fn method_name(method: u32) -> String {
-    let name = match method {
-        2 => "Kerberos V5",
-        5 => "an MD5 password",
-        7 => "GSSAPI",
-        9 => "SSPI",
-        _ => return format!("authentication method {method}"),
-    };
-    format!("authentication by {name}")
 }
 
 fn only_certificates(failures: &[(Arc<Endpoint>, EndpointError)]) -> bool {
     !failures.is_empty() && failures.iter().all(|(_, error)| matches!(error, EndpointError::Certificate(_)))
 }
-
-fn no_endpoint(failures: &[(Arc<Endpoint>, EndpointError)], cluster: &Name, audience: Audience) -> ClientError {
-    let each: Vec<_> = failures.iter().map(|(endpoint, error)| describe(endpoint, error, audience)).collect();
-    let message = match each.as_slice() {
-        [] => format!("no endpoint of cluster \"{cluster}\" is in the listener's \"regions\""),
-        [only] => format!("cluster \"{cluster}\" cannot be reached: {only}"),
-        _ => format!("cluster \"{cluster}\" cannot be reached at any endpoint: {}", each.join("; ")),
-    };
-    let error = ClientError::new(SqlState::CONNECT_FAILED, message);
-    match failures.first() {
-        Some((endpoint, first)) => error.hint(first.hint(endpoint.kind)),
-        None => error,
-    }
-}
-
-fn describe(endpoint: &Endpoint, error: &EndpointError, audience: Audience) -> String {
-    let Endpoint { name, host, port, kind, .. } = endpoint;
-    match (audience, kind, error) {
-        (Audience::Local, ..) | (_, EndpointKind::Public, _) => format!("\"{name}\" ({host}:{port}): {error}"),
-        // Names in certificates are addresses, too.
-        (Audience::Remote, _, EndpointError::Certificate(CertificateProblem::Name { .. })) => {
-            format!("\"{name}\": certificate not accepted: it is for other names")
-        }
-        (Audience::Remote, ..) => format!("\"{name}\": {error}"),
-    }
-}
-
-#[cfg(test)]
-mod tests;

@@ -75,6 +75,7 @@ impl Login<'_> {
     }
 
     async fn authenticate(&self, server: &mut Server<'_>, greeting: &mut Greeting) -> Result<(), LoginError> {
+        let mut is_proven = false;
         loop {
             let message = server.next().await?;
             match message.kind() {
@@ -82,8 +83,16 @@ impl Login<'_> {
                 b'E' => return Err(LoginError::Server(ServerError::parse(message.body()))),
                 b'R' => match Authentication::parse(message.body()).ok_or_else(unexpected)? {
                     Authentication::Ok => return Ok(()),
-                    Authentication::Cleartext => self.send_password(server.stream).await?,
-                    Authentication::Sasl(mechanisms) => self.scram(server, mechanisms).await?,
+                    // One proof is enough for any server: asking again is fishing.
+                    Authentication::Cleartext | Authentication::Sasl(_) if is_proven => return Err(unexpected()),
+                    Authentication::Cleartext => {
+                        self.send_password(server.stream).await?;
+                        is_proven = true;
+                    }
+                    Authentication::Sasl(mechanisms) => {
+                        self.scram(server, mechanisms).await?;
+                        is_proven = true;
+                    }
                     Authentication::Other(method) => return Err(LoginError::Unsupported(method)),
                     Authentication::SaslContinue(_) | Authentication::SaslFinal(_) => return Err(unexpected()),
                 },
@@ -217,8 +226,13 @@ async fn send(stream: &mut TlsStream<TcpStream>, bytes: &[u8]) -> Result<(), Log
     stream.flush().await.map_err(lost)
 }
 
+/// Under TLS 1.3 a refused client certificate shows only now, as an alert on the first read.
 fn lost(error: io::Error) -> LoginError {
-    LoginError::Endpoint(EndpointError::LoginLost(error))
+    let alert = error.get_ref().and_then(|inner| inner.downcast_ref());
+    LoginError::Endpoint(match alert {
+        Some(rustls::Error::AlertReceived(alert)) => EndpointError::TlsAlert(format!("{alert:?}")),
+        _ => EndpointError::LoginLost(error),
+    })
 }
 
 fn unexpected() -> LoginError {

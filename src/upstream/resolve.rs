@@ -3,9 +3,11 @@
 use std::{
     future::Future,
     io,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, SocketAddr, ToSocketAddrs},
     pin::Pin,
+    sync::Arc,
 };
+use tokio::sync::Semaphore;
 
 /// Looks names up; handed in, so that tests decide what names mean.
 pub trait Resolve: Send + Sync {
@@ -17,15 +19,32 @@ pub trait Resolve: Send + Sync {
 /// Addresses on their way.
 pub type Resolving<'a> = Pin<Box<dyn Future<Output = io::Result<Vec<IpAddr>>> + Send + 'a>>;
 
-/// The system's resolver. Each question occupies one of the runtime's blocking threads until the system
-/// answers, however long that takes; their number is bounded.
-#[derive(Clone, Copy, Debug)]
-pub struct SystemResolver;
+/// The system's resolver. A question occupies a thread until the system answers, however long that takes;
+/// so there are few at a time, and a resolver that hangs leaves threads for everything else.
+#[derive(Clone, Debug)]
+pub struct SystemResolver {
+    questions: Arc<Semaphore>,
+}
+
+impl Default for SystemResolver {
+    fn default() -> Self {
+        Self { questions: Arc::new(Semaphore::new(QUESTIONS_MAX)) }
+    }
+}
 
 impl Resolve for SystemResolver {
     fn resolve<'a>(&'a self, host: &'a str) -> Resolving<'a> {
         Box::pin(async move {
-            let found: Vec<_> = tokio::net::lookup_host((host, 0)).await?.map(|address| address.ip()).collect();
+            if let Ok(literal) = host.parse() {
+                return Ok(vec![literal]);
+            }
+            let place = Arc::clone(&self.questions).acquire_owned().await.map_err(io::Error::other)?;
+            let host = host.to_owned();
+            let ask = move || {
+                let _place = place;
+                (host, 0).to_socket_addrs().map(|found| found.map(|address| address.ip()).collect())
+            };
+            let found: Vec<_> = tokio::task::spawn_blocking(ask).await.map_err(io::Error::other)??;
             if found.is_empty() {
                 return Err(io::Error::new(io::ErrorKind::NotFound, "the name has no address"));
             }
@@ -33,6 +52,8 @@ impl Resolve for SystemResolver {
         })
     }
 }
+
+const QUESTIONS_MAX: usize = 16;
 
 /// Addresses in the order in which they are to be dialled: families in turn, so that a family which leads
 /// nowhere costs one attempt (RFC 8305, section 4).
@@ -72,6 +93,6 @@ mod tests {
 
     #[tokio::test]
     async fn a_literal_address_needs_no_resolver() {
-        assert_eq!(SystemResolver.resolve("127.0.0.1").await.unwrap(), [IpAddr::from([127, 0, 0, 1])]);
+        assert_eq!(SystemResolver::default().resolve("127.0.0.1").await.unwrap(), [IpAddr::from([127, 0, 0, 1])]);
     }
 }

@@ -91,7 +91,8 @@ impl Conversation {
         self.state.fatal
     }
 
-    /// Whether the client has prepared a statement under a name, which then lives in this upstream.
+    /// Whether the client has prepared a statement under a name, which then lives in this upstream: a
+    /// session that moves to another upstream would have to take it along.
     pub fn has_named_statement(&self) -> bool {
         self.state.named_statement
     }
@@ -129,6 +130,8 @@ struct State {
     unsynced: bool,
     /// The server waits for CopyData of the client.
     copy_in: bool,
+    /// A CopyDone or CopyFail of the client now tells nothing.
+    ignores_copy_end: bool,
     /// A Sync was sent while `copy_in`: swallowed, unless the COPY had already failed.
     sync_in_copy: bool,
     /// Messages flow that only a COPY or replication sends.
@@ -155,6 +158,7 @@ impl Default for State {
             owed: Owed::default(),
             unsynced: false,
             copy_in: false,
+            ignores_copy_end: false,
             sync_in_copy: false,
             copying: false,
             uncertain: false,
@@ -194,6 +198,8 @@ impl Watch for FromClient<'_> {
             b'B' | b'C' | b'D' | b'E' | b'H' => state.unsynced = true,
             b'c' | b'f' => state.end_copy(),
             b'X' => state.terminated = true,
+            // After login no server asks for one; what a client sends unasked goes nowhere.
+            b'p' => return Err("a password that nobody asked for"),
             _ => {}
         }
         Ok(())
@@ -220,6 +226,8 @@ impl State {
     fn end_copy(&mut self) {
         if self.copy_in {
             self.copy_in = false;
+        } else if self.ignores_copy_end {
+            // It ends what the server has ended already, or one half of a replication stream.
         } else if self.unsynced || !self.owed.is_empty() {
             self.owe(Answer::CopyEnd);
         }
@@ -228,6 +236,7 @@ impl State {
     fn ready_for_query(&mut self, status: u8) {
         self.ready = true;
         self.copy_in = false;
+        self.ignores_copy_end = false;
         self.copying = false;
         self.owed.answered();
         self.transaction = match status {
@@ -259,10 +268,12 @@ impl Watch for FromServer<'_> {
                 state.copy_in = state.owed.open_copy();
                 state.sync_in_copy = false;
             }
-            b'H' | b'W' => state.copying = true,
+            b'H' => state.copying = true,
+            b'W' => (state.copying, state.ignores_copy_end) = (true, true),
             b'E' => {
                 state.error = ErrorScan::default();
                 state.uncertain |= state.copy_in && state.sync_in_copy;
+                state.ignores_copy_end |= state.copy_in;
                 state.copy_in = false;
             }
             _ => {}

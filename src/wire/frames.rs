@@ -16,6 +16,8 @@ pub struct Frames {
     header: [u8; HEADER_BYTES],
     header_filled: usize,
     body_left: usize,
+    /// A message that could not be began in an earlier piece, which may have been passed on.
+    is_broken: bool,
 }
 
 /// A message whose length cannot be, or that its watcher refused.
@@ -30,7 +32,7 @@ pub struct FrameError {
 impl Frames {
     /// Whether the stream stands between two messages.
     pub fn at_boundary(&self) -> bool {
-        self.body_left == 0 && self.header_filled == 0
+        self.body_left == 0 && self.header_filled == 0 && !self.is_broken
     }
 
     /// Follows `piece`, the next bytes of the stream, telling `watch` of what they hold.
@@ -50,8 +52,10 @@ impl Frames {
             let began_here = self.header_filled == 0;
             let before = piece.len().saturating_sub(rest.len());
             let Some(header) = self.take_header(&mut rest) else { break };
-            self.begin(header, watch)
-                .map_err(|reason| FrameError { sound_bytes: began_here.then_some(before), reason })?;
+            if let Err(reason) = self.begin(header, watch) {
+                self.is_broken = !began_here;
+                return Err(FrameError { sound_bytes: began_here.then_some(before), reason });
+            }
         }
         Ok(())
     }
@@ -153,6 +157,7 @@ mod tests {
             let mut frames = Frames::default();
             frames.follow(&bad[..8], &mut Seen::default()).unwrap();
             assert_eq!(frames.follow(&bad[8..], &mut Seen::default()).unwrap_err().sound_bytes, None);
+            assert!(!frames.at_boundary(), "part of its header is out already");
         }
     }
 }

@@ -25,7 +25,8 @@ impl StartupParameters {
     pub fn parse(body: &[u8]) -> Result<Self, &'static str> {
         let (&last, mut rest) = body.split_last().ok_or("it ends before its parameters do")?;
         if last != 0 {
-            return Err("its parameters are not terminated");
+            let is_ended = body.windows(2).any(|pair| pair == [0, 0]);
+            return Err(if is_ended { "bytes follow its end" } else { "its parameters are not terminated" });
         }
         let mut pairs = Vec::new();
         while !rest.is_empty() {

@@ -72,6 +72,9 @@ fn a_region_that_is_down_is_replaced_by_the_next_until_it_is_up_again() {
     demo.types("down east");
     assert_eq!(demo.region(), "gcp-us-west2");
 
+    demo.types("down west");
+    assert_eq!(demo.region(), "gcp-europe-west1");
+
     demo.types("up east");
     assert_eq!(demo.region(), "gcp-us-east1");
 }

@@ -21,6 +21,7 @@ mod docs;
 mod drivers;
 mod harness;
 mod harness_works;
+mod late_readers;
 mod layout;
 mod limits;
 mod local_tls;

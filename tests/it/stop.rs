@@ -31,6 +31,33 @@ fn without_sessions_it_ends_within_a_second_and_exits_0() {
 }
 
 #[test]
+fn clients_amid_their_startup_do_not_hold_it_up() {
+    for sent in [0, 11] {
+        let (_cluster, mut proxy, _client) = amid_startup(sent);
+
+        let start = Instant::now();
+        proxy.signal(Signal::TERM);
+
+        assert_eq!(proxy.exit_code(), 0, "{sent} bytes sent");
+        assert!(start.elapsed() < Duration::from_secs(2), "{sent} bytes sent: took {:?}", start.elapsed());
+    }
+}
+
+#[test]
+fn a_second_signal_ends_it_at_once_although_a_client_is_amid_its_startup() {
+    let (_cluster, mut proxy, _client) = amid_startup(11);
+    proxy.signal(Signal::TERM);
+    proxy.wait_for_message("draining");
+
+    let start = Instant::now();
+    proxy.signal(Signal::TERM);
+
+    let code = proxy.exit_code();
+    assert!([0, 5].contains(&code), "exit code {code}");
+    assert!(start.elapsed() < Duration::from_secs(1), "took {:?}", start.elapsed());
+}
+
+#[test]
 fn an_idle_session_is_told_57p01_and_the_daemon_exits_0() {
     let cluster = FakeUpstream::answering();
     let mut proxy = TestProxy::before(&cluster);
@@ -181,6 +208,16 @@ fn a_second_signal_ends_it_at_once() {
         assert_eq!(proxy.exit_code(), 5);
         assert!(start.elapsed() < Duration::from_secs(1), "took {:?}", start.elapsed());
     }
+}
+
+/// A client that has sent so many bytes of its startup message, and sends no more.
+fn amid_startup(sent: usize) -> (FakeUpstream, TestProxy, Wire) {
+    let cluster = FakeUpstream::answering();
+    let proxy = SettingsFile::of(&cluster).global("startup_limit = \"10s\"").start();
+    let mut client = proxy.connect();
+    client.send(&startup(&[("user", "anyone")])[..sent]);
+    proxy.wait_for_active(1.0);
+    (cluster, proxy, client)
 }
 
 /// A session in the middle of a query, which the test answers or does not.

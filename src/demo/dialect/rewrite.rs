@@ -1,6 +1,8 @@
 //! PostgreSQL's spelling into SQLite's, token by token. Owns every such rule; what it does not know
 //! it leaves alone, so that SQLite's own error reaches the client.
 
+mod division;
+
 use super::{lexer::Token, type_name};
 use pgwire::api::Type;
 
@@ -17,7 +19,7 @@ pub(super) struct Rewritten {
 pub(super) fn rewrite(tokens: Vec<Token>) -> Rewritten {
     let tokens = keywords(operators(qualifiers(tokens)));
     let tokens = if defines_columns(&tokens) { column_definitions(&tokens) } else { tokens };
-    casts(&tokens)
+    casts(&division::checked(&tokens))
 }
 
 /// There is one schema, and the catalogue is made of views without a schema.
@@ -359,13 +361,16 @@ mod tests {
                  COLLATE pg_catalog.default AND n !~ '^pg_' AND ~1 = 2"),
             "SELECT 1 FROM pg_class c WHERE c . relname REGEXP '^(t)$' AND n NOT REGEXP '^pg_' AND ~ 1 = 2"
         );
+        assert_eq!(sql("SELECT a / b::int % 2"), "SELECT a / nonzero ( to_int8 ( b ) ) % nonzero ( 2 )");
         assert_eq!(sql("SELECT current_user, t.current_user"), "SELECT current_user ( ) , t . current_user");
         assert_eq!(sql("SELECT * FROM t LIMIT $1 FOR UPDATE"), "SELECT * FROM t LIMIT to_int8 ( ?1 )");
     }
 
     #[test]
     fn odd_input_is_passed_on_without_harm() {
-        for text in ["::", ") :: int", "::int", "CAST", "OPERATOR (", "DEFAULT f(", "information_schema.", "a."] {
+        for text in
+            ["::", ") :: int", "::int", "CAST", "OPERATOR (", "DEFAULT f(", "information_schema.", "a.", "/", "1 / -"]
+        {
             sql(text);
         }
     }

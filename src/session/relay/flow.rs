@@ -19,9 +19,10 @@ pub(super) struct Flow {
     unflushed: bool,
     source_ended: Option<FlowEnd>,
     read: u64,
+    written: u64,
 }
 
-/// Why no more bytes will flow. What was read before has been written, unless the sink failed.
+/// Why no more bytes will flow. What was read before has been handed to the sink, unless that failed.
 #[derive(Debug)]
 pub(super) enum FlowEnd {
     /// The source said that it has no more.
@@ -41,8 +42,16 @@ impl Flow {
         read_ahead: &[u8],
         follow: impl FnOnce(&[u8]) -> Result<(), FrameError>,
     ) -> Self {
-        let mut flow =
-            Self { buffer_bytes, buffer: None, start: 0, end: 0, unflushed: false, source_ended: None, read: 0 };
+        let mut flow = Self {
+            buffer_bytes,
+            buffer: None,
+            start: 0,
+            end: 0,
+            unflushed: false,
+            source_ended: None,
+            read: 0,
+            written: 0,
+        };
         if !read_ahead.is_empty() {
             flow.buffer = Some(read_ahead.into());
             flow.take_in(read_ahead.len(), follow(read_ahead));
@@ -53,6 +62,21 @@ impl Flow {
     /// Protocol bytes read from the source so far.
     pub(super) fn bytes(&self) -> u64 {
         self.read
+    }
+
+    /// Protocol bytes that the sink has taken so far.
+    pub(super) fn written(&self) -> u64 {
+        self.written
+    }
+
+    /// Whether the sink has everything that was read.
+    pub(super) fn is_drained(&self) -> bool {
+        self.start == self.end && !self.unflushed
+    }
+
+    /// Whether the source has ended, although its last bytes may still wait for the sink.
+    pub(super) fn has_source_ended(&self) -> bool {
+        self.source_ended.is_some()
     }
 
     /// Bytes that were read and not yet written.
@@ -106,6 +130,7 @@ impl Flow {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
             self.start = self.start.saturating_add(written);
+            self.written = self.written.saturating_add(u64::try_from(written).unwrap_or(u64::MAX));
             self.unflushed = true;
         }
         self.release();

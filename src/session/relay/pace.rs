@@ -19,7 +19,7 @@ pub(crate) struct Rules {
     pub(crate) idle_limit: Option<Duration>,
     /// From then on the next idle point is the last.
     pub(crate) ends_at: Option<Instant>,
-    /// Longest silence of the server once the client has gone with answers owed.
+    /// Longest silence once one side has ended and the other has not.
     pub(crate) close_limit: Duration,
 }
 
@@ -28,8 +28,8 @@ pub(crate) struct Rules {
 pub(super) enum Verdict {
     /// The session ends for this reason.
     Close(CloseReason),
-    /// The client has gone, and the server has nothing to say.
-    ClientGone,
+    /// One side has ended, and the other neither gives nor takes anything more.
+    Stalled,
 }
 
 /// Rules, and what they judge by.
@@ -38,13 +38,13 @@ pub(super) struct Pace<'a> {
     phase: Phase,
     last_activity: Instant,
     is_idle: bool,
-    client_eof: bool,
+    has_side_ended: bool,
     timer: Option<Pin<Box<Sleep>>>,
 }
 
 impl<'a> Pace<'a> {
     pub(super) fn new(rules: &'a Rules, phase: Phase) -> Self {
-        Self { rules, phase, last_activity: Instant::now(), is_idle: true, client_eof: false, timer: None }
+        Self { rules, phase, last_activity: Instant::now(), is_idle: true, has_side_ended: false, timer: None }
     }
 
     /// The daemon goes on to `phase`.
@@ -56,10 +56,10 @@ impl<'a> Pace<'a> {
     }
 
     /// Notes where the session stands, and whether bytes have moved since the last time.
-    pub(super) fn note(&mut self, has_moved: bool, is_idle: bool, client_eof: bool) {
-        let eof_is_new = client_eof && !self.client_eof;
-        (self.is_idle, self.client_eof) = (is_idle, client_eof);
-        if (has_moved || eof_is_new) && self.is_timed() {
+    pub(super) fn note(&mut self, has_moved: bool, is_idle: bool, has_side_ended: bool) {
+        let end_is_new = has_side_ended && !self.has_side_ended;
+        (self.is_idle, self.has_side_ended) = (is_idle, has_side_ended);
+        if (has_moved || end_is_new) && self.is_timed() {
             self.last_activity = Instant::now();
         }
     }
@@ -89,7 +89,7 @@ impl<'a> Pace<'a> {
     fn is_timed(&self) -> bool {
         self.rules.idle_limit.is_some()
             || self.rules.ends_at.is_some()
-            || self.client_eof
+            || self.has_side_ended
             || self.phase != Phase::Running
     }
 
@@ -98,8 +98,8 @@ impl<'a> Pace<'a> {
             return Judgement::Ends(Verdict::Close(CloseReason::DrainLimit));
         }
         let mut judgement = Judgement::NotBefore(None);
-        if self.client_eof {
-            judgement = judgement.or_at(now, self.last_activity + self.rules.close_limit, Verdict::ClientGone);
+        if self.has_side_ended {
+            judgement = judgement.or_at(now, self.last_activity + self.rules.close_limit, Verdict::Stalled);
         }
         // Before such a moment a timer is needed to notice it; after it, only the idle point is.
         let matters = |moment: Instant| self.is_idle || now < moment;
@@ -221,6 +221,6 @@ mod tests {
         assert_eq!(ends_within(&mut pace, MINUTE / 2).await, None);
         pace.note(true, false, true);
         assert_eq!(ends_within(&mut pace, MINUTE / 2).await, None);
-        assert_eq!(ends_within(&mut pace, MINUTE).await, Some(Verdict::ClientGone));
+        assert_eq!(ends_within(&mut pace, MINUTE).await, Some(Verdict::Stalled));
     }
 }

@@ -162,6 +162,32 @@ fn a_simple_copy_that_fails_early_does_not_confuse_what_follows() {
 }
 
 #[test]
+fn a_copy_done_behind_the_error_that_ended_its_copy_leaves_nothing_behind() {
+    let mut talk = Talk::new();
+
+    assert!(talk.client("Q").server("G").client("d").server("E").client("c").server("ZI").is_idle());
+    assert!(!talk.client("PBES").server("12G").is_idle());
+    assert!(talk.client("ddcS").server("CZI").is_idle());
+}
+
+#[test]
+fn a_replication_stream_that_ends_leaves_an_idle_session() {
+    let mut talk = Talk::new();
+
+    assert!(!talk.client("Q").server("Wdd").client("dd").is_idle());
+    assert!(talk.client("c").server("cCCZI").is_idle());
+    assert!(!talk.client("PBES").server("12G").client("ddcS").is_idle());
+    assert!(talk.server("CZI").is_idle());
+}
+
+#[test]
+fn a_password_that_nobody_asked_for_is_refused_and_not_passed_on() {
+    let error = Conversation::after_login().follow_client(&message(b'p', b"secret\0")).unwrap_err();
+
+    assert_eq!(error.sound_bytes, Some(0));
+}
+
+#[test]
 fn a_sync_inside_a_copy_that_fails_is_never_called_idle() {
     let mut talk = Talk::new();
 

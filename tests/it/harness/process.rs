@@ -51,9 +51,14 @@ impl Lines {
     /// Waits for the first line that `find` accepts, looking at past lines too; `None` once the
     /// stream has ended without one, or after [`DEADLINE`].
     pub(crate) fn find<T>(&self, find: impl Fn(&str) -> Option<T>) -> Option<T> {
+        self.find_within(DEADLINE, find)
+    }
+
+    /// The same, waiting no longer than `limit`.
+    pub(crate) fn find_within<T>(&self, limit: Duration, find: impl Fn(&str) -> Option<T>) -> Option<T> {
         let mut seen = 0;
         let mut state = self.state.lock().unwrap();
-        let end = Instant::now() + DEADLINE;
+        let end = Instant::now() + limit;
         loop {
             if let Some(found) = state.lines[seen..].iter().find_map(|line| find(line)) {
                 return Some(found);

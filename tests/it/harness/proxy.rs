@@ -87,6 +87,12 @@ impl TestProxy {
         self.wait_for_log(|line| line["message"] == message)
     }
 
+    /// Whether no line with this message comes for `span`, and none has. Only for what must *not* happen.
+    pub(crate) fn never_says(&self, message: &str, span: Duration) -> bool {
+        let says = |line: &str| serde_json::from_str::<Value>(line).is_ok_and(|line| line["message"] == message);
+        self.log.find_within(span, |line| says(line).then_some(())).is_none()
+    }
+
     /// The log so far, parsed.
     pub(crate) fn log_lines(&self) -> Vec<Value> {
         self.log.all().iter().map(|line| serde_json::from_str(line).expect(line)).collect()

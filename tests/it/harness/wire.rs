@@ -308,6 +308,11 @@ impl Wire {
         silent
     }
 
+    /// Bytes that have arrived and were not read yet; without TLS.
+    pub(crate) fn unread(&self) -> usize {
+        rustix::io::ioctl_fionread(&*self.stream.socket()).unwrap().try_into().unwrap()
+    }
+
     /// Says that no more will come, and keeps reading.
     pub(crate) fn half_close(&mut self) {
         self.stream.say_goodbye();

@@ -1,4 +1,6 @@
 use super::*;
+use crate::metrics::labels::{AttemptResult, RefuseReason};
+use std::io;
 
 fn endpoint(kind: EndpointKind) -> Arc<Endpoint> {
     Arc::new(Endpoint {
@@ -38,6 +40,7 @@ fn every_endpoint_error() -> Vec<EndpointError> {
         EndpointError::ErrorBeforeTls,
         EndpointError::NotPostgres(b'H'),
         EndpointError::Certificate(CertificateProblem::UnknownCa),
+        EndpointError::Certificate(CertificateProblem::UnknownToSystem),
         EndpointError::Certificate(CertificateProblem::Expired { not_after: None }),
         EndpointError::Certificate(CertificateProblem::NotYetValid { not_before: None }),
         EndpointError::Certificate(name),
@@ -46,6 +49,8 @@ fn every_endpoint_error() -> Vec<EndpointError> {
         EndpointError::LoginLost(io()),
         EndpointError::LoginTimedOut,
         EndpointError::Protocol("why"),
+        EndpointError::TlsAlert("CertificateExpired".into()),
+        EndpointError::NotTried,
     ]
 }
 

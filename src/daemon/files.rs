@@ -1,0 +1,86 @@
+//! Everything that files tell: CAs, certificates, keys, secrets; read and checked before a socket opens.
+
+use super::StartError;
+use crate::{
+    credentials::Credentials,
+    diagnostics::Chain,
+    settings::{self, LocalTls, SecretSource, Settings},
+    tls::{self, ClusterTls, ServerTls},
+};
+use std::{collections::HashMap, sync::Arc, time::SystemTime};
+
+/// Everything that files tell, read and checked; no socket is open yet.
+pub struct Built {
+    pub(super) settings: Arc<Settings>,
+    pub(super) clusters: Vec<ClusterFiles>,
+    pub(super) listeners: HashMap<settings::Name, ListenerFiles>,
+    /// What the operator should look at although it works.
+    pub warnings: Vec<String>,
+}
+
+/// A file or another source that does not do what the settings want of it.
+#[derive(Debug)]
+pub struct FileFault {
+    /// What it is for.
+    pub place: String,
+    /// What is wrong with it.
+    pub fault: String,
+}
+
+pub(super) struct ClusterFiles {
+    pub(super) settings: Arc<settings::Cluster>,
+    pub(super) tls: ClusterTls,
+    pub(super) credentials: Option<Credentials>,
+}
+
+#[derive(Default)]
+pub(super) struct ListenerFiles {
+    pub(super) tls: Option<ServerTls>,
+    pub(super) local_password: Option<Credentials>,
+}
+
+impl Built {
+    /// Reads CAs, certificates, keys and secrets. All faults at once. Blocks on files, which at a start
+    /// holds up nobody.
+    pub async fn read(settings: Settings) -> Result<Self, StartError> {
+        let mut faults = Vec::new();
+        let mut warnings = Vec::new();
+        let mut clusters = Vec::new();
+        for cluster in &settings.clusters {
+            let mut note = |fault| faults.push(FileFault { place: format!("cluster \"{}\"", cluster.name), fault });
+            let credentials = try_out(cluster.password.as_ref(), settings.strict_secrets, &mut note).await;
+            match tls::cluster_tls(cluster, SystemTime::now()) {
+                Ok(tls) => {
+                    warnings.extend(tls.warnings.iter().map(|text| format!("cluster \"{}\": {text}", cluster.name)));
+                    clusters.push(ClusterFiles { settings: Arc::clone(cluster), tls, credentials });
+                }
+                Err(error) => note(Chain(&error).to_string()),
+            }
+        }
+        let mut listeners = HashMap::new();
+        for listener in &settings.listeners {
+            let mut note = |fault| faults.push(FileFault { place: format!("listener \"{}\"", listener.name), fault });
+            let local_password = try_out(listener.local_password.as_ref(), settings.strict_secrets, &mut note).await;
+            let tls = match &listener.tls {
+                LocalTls::Off => None,
+                LocalTls::Allow(files) | LocalTls::Require(files) => {
+                    tls::server_tls(files).map_err(|error| note(Chain(&error).to_string())).ok()
+                }
+            };
+            listeners.insert(listener.name.clone(), ListenerFiles { tls, local_password });
+        }
+        if !faults.is_empty() {
+            return Err(StartError::Files(faults));
+        }
+        Ok(Self { settings: Arc::new(settings), clusters, listeners, warnings })
+    }
+}
+
+/// The credentials of a source, if there is one; `note` is told when it gives nothing.
+async fn try_out(source: Option<&SecretSource>, strict: bool, note: &mut impl FnMut(String)) -> Option<Credentials> {
+    let credentials = Credentials::new(source?.clone(), strict);
+    if let Err(error) = credentials.try_out().await {
+        note(Chain(&error).to_string());
+    }
+    Some(credentials)
+}

@@ -1,0 +1,81 @@
+//! An upstream for a client that waits for it, and may leave.
+
+use super::{
+    Parts,
+    client_stream::ClientStream,
+    refusal::{self, Refusal},
+};
+use crate::{
+    metrics::labels::ClaimSource,
+    settings::AuthKind,
+    shutdown::Stop,
+    upstream::{Claim, Facts, Upstream},
+    wire::{StartupParameters, parameters::Injected},
+};
+use tokio::{io::AsyncReadExt, time::Instant};
+
+/// A client that waits for its upstream.
+pub(super) struct Waiting {
+    pub(super) stream: ClientStream,
+    /// What it has sent meanwhile.
+    pub(super) read_ahead: Vec<u8>,
+}
+
+impl Waiting {
+    /// Returns when the client closes. What it sends meanwhile is kept, up to a bound. Cancel safe.
+    async fn leaves(&mut self) -> std::io::Error {
+        loop {
+            if self.read_ahead.len() >= READ_AHEAD_MAX {
+                return std::future::pending().await;
+            }
+            match self.stream.read_buf(&mut self.read_ahead).await {
+                Ok(0) => return std::io::ErrorKind::UnexpectedEof.into(),
+                Ok(_) => {}
+                Err(error) => return error,
+            }
+        }
+    }
+}
+
+impl Parts {
+    /// An upstream for this client, unless it leaves first.
+    pub(super) async fn claim(
+        &self,
+        parameters: &StartupParameters,
+        mut client: Waiting,
+        stop: &Stop,
+    ) -> Result<(Waiting, Upstream), Refusal> {
+        let cluster = self.cluster.settings();
+        let for_upstream = parameters.for_upstream(&Injected {
+            user: &cluster.user,
+            database: &self.listener.database,
+            session_parameters: &self.listener.session_parameters,
+            jwt: cluster.auth == AuthKind::Jwt,
+        });
+        let claim = Claim { parameters: &for_upstream, regions: &self.listener.regions };
+        let began = Instant::now();
+        let mut stop = stop.clone();
+        let claimed = tokio::select! {
+            biased;
+            claimed = self.cluster.claim(&claim) => claimed,
+            error = client.leaves() => return Err(Refusal::client_left(&error)),
+            () = stop.cutting() => return Err(Refusal::draining(client.stream)),
+        };
+        match claimed {
+            Ok(upstream) => {
+                self.metrics.claim_seconds.at(ClaimSource::Cold).observe(began.elapsed().as_secs_f64());
+                Ok((client, upstream))
+            }
+            Err(error) => {
+                let source = self.cluster.credentials().map(|credentials| credentials.describe());
+                let facts =
+                    Facts { cluster: self.cluster.name(), user: &cluster.user, secret_source: source.as_deref() };
+                let told = error.to_client(&facts, self.audience);
+                let cause = error.cause(&facts);
+                Err(Refusal::claim(&error, refusal::explain_missing_database(told, parameters), cause, client.stream))
+            }
+        }
+    }
+}
+
+const READ_AHEAD_MAX: usize = 16 * 1024;

@@ -1,0 +1,216 @@
+//! What a client, and what the operator, is told about an upstream that could not be had. Remote clients
+//! never read addresses of private hosts or names of files; nobody ever reads a secret.
+
+use super::error::{ClaimError, EndpointError, LoginError};
+use crate::{
+    diagnostics::Chain,
+    settings::{Endpoint, EndpointKind, Name},
+    tls::CertificateProblem,
+    wire::{ClientError, ServerError, SqlState},
+};
+use std::sync::Arc;
+
+/// Who reads an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Audience {
+    /// Someone on this machine: addresses and file names help.
+    Local,
+    /// A client of a listener that other hosts reach: neither is shown.
+    Remote,
+}
+
+/// What a client is told: in the server's words or in ours.
+#[derive(Clone, Debug)]
+pub(crate) enum Told {
+    /// The daemon's own error.
+    Ours(ClientError),
+    /// The server's, passed on.
+    Servers(ServerError),
+}
+
+/// What a refusal may name.
+#[derive(Clone, Copy)]
+pub(crate) struct Facts<'a> {
+    /// The cluster's name.
+    pub(crate) cluster: &'a Name,
+    /// The SQL user.
+    pub(crate) user: &'a str,
+    /// Where the secret comes from, if there is one.
+    pub(crate) secret_source: Option<&'a str>,
+}
+
+impl Told {
+    /// The ErrorResponse.
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        match self {
+            Self::Ours(error) => error.encode(),
+            Self::Servers(error) => error.encode(),
+        }
+    }
+
+    /// Its code.
+    pub(crate) fn sqlstate(&self) -> SqlState {
+        match self {
+            Self::Ours(error) => error.sqlstate,
+            Self::Servers(error) => error.sqlstate,
+        }
+    }
+
+    /// Its primary message.
+    pub(crate) fn message(&self) -> &str {
+        match self {
+            Self::Ours(error) => &error.message,
+            Self::Servers(error) => &error.message,
+        }
+    }
+}
+
+impl ClaimError {
+    /// What the operator reads.
+    pub(crate) fn cause(&self, facts: &Facts<'_>) -> String {
+        match self {
+            Self::Secret(error) => Chain(error).to_string(),
+            _ => self.to_client(facts, Audience::Local).message().to_owned(),
+        }
+    }
+
+    /// What the client reads: what happened, to what, most likely why, and what to do next.
+    pub(crate) fn to_client(&self, facts: &Facts<'_>, audience: Audience) -> Told {
+        let cluster = facts.cluster;
+        Told::Ours(match self {
+            Self::Secret(error) => {
+                let cause = Chain(error).to_string();
+                let told = ClientError::new(
+                    SqlState::CONNECT_FAILED,
+                    format!("the secret of cluster \"{cluster}\" could not be read"),
+                );
+                match audience {
+                    Audience::Local => {
+                        told.detail(cause).hint("Correct that source; the next connection reads it again.")
+                    }
+                    Audience::Remote => told.hint("The log of crdb-proxy says which source it is and why."),
+                }
+            }
+            Self::NoLoginSlot { logins_max, limit } => ClientError::new(
+                SqlState::TOO_MANY_CONNECTIONS,
+                format!("{logins_max} logins at cluster \"{cluster}\" are in flight, and none ended within {limit:?}"),
+            )
+            .hint("Open fewer connections at once, or raise \"logins_max\" or \"login_queue_limit\"."),
+            Self::NoEndpoint(failures) => no_endpoint(failures, cluster, audience),
+            Self::Login { error, .. } => return error.to_client(facts, audience),
+        })
+    }
+}
+
+impl LoginError {
+    fn to_client(&self, facts: &Facts<'_>, audience: Audience) -> Told {
+        let (cluster, user) = (facts.cluster, facts.user);
+        let source = facts.secret_source.filter(|_| audience == Audience::Local);
+        let failed = |text: String, hint: &'static str| {
+            let message = format!("login at cluster \"{cluster}\" as \"{user}\" failed: {text}");
+            Told::Ours(ClientError::new(SqlState::CONNECT_FAILED, message).hint(hint))
+        };
+        match self {
+            Self::Server(error) if self.rejects_the_secret() => {
+                let secret =
+                    source.map_or("its configured secret".to_owned(), |source| format!("the secret from {source}"));
+                let hint = format!(
+                    "crdb-proxy logged in as \"{user}\" with {secret}. Correct that secret or the cluster's \"user\" setting; the next connection uses it without a restart."
+                );
+                Told::Servers(error.clone().with_hint(&hint))
+            }
+            Self::Server(error) => Told::Servers(error.clone()),
+            Self::Unsupported(method) => failed(
+                format!("the server asks for {}, which crdb-proxy does not do", method_name(*method)),
+                "SCRAM-SHA-256, a password over TLS, a client certificate and a JWT are supported.",
+            ),
+            Self::NoMechanism => failed(
+                "the server offers no SASL mechanism that crdb-proxy does".into(),
+                "SCRAM-SHA-256 and SCRAM-SHA-256-PLUS are supported.",
+            ),
+            Self::NoSecret => failed(
+                "the server asks for a password, and none is configured".into(),
+                "Set the cluster's \"password\" (or --password-file), or have the server accept the client certificate alone.",
+            ),
+            Self::Scram(error) => {
+                failed(error.to_string(), "Is this really the cluster? A server that knows the password can prove it.")
+            }
+            Self::Endpoint(error) => failed(error.to_string(), "Try again."),
+        }
+    }
+}
+
+impl EndpointError {
+    fn hint(&self, kind: EndpointKind) -> &'static str {
+        match (self, kind) {
+            (Self::Certificate(problem), _) => problem.hint(),
+            (Self::NotResolved(_) | Self::ResolveTimedOut, EndpointKind::Public | EndpointKind::Custom) => {
+                "Is the endpoint's \"host\" as the Cloud Console's Connect dialog gives it, and does this machine have a working resolver?"
+            }
+            (Self::NotResolved(_) | Self::ResolveTimedOut, _) => {
+                "A private name resolves only inside its own network: is private DNS on (AWS), the zone linked (Azure), Service Directory set up (GCP)?"
+            }
+            (Self::TcpTimedOut | Self::NoAnswer, EndpointKind::Public) => {
+                "Is this network on the cluster's IP allowlist, with SQL access (Cloud Console, Networking)? A silent timeout usually means that it is not."
+            }
+            (Self::TcpTimedOut | Self::NoAnswer, _) => {
+                "Does the way to the private endpoint allow TCP to this port (security group, peering routes, global access)?"
+            }
+            (Self::Tcp(_), _) => {
+                "Are \"host\" and \"port\" right? A node that restarts refuses for a moment; then try again."
+            }
+            (Self::TlsAlert(_), _) => {
+                "Does the cluster accept the client certificate that \"cert\" and \"key\" name: of a CA that was uploaded there, not expired, its common name the SQL user?"
+            }
+            (Self::TlsDeclined, _) => {
+                "crdb-proxy never sends a password over a connection in clear. Are \"host\" and \"port\" those of the cluster itself?"
+            }
+            (Self::ErrorBeforeTls | Self::NotPostgres(_) | Self::Protocol(_), _) => {
+                "Are \"host\" and \"port\" those of the cluster itself? Something else seems to answer there."
+            }
+            _ => {
+                "If it lasts, look at what stands between this machine and the cluster, and at the cluster's own state."
+            }
+        }
+    }
+}
+
+fn method_name(method: u32) -> String {
+    let name = match method {
+        2 => "Kerberos V5",
+        5 => "an MD5 password",
+        7 => "GSSAPI",
+        9 => "SSPI",
+        _ => return format!("authentication method {method}"),
+    };
+    format!("authentication by {name}")
+}
+
+fn no_endpoint(failures: &[(Arc<Endpoint>, EndpointError)], cluster: &Name, audience: Audience) -> ClientError {
+    let each: Vec<_> = failures.iter().map(|(endpoint, error)| describe(endpoint, error, audience)).collect();
+    let message = match each.as_slice() {
+        [] => format!("no endpoint of cluster \"{cluster}\" is in the listener's \"regions\""),
+        [only] => format!("cluster \"{cluster}\" cannot be reached: {only}"),
+        _ => format!("cluster \"{cluster}\" cannot be reached at any endpoint: {}", each.join("; ")),
+    };
+    let error = ClientError::new(SqlState::CONNECT_FAILED, message);
+    match failures.first() {
+        Some((endpoint, first)) => error.hint(first.hint(endpoint.kind)),
+        None => error,
+    }
+}
+
+fn describe(endpoint: &Endpoint, error: &EndpointError, audience: Audience) -> String {
+    let Endpoint { name, host, port, kind, .. } = endpoint;
+    match (audience, kind, error) {
+        (Audience::Local, ..) | (_, EndpointKind::Public, _) => format!("\"{name}\" ({host}:{port}): {error}"),
+        // Names in certificates are addresses, too.
+        (Audience::Remote, _, EndpointError::Certificate(CertificateProblem::Name { .. })) => {
+            format!("\"{name}\": certificate not accepted: it is for other names")
+        }
+        (Audience::Remote, ..) => format!("\"{name}\": {error}"),
+    }
+}
+
+#[cfg(test)]
+mod tests;
