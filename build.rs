@@ -3,7 +3,6 @@
 
 use std::{env, ffi::OsStr, path::Path, process::Command};
 
-#[expect(clippy::print_stdout, reason = "standard output is how cargo is told")]
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
     println!("cargo:rerun-if-env-changed=CRDB_PROXY_REVISION");
@@ -15,7 +14,6 @@ fn main() {
 }
 
 /// The commit that is checked out, where this folder is a repository of its own and no part of another.
-#[expect(clippy::print_stdout, reason = "standard output is how cargo is told")]
 fn revision_of_git() -> Option<String> {
     let git = |arguments: &[&str]| output(OsStr::new("git"), arguments);
     let same = |one: &Path, other: &Path| one.canonicalize().ok() == other.canonicalize().ok();

@@ -118,13 +118,14 @@ fn no_page_names_a_flag_or_variable_that_does_not_exist() {
     flags.extend(flags_of(&["config", "show", "--help"]));
     let others = ["--fail", "--output", "--silent", "--release", "--locked", "--path", "--version", "--crdb"];
     let is_of_kubernetes = |name: &str| name.contains("_SERVICE_") || name == "CRDB_PROXY_PORT=tcp";
+    let is_of_others = |name: &str| is_of_kubernetes(name) || name == "CRDB_PROXY_REVISION";
     let mut found = 0;
     for file in markdown::files() {
         let text = fs::read_to_string(&file).unwrap();
         let words = text.split(|c: char| c.is_whitespace() || "`'\"()[]|:,;./…".contains(c));
         for word in words.filter(|word| !word.starts_with("---")) {
             let is_unknown = match word {
-                _ if word.starts_with("CRDB_PROXY_") && word != "CRDB_PROXY_" && !is_of_kubernetes(word) => {
+                _ if word.starts_with("CRDB_PROXY_") && word != "CRDB_PROXY_" && !is_of_others(word) => {
                     !variables.contains_key(word.split('=').next().unwrap())
                 }
                 _ if word.starts_with("--") && word.len() > 2 => {
@@ -220,6 +221,25 @@ fn every_refusal_and_log_message_of_the_readme_is_said_by_the_source() {
         }
     }
     assert!(compared > 40, "only {compared} texts were compared");
+}
+
+#[test]
+fn every_field_of_a_closed_session_is_documented_and_no_other() {
+    let cluster = FakeUpstream::answering();
+    let proxy = TestProxy::before(&cluster);
+    let mut client = proxy.client();
+    client.send(&crate::harness::wire::terminate());
+
+    let line = proxy.wait_for_message("session closed");
+
+    let of_every_line = ["timestamp", "level", "message", "target"];
+    let fields = line.as_object().unwrap().keys().filter(|field| !of_every_line.contains(&field.as_str()));
+    let mut fields = fields.cloned().collect::<BTreeSet<_>>();
+    fields.insert("close.detail".to_owned()); // There where an end has more to be told.
+    let tables = markdown::tables(&markdown::read("README.md"));
+    let mut rows = tables.iter().filter(|table| table.header[0] == "message").flat_map(|table| &table.rows);
+    let row = rows.find(|row| row[0] == "`session closed`").unwrap();
+    assert_eq!(code(&row[2]).into_iter().collect::<BTreeSet<_>>(), fields);
 }
 
 #[test]
