@@ -1,6 +1,8 @@
 //! The command line: which command, and what its flags said. Owns `--help`. Checks no value and reads
 //! no file, so that all faults of flags, variables and file are told together by [`load`](crate::settings::load).
 
+mod wrong;
+
 use crate::settings::{Flag, Flags};
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use std::{ffi::OsString, path::PathBuf};
@@ -10,7 +12,7 @@ use std::{ffi::OsString, path::PathBuf};
 pub enum Command {
     /// Serve.
     Run(Flags),
-    /// Check settings, secrets and certificates without opening a socket.
+    /// Check settings, CA, certificates and secrets without opening a socket.
     ConfigCheck(Flags),
     /// Print the effective settings.
     ConfigShow {
@@ -36,12 +38,26 @@ pub struct DemoFlags {
     pub admin: Option<String>,
 }
 
+/// Why there is nothing to run.
+#[derive(Debug)]
+pub enum Declined {
+    /// `--help` or `--version`: [`clap::Error::exit`] prints it where it belongs and exits with 0.
+    Asked(Box<clap::Error>),
+    /// A wrong command line, in one sentence that repeats no value.
+    Wrong(String),
+}
+
+impl From<clap::Error> for Declined {
+    fn from(error: clap::Error) -> Self {
+        if error.use_stderr() { Self::Wrong(wrong::sentence(&error)) } else { Self::Asked(Box::new(error)) }
+    }
+}
+
 /// Parses arguments, the program's name first.
 ///
 /// # Errors
-/// A wrong command line, and also `--help` and `--version`: [`clap::Error::exit`] prints each where it
-/// belongs and exits with 2, or 0. No error repeats a connection string.
-pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, clap::Error> {
+/// A wrong command line, and also `--help` and `--version`.
+pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, Declined> {
     let line = Line::try_parse_from(arguments)?;
     match line.command {
         None => line.settings.flags().map(Command::Run),
@@ -96,7 +112,7 @@ enum Sub {
 
 #[derive(Subcommand)]
 enum ConfigSub {
-    /// Check settings, secrets and certificates; opens no socket
+    /// Check settings, CA, certificates and secrets (but for commands); opens no socket
     Check(SettingsFlags),
     /// Print the effective settings, each with its source; secrets are masked
     Show {
@@ -175,11 +191,13 @@ struct SettingsFlags {
 }
 
 impl SettingsFlags {
-    fn flags(self) -> Result<Flags, clap::Error> {
+    fn flags(self) -> Result<Flags, Declined> {
+        // Whether it is a good one is for those to say who read connection strings.
+        if let Some(argument) = self.url.iter().find(|argument| !argument.contains("://")) {
+            return Err(Declined::Wrong(wrong::neither(argument)));
+        }
         if self.url.len() > 1 {
-            // clap's own message would repeat the argument, which may hold a password.
-            let text = "more than one connection string; quote it, since & and blanks end it in a shell";
-            return Err(Line::command().error(clap::error::ErrorKind::TooManyValues, text));
+            return Err(Declined::Wrong(wrong::several()));
         }
         let mut given: Vec<(Flag, String)> = self.listen.into_iter().map(|address| (Flag::Listen, address)).collect();
         let single = [
@@ -219,7 +237,7 @@ bound, 4 sessions cut at drain_limit, 5 ended by a second signal.";
 mod tests {
     use super::*;
 
-    fn parsed(arguments: &str) -> Result<Command, clap::Error> {
+    fn parsed(arguments: &str) -> Result<Command, Declined> {
         let words = arguments.split_ascii_whitespace().map(OsString::from);
         parse([OsString::from("crdb-proxy")].into_iter().chain(words))
     }
@@ -228,7 +246,15 @@ mod tests {
         match parsed(arguments) {
             Ok(Command::Run(flags)) => flags,
             Ok(_) => panic!("another command"),
-            Err(error) => panic!("{error}"),
+            Err(declined) => panic!("{declined:?}"),
+        }
+    }
+
+    fn wrong(arguments: &str) -> String {
+        match parsed(arguments) {
+            Err(Declined::Wrong(sentence)) => sentence,
+            Err(Declined::Asked(_)) => panic!("{arguments}: help"),
+            Ok(_) => panic!("{arguments} was taken"),
         }
     }
 
@@ -269,19 +295,44 @@ mod tests {
     }
 
     #[test]
-    fn there_is_no_password_flag() {
-        let error = parsed("--password hunter2").err().unwrap().to_string();
-
-        assert!(error.contains("--password-file"), "{error}");
-        assert!(!error.contains("hunter2"), "{error}");
+    fn a_wrong_command_line_is_one_sentence() {
+        let cases = [
+            (
+                "--password hunter2",
+                "there is no `--password`, since other users can read the process list; use `--password-file`",
+            ),
+            ("--pasword-file x", "`--pasword-file` is no flag of this command; did you mean `--password-file`?"),
+            ("--host", "`--host` needs a value"),
+            ("--host a --host b", "`--host` was given twice"),
+            ("--unsafe-allow-remote=hunter2", "`--unsafe-allow-remote` takes no value"),
+            ("--host h config check", "the command `config` goes before everything else"),
+            ("run config", "the command `config` goes before everything else"),
+            ("config", "`config` needs a command: `config check` or `config show`"),
+            ("config chekc", "`chekc` is no command; did you mean `config check`?"),
+            ("status", "`status` is neither a command nor a connection string, which begins with postgresql://"),
+            (
+                "run cofnig",
+                "`cofnig` is neither a command nor a connection string, which begins with postgresql://; did you mean `config check`?",
+            ),
+        ];
+        for (arguments, expected) in cases {
+            assert_eq!(wrong(arguments), format!("{expected} (see crdb-proxy --help)"), "{arguments}");
+        }
+        assert!(wrong("check").contains("did you mean `config check`?"));
     }
 
     #[test]
-    fn a_second_connection_string_is_refused_without_repeating_it() {
-        let error = parsed("postgresql://a:hunter2@h postgresql://a:hunter2@h").err().unwrap();
-
-        assert_eq!(error.exit_code(), 2);
-        assert!(!error.to_string().contains("hunter2"), "{error}");
+    fn no_sentence_repeats_what_may_hold_a_password() {
+        for place in ["S", "run S", "config S", "config check S", "--S", "x://y S", "S x://y", "demo S", "--json=S"] {
+            for secret in ["app:hunter2@host/d", "hunter2", "Correcthorse", "h=x,password=hunter2"] {
+                let sentence = wrong(&place.replace('S', secret));
+                assert!(!sentence.contains(secret) && !sentence.contains("hunter2"), "{place}: {sentence}");
+            }
+        }
+        for place in ["config S", "demo S", "S S", "--S", "--unsafe-allow-remote=S", "config show --json=S"] {
+            let sentence = wrong(&place.replace('S', "postgresql://app:hunter2@h/d"));
+            assert!(!sentence.contains("hunter2"), "{place}: {sentence}");
+        }
     }
 
     #[test]
@@ -300,8 +351,12 @@ mod tests {
         for flag in Flag::ALL {
             assert!(help.contains(&format!("--{}", flag.name())), "{} is missing", flag.name());
         }
-        assert_eq!(parsed("--help").err().unwrap().exit_code(), 0);
-        assert_eq!(parsed("--version").err().unwrap().to_string(), "crdb-proxy 0.1.0\n");
+        let asked = |arguments| match parsed(arguments) {
+            Err(Declined::Asked(asked)) => asked,
+            _ => panic!("{arguments} is an error"),
+        };
+        assert_eq!(asked("--help").exit_code(), 0);
+        assert_eq!(asked("--version").to_string(), "crdb-proxy 0.1.0\n");
     }
 
     #[cfg(feature = "demo")]

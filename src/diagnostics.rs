@@ -1,13 +1,11 @@
 //! What the operator reads: log lines, panics, and the last line before an exit.
 
 mod json;
+mod line;
+mod text;
 
 use crate::settings::LogFormat;
-use std::{
-    error::Error,
-    fmt,
-    io::{IsTerminal, Write},
-};
+use std::{error::Error, fmt, io::Write};
 use tracing_subscriber::{filter::LevelFilter, layer::SubscriberExt, util::SubscriberInitExt};
 
 /// Starts logging to standard error, and has panics logged too. Once a process; a second call changes nothing.
@@ -15,11 +13,10 @@ pub fn start(format: LogFormat, level: tracing::Level) {
     let registry = tracing_subscriber::registry().with(LevelFilter::from_level(level));
     let started = match format {
         LogFormat::Text => {
-            let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-            let text = tracing_subscriber::fmt::layer().with_ansi(colours).with_target(false);
-            registry.with(text.with_writer(std::io::stderr)).try_init()
+            let with_colours = text::takes_colours();
+            registry.with(line::layer(move |line| text::write(line, with_colours))).try_init()
         }
-        LogFormat::Json => registry.with(json::layer()).try_init(),
+        LogFormat::Json => registry.with(line::layer(json::write)).try_init(),
     };
     if started.is_ok() {
         let usual = std::panic::take_hook();
@@ -41,7 +38,7 @@ pub fn last_words(text: &str) {
             tracing::error!("{line}");
         } else {
             // Nobody left to tell when standard error takes nothing.
-            let _ = writeln!(std::io::stderr(), "crdb-proxy: {line}");
+            let _ = writeln!(std::io::stderr(), "crdb-proxy: {}", text::printable(line));
         }
     }
 }

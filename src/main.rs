@@ -1,38 +1,34 @@
 //! Arguments in, exit code out.
 
+mod failure;
+
 use crdb_proxy::{
-    cli::{self, Command},
-    daemon::{Built, StartError},
+    cli::{self, Command, Declined},
+    daemon::{self, Built},
     diagnostics,
-    settings::{self, Flags, Inputs, Loaded, LogFormat},
+    settings::{self, Flags, Inputs, Loaded},
     upstream::{Resolve, SystemResolver},
 };
+use failure::Failure;
 use std::{io::Write, process::ExitCode, sync::Arc};
 
 fn main() -> ExitCode {
-    let command = match cli::parse(std::env::args_os()) {
-        Ok(command) => command,
-        // What was asked for, --help among it, goes where it belongs.
-        Err(error) if !(error.use_stderr() && asks_for_json()) => error.exit(),
-        Err(error) => return Failure { code: 2, text: error.to_string(), json: true }.report(),
-    };
-    let done = match command {
-        Command::Run(flags) => run(flags),
-        Command::ConfigCheck(flags) => check(flags),
-        Command::ConfigShow { flags, json } => show(flags, json),
+    let done = match cli::parse(std::env::args_os()) {
+        Ok(Command::Run(flags)) => run(flags),
+        Ok(Command::ConfigCheck(flags)) => check(flags),
+        Ok(Command::ConfigShow { flags, json }) => show(flags, json),
         #[cfg(feature = "demo")]
-        Command::Demo(flags) => crdb_proxy::demo::run(flags, &resolver()).map_err(Failure::from),
+        Ok(Command::Demo(flags)) => crdb_proxy::demo::run(flags, &resolver()).map_err(Failure::from),
+        Err(Declined::Asked(answer)) => answer.exit(),
+        Err(Declined::Wrong(sentence)) => Err(Failure::new(2, sentence)),
     };
-    match done {
-        Ok(code) => ExitCode::from(code),
-        Err(failure) => failure.report(),
-    }
+    done.map_or_else(|failure| failure.report(), ExitCode::from)
 }
 
 fn run(flags: Flags) -> Result<u8, Failure> {
-    let Loaded { settings, warnings, .. } = load(flags)?;
+    let Loaded { settings, warnings, .. } = settings::load(&Inputs::of_process(flags))?;
     diagnostics::start(settings.log_format, settings.log_level);
-    let runtime = crdb_proxy::daemon::runtime(settings.threads)?;
+    let runtime = daemon::runtime(settings.threads)?;
     let ended = runtime.block_on(async {
         let built = Built::read(settings).await?;
         for warning in warnings.iter().chain(&built.warnings) {
@@ -46,9 +42,9 @@ fn run(flags: Flags) -> Result<u8, Failure> {
 }
 
 fn check(flags: Flags) -> Result<u8, Failure> {
-    let Loaded { settings, warnings, .. } = load(flags)?;
+    let Loaded { settings, warnings, .. } = settings::load(&Inputs::of_process(flags))?;
     diagnostics::start(settings.log_format, tracing::Level::WARN);
-    let built = crdb_proxy::daemon::runtime(settings.threads)?.block_on(Built::read(settings))?;
+    let built = daemon::runtime(settings.threads)?.block_on(Built::read(settings))?;
     for warning in warnings.iter().chain(&built.warnings) {
         say(&format!("warning: {warning}\n"))?;
     }
@@ -57,31 +53,9 @@ fn check(flags: Flags) -> Result<u8, Failure> {
 }
 
 fn show(flags: Flags, json: bool) -> Result<u8, Failure> {
-    let loaded = load(flags)?;
+    let loaded = settings::load(&Inputs::of_process(flags))?;
     say(&if json { settings::show_json(&loaded) } else { settings::show(&loaded) })?;
     Ok(0)
-}
-
-fn load(flags: Flags) -> Result<Loaded, Failure> {
-    settings::load(&Inputs::of_process(flags)).map_err(|faults| match faults.is_nothing_given() {
-        true => {
-            diagnostics::plainly(&cli::help());
-            Failure::new(2, faults.to_string())
-        }
-        false => {
-            let json = asks_for_json() || faults.log_format() == Some(LogFormat::Json);
-            Failure { code: 2, text: faults.to_string(), json }
-        }
-    })
-}
-
-/// Whether JSON lines were asked for, as far as that shows before arguments and settings are understood:
-/// whoever reads the log by program reads why there is none, too.
-fn asks_for_json() -> bool {
-    let arguments: Vec<_> = std::env::args_os().collect();
-    let by_flag = arguments.windows(2).any(|pair| pair == ["--log-format", "json"])
-        || arguments.iter().any(|argument| argument == "--log-format=json");
-    by_flag || std::env::var_os("CRDB_PROXY_LOG_FORMAT").is_some_and(|format| format == "json")
 }
 
 fn resolver() -> Arc<dyn Resolve> {
@@ -91,37 +65,4 @@ fn resolver() -> Arc<dyn Resolve> {
 fn say(text: &str) -> Result<(), Failure> {
     let written = std::io::stdout().write_all(text.as_bytes());
     written.map_err(|error| Failure::new(1, format!("standard output takes nothing: {error}")))
-}
-
-/// Why the program ends, in the words of its last line.
-struct Failure {
-    code: u8,
-    text: String,
-    json: bool,
-}
-
-impl Failure {
-    fn new(code: u8, text: String) -> Self {
-        Self { code, text, json: asks_for_json() }
-    }
-
-    fn report(&self) -> ExitCode {
-        if self.json {
-            diagnostics::start(LogFormat::Json, tracing::Level::INFO);
-        }
-        diagnostics::last_words(&self.text);
-        ExitCode::from(self.code)
-    }
-}
-
-impl From<StartError> for Failure {
-    fn from(error: StartError) -> Self {
-        Self::new(error.exit_code(), error.to_string())
-    }
-}
-
-impl From<std::io::Error> for Failure {
-    fn from(error: std::io::Error) -> Self {
-        Self::new(1, error.to_string())
-    }
 }

@@ -14,11 +14,13 @@ mod overlay;
 mod reader;
 mod secrets;
 mod show;
+mod shown;
 mod source;
 mod tree;
 pub mod url;
 mod values;
 
+pub(crate) use self::source::nearest;
 pub use self::{
     inputs::{Flag, Flags, Inputs},
     load::{Loaded, load},
@@ -48,6 +50,8 @@ pub struct Settings {
     pub log_repeat: Duration,
     /// Threads that move bytes; at least one.
     pub threads: NonZero<usize>,
+    /// What was asked for: 0 is as many threads as there are cores, at most 4.
+    pub threads_configured: usize,
     /// A secret file that others can read is refused instead of warned about.
     pub strict_secrets: bool,
     /// Limits of the whole daemon, and defaults of what a listener may set for itself.

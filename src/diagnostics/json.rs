@@ -1,76 +1,49 @@
-//! Log lines as JSON: one flat object a line, names as `names.md` of the documentation gives them.
+//! Log lines as JSON: one flat object a line, names as the README gives them.
 
-use serde_json::{Map, Value};
-use std::{fmt, io::Write, time::SystemTime};
-use tracing::{
-    Event, Subscriber,
-    field::{Field, Visit},
-};
-use tracing_subscriber::{Layer, layer::Context};
+use super::line::Line;
+use serde::{Serialize, Serializer, ser::SerializeMap};
 
-/// A layer that writes to standard error.
-pub(super) fn layer<S: Subscriber>() -> impl Layer<S> {
-    Lines
+/// One line, with its line feed.
+pub(super) fn write(line: &Line) -> String {
+    // Text, numbers and booleans under text can always be written.
+    let mut text = serde_json::to_string(line).unwrap_or_default();
+    text.push('\n');
+    text
 }
 
-struct Lines;
-
-impl<S: Subscriber> Layer<S> for Lines {
-    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
-        let mut fields = Fields(Map::new());
-        let metadata = event.metadata();
-        fields.put("timestamp", crate::diagnostics::rfc3339(SystemTime::now()));
-        fields.put("level", metadata.level().as_str());
-        fields.put("target", metadata.target());
-        event.record(&mut fields);
-        let mut line = Value::Object(fields.0).to_string();
-        line.push('\n');
-        // A full disk under the log must not stop the daemon.
-        let _ = std::io::stderr().lock().write_all(line.as_bytes());
-    }
-}
-
-struct Fields(Map<String, Value>);
-
-impl Fields {
-    fn put(&mut self, name: &str, value: impl Into<Value>) {
-        self.0.insert(name.to_owned(), value.into());
-    }
-}
-
-impl Visit for Fields {
-    fn record_f64(&mut self, field: &Field, value: f64) {
-        self.put(field.name(), value);
-    }
-    fn record_i64(&mut self, field: &Field, value: i64) {
-        self.put(field.name(), value);
-    }
-    fn record_u64(&mut self, field: &Field, value: u64) {
-        self.put(field.name(), value);
-    }
-    fn record_bool(&mut self, field: &Field, value: bool) {
-        self.put(field.name(), value);
-    }
-    fn record_str(&mut self, field: &Field, value: &str) {
-        self.put(field.name(), value);
-    }
-    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        self.put(field.name(), format!("{value:?}"));
+impl Serialize for Line {
+    /// First what people look for: `timestamp`, `level`, `message`.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut object = serializer.serialize_map(None)?;
+        object.serialize_entry("timestamp", &self.timestamp)?;
+        object.serialize_entry("level", self.level.as_str())?;
+        object.serialize_entry("message", &self.message)?;
+        object.serialize_entry("target", &self.target)?;
+        for (name, value) in &self.fields {
+            object.serialize_entry(name, value)?;
+        }
+        object.end()
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::line::logged, *};
+    use serde_json::Value;
 
     #[test]
     fn hostile_values_stay_inside_one_line_of_json() {
-        let mut fields = Fields(Map::new());
-        fields.put("client.database", "a\n\"b\u{0}\\");
-
-        let line = Value::Object(fields.0).to_string();
+        let line = write(&logged(|| tracing::info!(client.database = "a\n\"b\u{0}\\", "x")));
 
         assert_eq!(line.lines().count(), 1);
         assert_eq!(serde_json::from_str::<Value>(&line).unwrap()["client.database"], "a\n\"b\u{0}\\");
+    }
+
+    #[test]
+    fn what_people_look_for_comes_first() {
+        let line = write(&logged(|| tracing::info!(a = 1, "b")));
+
+        assert!(line.contains("Z\",\"level\":\"INFO\",\"message\":\"b\",\"target\":\"crdb_proxy::"), "{line}");
+        assert!(line.starts_with("{\"timestamp\":\"") && line.ends_with(",\"a\":1}\n"), "{line}");
     }
 }

@@ -4,6 +4,7 @@
 use super::{
     AdminAddress, ListenAddress,
     reader::Places,
+    shown::is_plain,
     source::Source,
     tree::Node,
     values::{path_of, text},
@@ -21,7 +22,7 @@ pub(super) fn listen_address(node: &Node, places: &Places<'_>) -> Result<ListenA
     if let Some(path) = said.strip_prefix("unix:") {
         return unix_listener(path, &node.source, places).map(ListenAddress::Unix);
     }
-    Ok(match tcp(said).ok_or(LISTEN_RULE)? {
+    Ok(match tcp(said).ok_or_else(|| rule("unix:FOLDER or unix:FOLDER/.s.PGSQL.PORT", said, DEFAULT_PORT))? {
         Tcp::Localhost(port) => ListenAddress::Localhost(port),
         Tcp::Exactly(address) => ListenAddress::Tcp(address),
     })
@@ -36,7 +37,7 @@ pub(super) fn admin_address(node: &Node, places: &Places<'_>) -> Result<AdminAdd
     if let Some(path) = said.strip_prefix("unix:") {
         return unix_path(path, &node.source, places).map(AdminAddress::Unix);
     }
-    Ok(match tcp(said).ok_or(ADMIN_RULE)? {
+    Ok(match tcp(said).ok_or_else(|| rule("unix:PATH or off", said, ADMIN_PORT))? {
         Tcp::Localhost(port) => AdminAddress::Localhost(port),
         Tcp::Exactly(address) => AdminAddress::Tcp(address),
     })
@@ -117,6 +118,22 @@ fn tcp(said: &str) -> Option<Tcp> {
     }
 }
 
+/// What an address must be, and what `said` was probably meant to be.
+fn rule(others: &str, said: &str, usual_port: u16) -> String {
+    let is_port = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit()) && text.parse::<u16>().is_ok();
+    let meant = match said.parse::<IpAddr>() {
+        Ok(ip) => Some(SocketAddr::new(ip, usual_port).to_string()),
+        Err(_) if said == "localhost" => Some(format!("localhost:{usual_port}")),
+        Err(_) if is_port(said.trim_start_matches(':')) => Some(format!("localhost:{}", said.trim_start_matches(':'))),
+        Err(_) if said.starts_with(['/', '~', '.']) && is_plain(said) => Some(format!("unix:{said}")),
+        Err(_) => None,
+    };
+    let meant = meant.map(|meant| format!("; did you mean \"{meant}\"?")).unwrap_or_default();
+    format!(
+        "must be localhost:PORT, IP:PORT ([IP]:PORT for IPv6), {others}, where PORT is a number from 0 to 65535{meant}"
+    )
+}
+
 fn unix_listener(said: &str, source: &Source, places: &Places<'_>) -> Result<PathBuf, String> {
     let path = unix_path(said, source, places)?;
     let name = path.file_name().map(OsStr::as_bytes).unwrap_or_default();
@@ -150,14 +167,13 @@ fn length_checked(path: PathBuf) -> Result<PathBuf, String> {
     ))
 }
 
+/// The port of the admin address that names none.
+pub(super) const ADMIN_PORT: u16 = 9257;
 /// The port of CockroachDB, and of a listener that names none.
 pub(super) const DEFAULT_PORT: u16 = 26257;
 const SOCKET_PREFIX: &str = ".s.PGSQL.";
 /// `sun_path` holds 108 bytes, one of them a NUL.
 const UNIX_PATH_MAX: usize = 107;
-const LISTEN_RULE: &str = "must be \"localhost:PORT\", \"IP:PORT\" ([IP]:PORT for IPv6), \
-                           \"unix:FOLDER\" or \"unix:FOLDER/.s.PGSQL.PORT\"";
-const ADMIN_RULE: &str = "must be \"localhost:PORT\", \"IP:PORT\", \"unix:PATH\" or \"off\"";
 
 #[cfg(test)]
 mod tests {

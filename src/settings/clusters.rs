@@ -6,6 +6,7 @@ use super::{
     address::DEFAULT_PORT,
     reader::{Places, Reader, Section},
     secrets::secret_source,
+    shown::shown_name,
     tree::{Entry, Node, Value},
     values::{NAME_RULE, choice, kind, name, nonempty, path, port, text},
 };
@@ -41,14 +42,14 @@ pub(super) fn read_clusters(reader: &mut Reader<'_>, root: &mut Section) -> Clus
 
 fn read_cluster(reader: &mut Reader<'_>, entry: Entry) -> Option<Arc<Cluster>> {
     let Entry { key, source, node } = entry;
-    let label = format!("cluster \"{key}\"");
+    let label = format!("cluster \"{}\"", shown_name(&key));
     let Some(name) = Name::new(&key) else {
         reader.fault(source, label, format!("the name {NAME_RULE}"));
         return None;
     };
     let Value::Table(table) = node.value else {
         let rule = format!("must be a table, not {}: [cluster.NAME]", kind(&node.value));
-        reader.fault(source, format!("cluster: {key}"), rule);
+        reader.fault(source, label, rule);
         return None;
     };
     let mut section = Section::new(label, format!("cluster.{name}"), source, table);
@@ -88,7 +89,9 @@ pub(super) fn read_certificate(
 ) -> Option<CertificateFiles> {
     for (present, absent) in [(cert_key, key_key), (key_key, cert_key)] {
         if section.has(present) && !section.has(absent) {
-            reader.fault_in(section, absent, format!("missing; {present} and {absent} go together"));
+            let flags = if cert_key == "cert" { " (--cert-file with --key-file)" } else { "" };
+            let rule = format!("missing; {present} and {absent} go together{flags}");
+            reader.fault(section.source_of(present), section.key(absent), rule);
         }
     }
     let cert = reader.read(section, cert_key, path);
@@ -109,7 +112,7 @@ fn read_endpoints(reader: &mut Reader<'_>, cluster: &mut Section) -> Vec<Arc<End
     let items = match cluster.take("endpoint").map(|entry| (entry.source, entry.node.value)) {
         Some((_, Value::List(items))) if !items.is_empty() => items,
         None | Some((_, Value::List(_))) => {
-            reader.fault(cluster.source.clone(), missing, ENDPOINT_MISSING);
+            reader.fault_in(cluster, "endpoint", ENDPOINT_MISSING);
             return Vec::new();
         }
         Some((source, _)) => {
@@ -156,7 +159,7 @@ fn read_endpoint(reader: &mut Reader<'_>, cluster: &Section, item: Node) -> Opti
     let kind = plain("kind").unwrap_or_else(|| "public".to_owned());
     let by_region = plain("region").map(|region| format!("{region}-{kind}"));
     let shown = plain("name").or(by_region).unwrap_or_else(|| "default".to_owned());
-    let label = format!("{}: endpoint \"{shown}\"", cluster.label);
+    let label = format!("{}: endpoint \"{}\"", cluster.label, shown_name(&shown));
     let mut section = Section::new(label, format!("{}.endpoint.{shown}", cluster.path), source, table);
 
     let unnamed = Name::new(&shown);

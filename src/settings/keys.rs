@@ -3,7 +3,7 @@
 
 use super::{
     AdminAddress, Limits, LogFormat, Settings,
-    address::{admin_address, admin_text},
+    address::{ADMIN_PORT, admin_address, admin_text},
     reader::{Places, Reader, Section},
     tree::Node,
     values::{DURATIONS, boolean, choice, duration, duration_or_off, duration_text, list, whole},
@@ -83,13 +83,14 @@ pub(super) fn number(number: usize) -> toml::Value {
 pub(super) fn defaults(cores: usize) -> Settings {
     Settings {
         file: None,
-        admin: AdminAddress::Localhost(9257),
+        admin: AdminAddress::Localhost(ADMIN_PORT),
         admin_hosts: Vec::new(),
         admin_unsafe_allow_remote: false,
         log_format: LogFormat::Text,
         log_level: Level::INFO,
         log_repeat: Duration::from_secs(10),
         threads: threads_of_cores(cores),
+        threads_configured: 0,
         strict_secrets: false,
         limits: Limits {
             sessions_max: at_least_one(10_000),
@@ -152,7 +153,8 @@ fn set_log_level(node: &Node, _: &Places<'_>, settings: &mut Settings) -> Result
 
 fn set_threads(node: &Node, _: &Places<'_>, settings: &mut Settings) -> Result<(), String> {
     // The defaults already hold what 0 stands for on this machine.
-    if let Some(threads) = NonZero::new(whole(node, 0, 1024)?) {
+    settings.threads_configured = whole(node, 0, 1024)?;
+    if let Some(threads) = NonZero::new(settings.threads_configured) {
         settings.threads = threads;
     }
     Ok(())
@@ -212,7 +214,7 @@ pub(super) const SCALARS: &[ScalarKey] = &[
     special("log_format", set_log_format, |s| word_of(&s.log_format, &LOG_FORMATS)),
     special("log_level", set_log_level, |s| word_of(&s.log_level, &LOG_LEVELS)),
     span("log_repeat", |s| &mut s.log_repeat),
-    special("threads", set_threads, |s| number(s.threads.get())),
+    special("threads", set_threads, |s| number(s.threads_configured)),
     switch("strict_secrets", |s| &mut s.strict_secrets),
     counted("sessions_max", 1, SESSIONS_MAX, |s| &mut s.limits.sessions_max),
     counted("startups_max", 1, 1_000_000, |s| &mut s.limits.startups_max),

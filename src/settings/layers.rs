@@ -92,8 +92,14 @@ impl Layers {
 
     /// Lays all of it over the tree, and sees to it that there is a listener. `whole` stands for the
     /// settings as a whole where nobody in particular asked for one.
-    pub(super) fn lay(self, root: &mut Table, whole: &Source, reader: &mut Reader<'_>) {
+    pub(super) fn lay(mut self, root: &mut Table, whole: &Source, reader: &mut Reader<'_>) {
         let with_host = self.name_a_host();
+        // The host comes first, so that the cluster is known to be whose host it is.
+        let is_host = |given: &Given| given.target == Target::Endpoint("host");
+        if let Some(host) = self.givens.iter().rposition(is_host).map(|last| self.givens.remove(last)) {
+            self.givens.retain(|given| !is_host(given));
+            self.givens.insert(0, host);
+        }
         let addresses = self.givens.iter().rev().find(|given| given.target == Target::Addresses);
         set_addresses(root, addresses.map(|given| &given.node), whole, reader);
         for Given { target, node } in self.givens {
@@ -255,7 +261,11 @@ fn refuse_two_passwords(givens: Vec<Given>, reader: &mut Reader<'_>) -> Vec<Give
 fn from_url(said: &str, on_command_line: bool, reader: &mut Reader<'_>) -> Vec<Given> {
     let parsed = match url::parse(said) {
         Ok(parsed) => parsed,
-        Err(faults) => {
+        Err(mut faults) => {
+            if !on_command_line {
+                let variable = Source::Variable(format!("{VARIABLE_PREFIX}URL"));
+                faults.iter_mut().for_each(|fault| fault.source = variable.clone());
+            }
             reader.faults.extend(faults);
             // A stand-in, so that what the string may well have said is not reported as missing too.
             let mut stand_in = ConnectionString::of_host("unread");

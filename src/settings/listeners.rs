@@ -6,8 +6,9 @@ use super::{
     address::{DEFAULT_PORT, as_listen_address, collide, is_remote, listen_address, listen_text},
     clusters::{Clusters, read_certificate, same_region},
     keys::{SESSIONS_MAX, count},
-    reader::{Reader, Section},
+    reader::{Places, Reader, Section},
     secrets::secret_source,
+    shown::shown_name,
     source::{Source, did_you_mean},
     tree::{Entry, Node, Table, Value},
     values::{boolean, choice, duration_or_off, kind, list, name, nonempty, text},
@@ -66,7 +67,7 @@ fn section(index: usize, source: Source, mut table: Table) -> Section {
         Some(Value::Text(name)) => name.clone(),
         _ => default_name(index),
     };
-    Section::new(format!("listener \"{shown}\""), format!("listener.{shown}"), source, table)
+    Section::new(format!("listener \"{}\"", shown_name(&shown)), format!("listener.{shown}"), source, table)
 }
 
 fn default_name(index: usize) -> String {
@@ -80,7 +81,7 @@ fn read_listener(
     (settings, clusters): (&Settings, &Clusters),
 ) -> Option<Listener> {
     let limits = &settings.limits;
-    let name = reader.read(section, "name", name).or_else(|| Name::new(&default_name(index)));
+    let name = reader.read(section, "name", listener_name).or_else(|| Name::new(&default_name(index)));
     let address = read_address(reader, section);
     let cluster = read_cluster_name(reader, section, clusters);
     let database = reader.read(section, "database", nonempty);
@@ -115,6 +116,14 @@ fn read_listener(
         session_age_limit: age.unwrap_or(limits.session_age_limit),
     };
     Some(listener)
+}
+
+/// The log tells the admin address apart from listeners by this name.
+fn listener_name(node: &Node, places: &Places<'_>) -> Result<Name, String> {
+    match name(node, places)? {
+        name if name.as_str() == "admin" => Err("the admin address is called so in the log; choose another".to_owned()),
+        name => Ok(name),
+    }
 }
 
 fn read_address(reader: &mut Reader<'_>, section: &mut Section) -> ListenAddress {
@@ -203,6 +212,7 @@ fn resolve_regions(wanted: &[String], cluster: Option<&Cluster>) -> Result<Vec<S
     for region in wanted {
         let Some(found) = known.iter().find(|known| same_region(known, region)) else {
             let suggestion = did_you_mean(region, known.iter().copied());
+            let region = shown_name(region);
             return Err(format!("no endpoint of cluster \"{}\" has the region \"{region}\"{suggestion}", cluster.name));
         };
         if resolved.iter().any(|before| before == found) {
@@ -222,11 +232,11 @@ fn parameters(node: &Node) -> Result<Vec<(String, String)>, String> {
         let value = match &node.value {
             Value::Integer(number) => number.to_string(),
             Value::Boolean(yes) => yes.to_string(),
-            _ => text(node).map_err(|rule| format!("{key}: {rule}"))?.to_owned(),
+            _ => text(node).map_err(|rule| format!("{}: {rule}", shown_name(key)))?.to_owned(),
         };
         check_parameter(key)?;
         if parameters.iter().any(|(before, _)| before.eq_ignore_ascii_case(key)) {
-            return Err(format!("{key}: set twice; the server ignores case"));
+            return Err(format!("{}: set twice; the server ignores case", shown_name(key)));
         }
         parameters.push((key.clone(), value));
     }
@@ -247,7 +257,7 @@ fn check_parameter(key: &str) -> Result<(), String> {
         "password" => Err("password: set by the cluster's password".to_owned()),
         _ if lower.contains('\0') => Err("a parameter's name contains a NUL".to_owned()),
         _ if lower.starts_with("crdb:") || lower.starts_with("_pq_.") => {
-            Err(format!("{key}: names that begin with crdb: and _pq_. are never sent"))
+            Err(format!("{}: names that begin with crdb: and _pq_. are never sent", shown_name(key)))
         }
         _ => Ok(()),
     }

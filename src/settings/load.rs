@@ -9,6 +9,7 @@ use super::{
     layers::{Layers, config_file, unknown_variable},
     listeners::read_listeners,
     reader::{Places, Reader, Section},
+    shown::{CONNECTION_STRING, is_connection_string},
     source::{Fault, Faults, Provenance, Source},
     tree::{Table, read_file},
 };
@@ -42,9 +43,10 @@ pub fn load(inputs: &Inputs) -> Result<Loaded, Faults> {
     };
     let mut reader = Reader { places, faults: Vec::new(), warnings: Vec::new(), provenance: Provenance::default() };
     let layers = Layers::gather(inputs, &mut reader);
+    refuse_misplaced(inputs)?;
     let file = choose_file(inputs, layers.name_a_host());
     if file.is_none() && !layers.name_a_host() && reader.faults.is_empty() {
-        return Err(nothing_given(inputs));
+        return Err(nothing_given(inputs, &layers.unknown_variables));
     }
     let (mut tree, whole) = match &file {
         Some(file) => {
@@ -125,14 +127,29 @@ fn expand_home(said: &OsStr, inputs: &Inputs) -> OsString {
     }
 }
 
-fn nothing_given(inputs: &Inputs) -> Faults {
+/// A path is told when nothing is there.
+fn refuse_misplaced(inputs: &Inputs) -> Result<(), Faults> {
+    match config_file(inputs) {
+        Some((said, source)) if is_connection_string(&said.to_string_lossy()) => {
+            let (key, rule) = (String::new(), CONNECTION_STRING.to_owned());
+            Err(Faults::new(vec![Fault { source, key, value: None, rule }]))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn nothing_given(inputs: &Inputs, unknown_variables: &[String]) -> Faults {
     let looked: Vec<String> = inputs.usual_files.iter().map(|file| file.display().to_string()).collect();
     let rule = format!(
-        "no cluster to reach: there is no connection string, no --host, no --config, and no file at {}",
+        "no cluster to reach; give a connection string, --host or --config (there is no file at {}); \
+         see crdb-proxy --help",
         looked.join(" or ")
     );
-    let key = String::new();
-    Faults::nothing_given(Fault { source: Source::CommandLine, key, value: None, rule })
+    let fault = |source, rule| Fault { source, key: String::new(), value: None, rule };
+    let unknown = unknown_variables.iter();
+    let unknown =
+        unknown.map(|name| fault(Source::Variable(format!("{VARIABLE_PREFIX}{name}")), unknown_variable(name)));
+    Faults::nothing_given([fault(Source::CommandLine, rule)].into_iter().chain(unknown).collect())
 }
 
 fn refuse_unknown_variables(names: Vec<String>, settings: &Settings, reader: &mut Reader<'_>) {
@@ -160,6 +177,8 @@ fn in_order(mut faults: Vec<Fault>) -> Vec<Fault> {
 
 #[cfg(test)]
 mod examples;
+#[cfg(test)]
+mod faults;
 #[cfg(test)]
 mod precedence;
 #[cfg(test)]

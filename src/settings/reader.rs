@@ -2,6 +2,7 @@
 //! the way, so that everything broken is told at once. Knows no key by name.
 
 use super::{
+    shown::{CONNECTION_STRING, is_connection_string, shown, shown_name},
     source::{Fault, Provenance, Source, did_you_mean},
     tree::{Entry, Node, Table, Value},
 };
@@ -111,8 +112,12 @@ impl Reader<'_> {
 
     /// A fault of the section as a whole, or of a key that is absent.
     pub(super) fn fault_in(&mut self, section: &Section, key: &str, rule: impl Into<String>) {
-        let source = section.source_of(key);
-        self.fault(source, section.key(key), rule);
+        let made_by = match &section.source {
+            Source::Flag(_) | Source::Variable(_) | Source::ConnectionString if !section.has(key) => &section.source,
+            _ => return self.fault(section.source_of(key), section.key(key), rule),
+        };
+        // Whoever gave one value is not at fault for another one that nobody gave.
+        self.fault(Source::Default, format!("{} (from {made_by}): {key}", section.label), rule);
     }
 
     /// A fault that shows no value.
@@ -121,12 +126,11 @@ impl Reader<'_> {
     }
 
     /// Reports every key that nobody asked for.
-    pub(super) fn finish(&mut self, section: Section) {
-        for entry in section.table.entries {
+    pub(super) fn finish(&mut self, mut section: Section) {
+        for entry in std::mem::take(&mut section.table.entries) {
             let known = section.asked.iter().copied();
             let rule = format!("unknown key{}", did_you_mean(&entry.key, known));
-            let key = if section.label.is_empty() { entry.key } else { format!("{}: {}", section.label, entry.key) };
-            self.fault(entry.source, key, rule);
+            self.fault(entry.source, section.key(shown_name(&entry.key)), rule);
         }
     }
 
@@ -138,7 +142,8 @@ impl Reader<'_> {
         show: bool,
     ) -> Option<T> {
         let Entry { node, .. } = section.take(key)?;
-        match rule(&node, &self.places) {
+        let read = if is_misplaced(&node) { Err(CONNECTION_STRING.to_owned()) } else { rule(&node, &self.places) };
+        match read {
             Ok(value) => {
                 self.provenance.record(section.path_of(key), node.source);
                 Some(value)
@@ -152,18 +157,10 @@ impl Reader<'_> {
     }
 }
 
-/// A scalar as it would stand in a file, shortened.
-fn shown(value: &Value) -> Option<String> {
-    match value {
-        Value::Text(text) | Value::Plain(text) if text.chars().count() > SHOWN_MAX => {
-            let begin: String = text.chars().take(SHOWN_MAX).collect();
-            Some(format!("{begin:?}…"))
-        }
-        Value::Text(text) | Value::Plain(text) => Some(format!("{text:?}")),
-        Value::Integer(number) => Some(number.to_string()),
-        Value::Boolean(yes) => Some(yes.to_string()),
-        Value::List(_) | Value::Table(_) | Value::Secret(_) | Value::Pem(_) | Value::Other(_) => None,
+/// Whether a connection string stands where one of its parts belongs.
+fn is_misplaced(node: &Node) -> bool {
+    match &node.value {
+        Value::Text(text) | Value::Plain(text) => node.source != Source::ConnectionString && is_connection_string(text),
+        _ => false,
     }
 }
-
-const SHOWN_MAX: usize = 80;

@@ -4,6 +4,7 @@
 use super::{
     SecretSource,
     reader::Places,
+    shown::{CONNECTION_STRING, is_connection_string, shown_name},
     source::did_you_mean,
     tree::{Entry, Node, Table, Value},
     values::{DURATIONS, duration, kind, path, text},
@@ -26,7 +27,7 @@ fn from_table(table: &Table, places: &Places<'_>) -> Result<SecretSource, String
     let strange = |entry: &&Entry| !KEYS.contains(&entry.key.as_str());
     if let Some(entry) = table.entries.iter().find(strange) {
         let suggestion = did_you_mean(&entry.key, KEYS);
-        return Err(format!("\"{}\" is no secret source{suggestion}; it must be {FORMS}", entry.key));
+        return Err(format!("\"{}\" is no secret source{suggestion}; it must be {FORMS}", shown_name(&entry.key)));
     }
     let get = |key: &str| table.entries.iter().find(|entry| entry.key == key).map(|e| &e.node);
     let about = |key: &'static str| move |rule: String| format!("{key} {rule}");
@@ -52,7 +53,7 @@ fn from_table(table: &Table, places: &Places<'_>) -> Result<SecretSource, String
 }
 
 fn env(node: &Node) -> Result<SecretSource, String> {
-    let name = text(node)?;
+    let name = named(node)?;
     // A password pasted here by mistake is caught by this rule more often than not.
     if name.is_empty() || name.contains('=') {
         return Err("must be the name of a variable".to_owned());
@@ -61,7 +62,7 @@ fn env(node: &Node) -> Result<SecretSource, String> {
 }
 
 fn credential(node: &Node) -> Result<SecretSource, String> {
-    let name = text(node)?;
+    let name = named(node)?;
     if name.is_empty() || name.contains('/') || name == "." || name == ".." {
         return Err("must be the name of a file in $CREDENTIALS_DIRECTORY, without a path".to_owned());
     }
@@ -74,8 +75,18 @@ fn command(node: &Node) -> Result<Vec<String>, String> {
     };
     let argv = words.iter().map(|word| text(word).map(str::to_owned)).collect::<Result<Vec<_>, _>>()?;
     match argv.first() {
+        // Whoever cannot run a program says which.
+        Some(program) if is_connection_string(program) => Err(CONNECTION_STRING.to_owned()),
         Some(program) if !program.is_empty() => Ok(argv),
         _ => Err("must name a program".to_owned()),
+    }
+}
+
+/// The name of a place, which is told when there is nothing in it.
+fn named(node: &Node) -> Result<&str, String> {
+    match text(node)? {
+        name if is_connection_string(name) => Err(CONNECTION_STRING.to_owned()),
+        name => Ok(name),
     }
 }
 

@@ -50,11 +50,12 @@ impl fmt::Display for Source {
 /// One broken rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
-    /// Where the value stands, or where it is missing.
+    /// Where the value stands, or where it is missing; [`Source::Default`], which is not told, when it is
+    /// missing and that is nobody's doing.
     pub source: Source,
     /// The key with the cluster, endpoint or listener it belongs to; may be empty.
     pub key: String,
-    /// As it was written, shortened; absent where it is missing or may contain a secret.
+    /// As it was written, or that it is not shown; absent where it is missing or is no scalar.
     pub value: Option<String>,
     /// What it must be, or what to do.
     pub rule: String,
@@ -64,6 +65,9 @@ impl fmt::Display for Fault {
     /// `prod.toml:12: listener "main": tls = "on": must be …`; a flag or variable that shows its
     /// value needs no key beside its own name.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.source == Source::Default {
+            return write!(f, "{}: {}", self.key, self.rule);
+        }
         write!(f, "{}", self.source)?;
         let named = matches!(self.source, Source::Flag(_) | Source::Variable(_));
         match &self.value {
@@ -91,8 +95,8 @@ impl Faults {
     }
 
     /// There is no file, no connection string and no host: the reader needs `--help`, not a list.
-    pub(super) fn nothing_given(fault: Fault) -> Self {
-        Self { list: vec![fault], nothing_given: true, log_format: None }
+    pub(super) fn nothing_given(list: Vec<Fault>) -> Self {
+        Self { list, nothing_given: true, log_format: None }
     }
 
     /// Adds what could be read of how the faults are to be told.
@@ -154,7 +158,7 @@ pub(super) fn did_you_mean<'k>(written: &str, known: impl IntoIterator<Item = &'
 }
 
 /// The known name that is at most a third of its letters away from `written`.
-pub(super) fn nearest<'k>(written: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
+pub(crate) fn nearest<'k>(written: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
     if written.len() > 100 {
         return None;
     }

@@ -112,7 +112,11 @@ pub(super) fn parse(text: &str, shown: &str) -> Result<Table, Vec<Fault>> {
         let source = lines.place(error.span().unwrap_or_default());
         let same_line = |fault: &Fault| without_column(&fault.source) == without_column(&source);
         if faults.len() < SYNTAX_FAULTS_MAX && !faults.iter().any(same_line) {
-            let rule = format!("not valid TOML: {}", error.message());
+            let rule = match lines.begins_bare_value(error.span().unwrap_or_default()) {
+                // The parser guesses a type by the first letter, and says what that type must look like.
+                true => "not valid TOML: this value cannot be read; is the text in quotes?".to_owned(),
+                false => format!("not valid TOML: {}", error.message()),
+            };
             faults.push(Fault { source, key: String::new(), value: None, rule });
         }
     }
@@ -200,6 +204,20 @@ impl<'t> Lines<'t> {
         let begin = above.checked_sub(1).and_then(|last| self.ends.get(last)).map_or(0, |end| end + 1);
         let column = self.text.get(begin..span.start).map_or(0, |before| before.chars().count()) + 1;
         Source::File { path: Arc::clone(&self.path), line: NonZero::new(above + 1), column: NonZero::new(column) }
+    }
+
+    /// Whether a value that is neither quoted nor a list or table stands where the parser stopped.
+    fn begins_bare_value(&self, span: Range<usize>) -> bool {
+        let above = self.ends_before(span.start);
+        let begin = above.checked_sub(1).and_then(|last| self.ends.get(last)).map_or(0, |end| end + 1);
+        let before = self.text.get(begin..span.start).unwrap_or_default();
+        let after_equals = before.rfind('=').filter(|equals| {
+            let quotes = before.bytes().take(*equals).filter(|byte| matches!(byte, b'"' | b'\'')).count();
+            quotes.is_multiple_of(2)
+        });
+        let value = after_equals.and_then(|equals| self.text.get(begin + equals + 1..)).unwrap_or_default();
+        let first = value.lines().next().unwrap_or_default().trim_start().chars().next();
+        first.is_some_and(|first| !"\"'[{#".contains(first))
     }
 
     fn ends_before(&self, offset: usize) -> usize {

@@ -4,6 +4,7 @@
 use super::{
     Name,
     reader::Places,
+    shown::{CONNECTION_STRING, is_connection_string},
     source::Source,
     tree::{Node, Value},
 };
@@ -122,6 +123,9 @@ pub(super) fn path(node: &Node, places: &Places<'_>) -> Result<PathBuf, String> 
 pub(super) fn path_of(said: &str, source: &Source, places: &Places<'_>) -> Result<PathBuf, String> {
     if said.is_empty() {
         return Err("must not be empty; name a file".to_owned());
+    }
+    if is_connection_string(said) {
+        return Err(CONNECTION_STRING.to_owned());
     }
     let below_home = said.strip_prefix("~/").or_else(|| said.strip_prefix("$HOME/"));
     if let Some(below) = below_home {

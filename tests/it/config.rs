@@ -176,6 +176,50 @@ fn a_listener_may_not_be_called_as_the_admin_address_is() {
     assert!(checked.stderr.contains("\"admin\""), "{}", checked.stderr);
 }
 
+#[test]
+fn the_bare_command_prints_help_and_everything_else_one_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let told = |arguments: &[&str]| {
+        let finished = run_daemon(folder.path(), arguments, &[]);
+        assert_eq!(finished.status.code(), Some(2), "{}", finished.stderr);
+        finished.stderr
+    };
+
+    assert!(told(&[]).contains("--password-file"), "no help");
+    for arguments in [
+        &["config", "check"][..],
+        &["config", "show"],
+        &["run"],
+        &["--user", "app", "--ca-file", "f"],
+        &["--log-level", "debug"],
+    ] {
+        let told = told(arguments);
+        assert_eq!(told.lines().count(), 1, "{told}");
+        assert!(told.contains("--host") && told.contains("see crdb-proxy --help"), "{told}");
+    }
+}
+
+#[test]
+fn a_wrong_command_line_is_one_line_and_one_object_where_json_was_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let json = [("CRDB_PROXY_LOG_FORMAT", "json")];
+    for arguments in
+        [&["status"][..], &["--pasword-file", "x"], &["app:topsecret@h/d"], &["config", "chekc"], &["config"]]
+    {
+        let text = run_daemon(folder.path(), arguments, &[]);
+        let object = run_daemon(folder.path(), arguments, &json);
+
+        assert_eq!((text.status.code(), object.status.code()), (Some(2), Some(2)), "{}", text.stderr);
+        assert_eq!(text.stderr.lines().count(), 1, "{}", text.stderr);
+        let line: serde_json::Value = serde_json::from_str(&object.stderr).expect(&object.stderr);
+        let sentence = line["message"].as_str().unwrap();
+        assert_eq!(text.stderr, format!("crdb-proxy: {sentence}"));
+        assert!(sentence.ends_with("(see crdb-proxy --help)") && !sentence.contains("topsecret"), "{sentence}");
+    }
+    let bare = run_daemon(folder.path(), &[], &json);
+    serde_json::from_str::<serde_json::Value>(&bare.stderr).expect(&bare.stderr);
+}
+
 fn check(settings: &SettingsFile, arguments: &[&str], variables: &[(&str, &str)]) -> crate::harness::process::Finished {
     let file = settings.write();
     let base = ["config", "check", "--config", file.to_str().unwrap()];

@@ -2,7 +2,7 @@
 //! field and refusal, and none that does not exist.
 
 use crate::harness::{
-    FakeUpstream, SettingsFile,
+    FakeUpstream, SettingsFile, TestProxy,
     markdown::{self, Table, code},
     proxy::run_daemon,
 };
@@ -118,13 +118,14 @@ fn no_page_names_a_flag_or_variable_that_does_not_exist() {
     flags.extend(flags_of(&["config", "show", "--help"]));
     let others = ["--fail", "--output", "--silent", "--release", "--locked", "--path", "--version", "--crdb"];
     let is_of_kubernetes = |name: &str| name.contains("_SERVICE_") || name == "CRDB_PROXY_PORT=tcp";
+    let is_of_others = |name: &str| is_of_kubernetes(name) || name == "CRDB_PROXY_REVISION";
     let mut found = 0;
     for file in markdown::files() {
         let text = fs::read_to_string(&file).unwrap();
         let words = text.split(|c: char| c.is_whitespace() || "`'\"()[]|:,;./…".contains(c));
         for word in words.filter(|word| !word.starts_with("---")) {
             let is_unknown = match word {
-                _ if word.starts_with("CRDB_PROXY_") && word != "CRDB_PROXY_" && !is_of_kubernetes(word) => {
+                _ if word.starts_with("CRDB_PROXY_") && word != "CRDB_PROXY_" && !is_of_others(word) => {
                     !variables.contains_key(word.split('=').next().unwrap())
                 }
                 _ if word.starts_with("--") && word.len() > 2 => {
@@ -160,6 +161,23 @@ fn every_metric_and_label_value_is_documented_and_no_other() {
     for name in code(&markdown::prose(&markdown::read("README.md"))) {
         assert!(!name.starts_with("crdb_proxy_") || documented.contains_key(&name), "README: {name}");
     }
+}
+
+#[test]
+fn a_build_names_its_compiler_and_revision() {
+    let cluster = FakeUpstream::answering();
+    let proxy = TestProxy::before(&cluster);
+
+    let metrics = proxy.metrics();
+
+    let build = metrics.lines().find(|line| line.starts_with("crdb_proxy_build_info{")).unwrap();
+    assert!(build.contains("rustc=\"rustc 1."), "{build}");
+    // A source archive has no history, and a packager may give any name.
+    let is_known = |revision: &str| revision.len() >= 12 && revision.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let revision = build.split_once("revision=\"").unwrap().1.split('"').next().unwrap();
+    let has_history = markdown::root().join(".git").exists() && option_env!("CRDB_PROXY_REVISION").is_none();
+    assert!(!has_history || is_known(revision), "{build}");
+    assert!(!build.contains('/'), "{build}");
 }
 
 #[test]
@@ -203,6 +221,25 @@ fn every_refusal_and_log_message_of_the_readme_is_said_by_the_source() {
         }
     }
     assert!(compared > 40, "only {compared} texts were compared");
+}
+
+#[test]
+fn every_field_of_a_closed_session_is_documented_and_no_other() {
+    let cluster = FakeUpstream::answering();
+    let proxy = TestProxy::before(&cluster);
+    let mut client = proxy.client();
+    client.send(&crate::harness::wire::terminate());
+
+    let line = proxy.wait_for_message("session closed");
+
+    let of_every_line = ["timestamp", "level", "message", "target"];
+    let fields = line.as_object().unwrap().keys().filter(|field| !of_every_line.contains(&field.as_str()));
+    let mut fields = fields.cloned().collect::<BTreeSet<_>>();
+    fields.insert("close.detail".to_owned()); // There where an end has more to be told.
+    let tables = markdown::tables(&markdown::read("README.md"));
+    let mut rows = tables.iter().filter(|table| table.header[0] == "message").flat_map(|table| &table.rows);
+    let row = rows.find(|row| row[0] == "`session closed`").unwrap();
+    assert_eq!(code(&row[2]).into_iter().collect::<BTreeSet<_>>(), fields);
 }
 
 #[test]
@@ -388,8 +425,7 @@ const MINIMAL: &str = "[cluster.c]\nca = \"ca.crt\"\nuser = \"u\"\npassword = { 
     [[cluster.c.endpoint]]\nhost = \"h\"\n";
 
 /// Defaults that are no fixed text, as the documentation puts them.
-const DERIVED: [(&str, &str, &str); 8] = [
-    ("", "threads", "0"),
+const DERIVED: [(&str, &str, &str); 7] = [
     ("endpoint", "name", "REGION-KIND"),
     ("endpoint", "tls_server_name", "the host"),
     ("listener", "name", "listener-N"),

@@ -1,6 +1,10 @@
 //! What the log says, and how much of it.
 
-use crate::harness::{Authority, FakeUpstream, Postgres, SettingsFile, TestClient, TestProxy, proxy::run_daemon};
+use crate::harness::{
+    Authority, FakeUpstream, Postgres, SettingsFile, TestClient, TestProxy, process::Lines, proxy::run_daemon,
+    wire::Wire,
+};
+use std::{net::TcpStream, process::Stdio};
 
 #[test]
 fn a_session_leaves_one_line_with_everything_about_it() {
@@ -64,8 +68,11 @@ fn every_line_is_an_object_at_every_level() {
         proxy.client();
         proxy.terminate();
 
+        for line in proxy.log_text().lines() {
+            assert!(line.starts_with("{\"timestamp\":\""), "{line}");
+        }
         for line in proxy.log_lines() {
-            for field in ["timestamp", "level", "target", "message"] {
+            for field in ["timestamp", "level", "message", "target"] {
                 assert!(line[field].is_string(), "{field} of {line}");
             }
             assert!(line["timestamp"].as_str().unwrap().ends_with('Z'), "{line}");
@@ -107,4 +114,31 @@ fn text_is_for_people() {
     let stderr = run_daemon(folder.path(), &[url, "--password-file", "pw"], &[]).stderr;
 
     assert!(!stderr.contains('{') && !stderr.contains("\u{1b}["), "{stderr}");
+}
+
+#[test]
+fn text_values_are_bare_or_quoted_and_a_hostile_database_does_not_reach_the_terminal() {
+    let cluster = FakeUpstream::answering();
+    let settings = SettingsFile::of(&cluster).global("log_format = \"text\"");
+    let file = settings.write();
+    let mut command = TestProxy::command(file.parent().unwrap());
+    let mut daemon = command.arg("--config").arg(&file).stderr(Stdio::piped()).spawn().unwrap();
+    let log = Lines::of(daemon.stderr.take().unwrap());
+    let address_in =
+        |line: &str| Some(line.split_once(" INFO listening listener.name=main listener.addr=")?.1.to_owned());
+    let address = log.find(address_in).expect("the address");
+
+    let database = ("database", "x\u{1b}[2J\ny z");
+    let client = TestClient::log_in(Wire::new(TcpStream::connect(address).unwrap()), &[("user", "anyone"), database]);
+    drop(client);
+
+    let closed = log.find(|line| line.contains("session closed").then(|| line.to_owned()));
+    daemon.kill().unwrap();
+    daemon.wait().unwrap();
+    let closed = closed.expect("the session's line");
+    assert!(closed.contains(r#" client.database="x\u{1b}[2J\ny z" cluster.name=test "#), "{closed}");
+    for line in log.all() {
+        assert_eq!(line.find("Z "), Some("2026-01-31T09:00:00.000".len()), "{line}");
+        assert!(!line.contains('\u{1b}'), "{line:?}");
+    }
 }

@@ -56,7 +56,7 @@ impl World {
         self.load().unwrap_or_else(|faults| panic!("{faults}"))
     }
 
-    fn faults(self) -> Vec<String> {
+    pub(super) fn faults(self) -> Vec<String> {
         match self.load() {
             Ok(_) => panic!("no fault"),
             Err(faults) => faults.iter().map(ToString::to_string).collect(),

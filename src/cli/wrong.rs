@@ -1,0 +1,95 @@
+//! What is said of a wrong command line: one sentence, which repeats flags and commands and never a value,
+//! since a connection string with a password may stand anywhere. Owns the wording in place of clap's.
+
+use crate::settings::nearest;
+use clap::error::{ContextKind, ContextValue, Error, ErrorKind};
+
+/// The sentence for what clap found.
+pub(super) fn sentence(error: &Error) -> String {
+    let argument = context(error, ContextKind::InvalidArg);
+    // `--host <HOST>`
+    let flag = argument.split(' ').next().filter(|flag| is_flag(flag));
+    let said = match (error.kind(), flag) {
+        (ErrorKind::UnknownArgument, Some("--password")) => NO_PASSWORD.to_owned(),
+        (ErrorKind::UnknownArgument, Some(flag)) => {
+            let suggested = context(error, ContextKind::SuggestedArg);
+            format!("`{flag}` is no flag of this command{}", did_you_mean(suggested))
+        }
+        (ErrorKind::InvalidValue, Some(flag)) => format!("`{flag}` needs a value"),
+        (ErrorKind::TooManyValues, Some(flag)) => format!("`{flag}` takes no value"),
+        (ErrorKind::ArgumentConflict, Some(flag)) => format!("`{flag}` was given twice"),
+        (ErrorKind::ArgumentConflict, None) => "the command goes before everything else".to_owned(),
+        (ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand, _) => {
+            "`config` needs a command: `config check` or `config show`".to_owned()
+        }
+        (ErrorKind::InvalidSubcommand, _) => stray(context(error, ContextKind::InvalidSubcommand), "no command"),
+        (ErrorKind::InvalidUtf8, _) => "an argument is not UTF-8".to_owned(),
+        _ => "an argument is not expected here".to_owned(),
+    };
+    format!("{said} {SEE_HELP}")
+}
+
+/// The sentence for an argument that stands where a connection string may, and is none.
+pub(super) fn neither(argument: &str) -> String {
+    if ["run", "config", "demo"].contains(&argument) {
+        return format!("the command `{argument}` goes before everything else {SEE_HELP}");
+    }
+    let what = "neither a command nor a connection string, which begins with postgresql://";
+    format!("{} {SEE_HELP}", stray(argument, what))
+}
+
+/// The sentence for more than one connection string.
+pub(super) fn several() -> String {
+    format!("more than one connection string; quote it, since & and blanks end it in a shell {SEE_HELP}")
+}
+
+/// `what` it is not, in words.
+fn stray(argument: &str, what: &str) -> String {
+    let is_word = |word: &str| word.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-');
+    if argument.is_empty() || argument.len() > WORD_MAX || !is_word(argument) {
+        return format!("an argument (not shown) is {what}");
+    }
+    let meant = nearest(argument, COMMANDS.iter().map(|(word, _)| *word));
+    let meant = COMMANDS.iter().find(|(word, _)| Some(*word) == meant).map_or("", |(_, command)| command);
+    format!("`{argument}` is {what}{}", did_you_mean(meant))
+}
+
+fn did_you_mean(name: &str) -> String {
+    if name.is_empty() { String::new() } else { format!("; did you mean `{name}`?") }
+}
+
+fn context(error: &Error, kind: ContextKind) -> &str {
+    match error.get(kind) {
+        Some(ContextValue::String(text)) => text,
+        Some(ContextValue::Strings(texts)) => texts.first().map_or("", String::as_str),
+        _ => "",
+    }
+}
+
+/// Whether this has the shape of a flag's name, which can be repeated.
+fn is_flag(argument: &str) -> bool {
+    let name = argument.strip_prefix("--").or_else(|| argument.strip_prefix('-').filter(|name| name.len() == 1));
+    name.is_some_and(|name| {
+        name.len() <= FLAG_MAX && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-')
+    })
+}
+
+/// What may be typed, and the command that was then meant.
+const COMMANDS: &[(&str, &str)] = &[
+    ("run", "run"),
+    ("serve", "run"),
+    ("start", "run"),
+    ("config", "config check"),
+    ("check", "config check"),
+    ("show", "config show"),
+    #[cfg(feature = "demo")]
+    ("demo", "demo"),
+    ("help", "--help"),
+    ("version", "--version"),
+];
+/// Longer than any command, shorter than most passwords.
+const WORD_MAX: usize = 12;
+const FLAG_MAX: usize = 24;
+const NO_PASSWORD: &str =
+    "there is no `--password`, since other users can read the process list; use `--password-file`";
+const SEE_HELP: &str = "(see crdb-proxy --help)";
