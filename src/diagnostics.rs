@@ -2,6 +2,7 @@
 
 mod json;
 mod line;
+mod sink;
 mod text;
 
 use crate::settings::LogFormat;
@@ -41,6 +42,11 @@ pub fn last_words(text: &str) {
             let _ = writeln!(std::io::stderr(), "crdb-proxy: {}", text::printable(line));
         }
     }
+}
+
+/// Waits a moment for the last log lines to be written; to be called at the very end.
+pub fn finish() {
+    sink::flush();
 }
 
 /// Writes text for a person, as it is, where log lines go.

@@ -22,7 +22,9 @@ fn main() -> ExitCode {
         Err(Declined::Asked(answer)) => answer.exit(),
         Err(Declined::Wrong(sentence)) => Err(Failure::new(2, sentence)),
     };
-    done.map_or_else(|failure| failure.report(), ExitCode::from)
+    let code = done.map_or_else(|failure| failure.report(), ExitCode::from);
+    diagnostics::finish();
+    code
 }
 
 fn run(flags: Flags) -> Result<u8, Failure> {

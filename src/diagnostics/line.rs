@@ -1,7 +1,8 @@
 //! One event as it is logged, whatever the format, and the layer that hands it to a format.
 
+use super::sink;
 use serde_json::Value;
-use std::{fmt, io::Write, time::SystemTime};
+use std::{fmt, time::SystemTime};
 use tracing::{
     Event, Level, Subscriber,
     field::{Field, Visit},
@@ -20,10 +21,7 @@ pub(super) struct Line {
 
 /// A layer that writes each event to standard error as `format` puts it.
 pub(super) fn layer<S: Subscriber>(format: impl Fn(&Line) -> String + Send + Sync + 'static) -> impl Layer<S> {
-    Lines(move |line: &Line| {
-        // A full disk under the log must not stop the daemon.
-        let _ = std::io::stderr().lock().write_all(format(line).as_bytes());
-    })
+    Lines(move |line: &Line| sink::write(format(line)))
 }
 
 struct Lines<F>(F);

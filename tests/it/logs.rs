@@ -1,10 +1,41 @@
 //! What the log says, and how much of it.
 
 use crate::harness::{
-    Authority, FakeUpstream, Postgres, SettingsFile, TestClient, TestProxy, process::Lines, proxy::run_daemon,
-    wire::Wire,
+    Authority, DEADLINE, FakeUpstream, Postgres, SettingsFile, TestClient, TestProxy, client::connect_unix,
+    process::Lines, proxy::run_daemon, wire::Wire,
 };
-use std::{net::TcpStream, process::Stdio};
+use std::{net::TcpStream, process::Stdio, time::Instant};
+
+#[test]
+fn a_reader_that_takes_no_log_stalls_nothing() {
+    let cluster = FakeUpstream::answering();
+    let settings = SettingsFile::of(&cluster).global("log_level = \"trace\"").address("127.0.0.1:0");
+    let folder = settings.path("").to_path_buf();
+    let path = settings.path(".s.PGSQL.26257");
+    let settings = settings.address(&format!("unix:{}", path.display()));
+    let mut command = TestProxy::command(&folder);
+    command.arg("--config").arg(settings.write()).args(["--log-format", "json"]);
+    // A pipe that nobody ever reads, and that holds 64 KiB.
+    let (unread, log) = std::io::pipe().unwrap();
+    let mut daemon = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap();
+    let begun = Instant::now();
+    while !path.exists() {
+        assert!(begun.elapsed() < DEADLINE, "it never listened");
+        std::thread::yield_now();
+    }
+
+    for _ in 0..400 {
+        TestClient::log_in(connect_unix(&path), &[("user", "anyone")]).query("select 1");
+    }
+
+    rustix::process::kill_process(rustix::process::Pid::from_child(&daemon), rustix::process::Signal::TERM).unwrap();
+    let begun = Instant::now();
+    while daemon.try_wait().unwrap().is_none() {
+        assert!(begun.elapsed() < DEADLINE, "it never ended");
+        std::thread::yield_now();
+    }
+    drop(unread);
+}
 
 #[test]
 fn a_session_leaves_one_line_with_everything_about_it() {

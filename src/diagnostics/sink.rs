@@ -1,0 +1,72 @@
+//! Where log lines go: standard error, written by a thread of its own, so that a pipe which nobody reads,
+//! or a disk that hangs, stalls no session and no signal. What finds no room is counted and left out.
+
+use std::{
+    io::Write,
+    sync::{
+        OnceLock,
+        atomic::{AtomicU64, Ordering::Relaxed},
+        mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
+    },
+    thread,
+    time::Duration,
+};
+
+/// Hands a line over. Never waits.
+pub(super) fn write(line: String) {
+    let Some(queue) = SINK.get_or_init(start) else {
+        // No thread could be had: then this one does it.
+        return write_now(&line);
+    };
+    if let Err(TrySendError::Full(_)) = queue.try_send(Item::Line(line)) {
+        LEFT_OUT.fetch_add(1, Relaxed);
+    }
+}
+
+/// Waits until what was handed over is written, though not for long. For the end of the program.
+pub(super) fn flush() {
+    let Some(Some(queue)) = SINK.get() else { return };
+    let (done, is_done) = sync_channel(1);
+    if queue.try_send(Item::Flush(done)).is_ok() {
+        // A reader that takes nothing must not keep the program from ending.
+        let _ = is_done.recv_timeout(PATIENCE);
+    }
+}
+
+enum Item {
+    Line(String),
+    Flush(SyncSender<()>),
+}
+
+fn start() -> Option<SyncSender<Item>> {
+    let (queue, items) = sync_channel(LINES_MAX);
+    // Never joined: it may be amid a write that does not return.
+    thread::Builder::new().name("log".to_owned()).spawn(move || write_all(&items)).ok()?;
+    Some(queue)
+}
+
+fn write_all(items: &Receiver<Item>) {
+    for item in items {
+        match item {
+            Item::Line(line) => write_now(&line),
+            Item::Flush(done) => drop(done.try_send(())),
+        }
+        let left_out = LEFT_OUT.swap(0, Relaxed);
+        if left_out > 0 {
+            tracing::warn!(lines = left_out, "log lines left out: standard error took nothing");
+        }
+    }
+}
+
+fn write_now(line: &str) {
+    // A full disk under the log must not stop the daemon.
+    let _ = std::io::stderr().lock().write_all(line.as_bytes());
+}
+
+/// About a megabyte.
+const LINES_MAX: usize = 4096;
+const PATIENCE: Duration = Duration::from_secs(1);
+
+// The log is the process's, as standard error is.
+static SINK: OnceLock<Option<SyncSender<Item>>> = OnceLock::new();
+static LEFT_OUT: AtomicU64 = AtomicU64::new(0);
