@@ -17,6 +17,7 @@ use crate::{
     sessions::{self, Admitted, Registered, SessionState, Sessions},
     settings::{self, Limits},
     shutdown::{Phase, Stop},
+    sys,
     upstream::{Audience, Cluster},
     wire::{CancelKey, StartupParameters},
 };
@@ -24,15 +25,17 @@ use cancel::Issued;
 use claim::Waiting;
 use greeting::Hello;
 use refusal::Refusal;
-use relay::{Relay, Rules};
+use relay::{Path, Relay, Rules};
+use socket2::SockRef;
 use startup::{Asked, Gate, Startup, Wish};
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 use tokio::{
     io::AsyncWriteExt,
+    net::TcpStream,
     sync::OwnedSemaphorePermit,
     time::{Instant, timeout},
 };
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::{TlsAcceptor, client::TlsStream};
 use tracing::{debug, info};
 
 pub(crate) use admission::{Admission, Limit};
@@ -81,7 +84,7 @@ pub(crate) struct Accepted {
 
 /// A client with an upstream, joined.
 struct Session {
-    relay: Relay<ClientStream, tokio_rustls::client::TlsStream<tokio::net::TcpStream>>,
+    relay: Relay<ClientStream, TlsStream<TcpStream>>,
     /// Absent when the server gave no key: then nothing can be cancelled.
     issued: Option<Issued>,
     place: Place,
@@ -216,6 +219,17 @@ impl Parts {
     }
 }
 
+impl Path for TlsStream<TcpStream> {
+    fn set_user_timeout(&self, limit: Option<Duration>) {
+        // Where it cannot be set, the kernel's own limits hold.
+        let _ = sys::set_tcp_user_timeout(&SockRef::from(self.get_ref().0), limit);
+    }
+
+    fn sent(&self) -> Option<sys::Sent> {
+        sys::tcp_sent(self.get_ref().0)
+    }
+}
+
 impl Session {
     async fn serve(mut self, parts: &Parts, visit: Visit) {
         let live = &visit.live;
@@ -223,6 +237,7 @@ impl Session {
             idle_limit: parts.listener.session_idle_limit,
             ends_at: parts.listener.session_age_limit.map(|limit| visit.began + limit),
             close_limit: parts.limits.close_limit,
+            tcp_user_timeout: parts.limits.tcp_user_timeout,
         };
         let ended = self.relay.run(&rules, &visit.stop).await;
         live.enter(SessionState::Closing);

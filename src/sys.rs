@@ -22,15 +22,60 @@ pub fn coarse_clock() -> Duration {
     Duration::try_from(now).unwrap_or_default()
 }
 
-/// Tells the kernel how long sent bytes may stay unacknowledged.
-pub fn set_tcp_user_timeout(socket: &socket2::SockRef<'_>, limit: Duration) -> std::io::Result<()> {
+/// Tells the kernel how long sent bytes may stay unacknowledged; `None`: as long as its own limits say.
+pub fn set_tcp_user_timeout(socket: &socket2::SockRef<'_>, limit: Option<Duration>) -> std::io::Result<()> {
     #[cfg(target_os = "linux")]
-    return socket.set_tcp_user_timeout(Some(limit));
+    return socket.set_tcp_user_timeout(limit);
     #[cfg(not(target_os = "linux"))]
     {
         let _ = (socket, limit);
         Ok(())
     }
+}
+
+/// How the bytes fare that were sent over a TCP connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sent {
+    /// Bytes wait, and all that the other side would take are acknowledged: it does not read.
+    pub is_window_closed: bool,
+    /// More than one probe of a closed window went unanswered; a single one may just be under way.
+    pub are_probes_unanswered: bool,
+    /// How long ago the last acknowledgement came.
+    pub last_ack: Duration,
+}
+
+/// Asks the kernel (TCP_INFO, SIOCOUTQ); `None` where it cannot be asked.
+#[cfg(target_os = "linux")]
+#[expect(unsafe_code, reason = "no crate of ours wraps TCP_INFO and SIOCOUTQ")]
+pub fn tcp_sent(socket: &impl std::os::fd::AsFd) -> Option<Sent> {
+    use std::os::fd::AsRawFd;
+    let mut info = std::mem::MaybeUninit::<libc::tcp_info>::zeroed();
+    let mut length = libc::socklen_t::try_from(size_of::<libc::tcp_info>()).ok()?;
+    let mut queued: libc::c_int = 0;
+    let descriptor = socket.as_fd().as_raw_fd();
+    // SAFETY: the descriptor is open for as long as it is borrowed. The kernel writes at most `length` bytes
+    // to a place that has as many, all of whose fields are numbers, so that any bytes are a value; and one
+    // `int` to the address of one (tcp(7), "SIOCOUTQ", whose number is TIOCOUTQ's).
+    let info = unsafe {
+        let place = info.as_mut_ptr().cast();
+        if libc::getsockopt(descriptor, libc::IPPROTO_TCP, libc::TCP_INFO, place, &raw mut length) != 0
+            || libc::ioctl(descriptor, libc::TIOCOUTQ, &raw mut queued) != 0
+        {
+            return None;
+        }
+        info.assume_init()
+    };
+    Some(Sent {
+        is_window_closed: queued > 0 && info.tcpi_unacked == 0,
+        are_probes_unanswered: info.tcpi_probes > 1,
+        last_ack: Duration::from_millis(info.tcpi_last_ack_recv.into()),
+    })
+}
+
+/// Asks the kernel; here it cannot be asked.
+#[cfg(not(target_os = "linux"))]
+pub fn tcp_sent(_: &impl std::os::fd::AsFd) -> Option<Sent> {
+    None
 }
 
 #[cfg(test)]
@@ -42,6 +87,25 @@ mod tests {
         let before = coarse_clock();
 
         assert!(coarse_clock() >= before);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_peer_that_does_not_read_closes_its_window() {
+        use std::io::{ErrorKind, Write};
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut socket = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        assert!(!tcp_sent(&socket).unwrap().is_window_closed);
+
+        socket.set_nonblocking(true).unwrap();
+        let begun = std::time::Instant::now();
+        while !tcp_sent(&socket).unwrap().is_window_closed {
+            let written = socket.write(&[0; 1 << 16]).map_err(|error| error.kind());
+            assert!(matches!(written, Ok(_) | Err(ErrorKind::WouldBlock)), "{written:?}");
+            assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", tcp_sent(&socket));
+        }
+
+        assert!(!tcp_sent(&socket).unwrap().are_probes_unanswered);
     }
 
     #[test]

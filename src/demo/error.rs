@@ -158,7 +158,7 @@ fn from_message(message: String) -> SqlError {
 const IT_IS_SQLITE: &str =
     "SQLite answers in this demo, which is only for trying things out. A real cluster can do far more.";
 
-const SMALL_CATALOGUE: &str = "The demo's catalogue knows lists of tables, such as psql's \\dt, and little else.";
+const SMALL_CATALOGUE: &str = "The demo's catalogue is small: psql's \\dt, \\d TABLE and \\l work, little else does.";
 
 const KNOWN_MESSAGES: [(&str, &str); 17] = [
     ("syntax error", "42601"),

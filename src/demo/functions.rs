@@ -171,10 +171,17 @@ fn install_catalogue_functions(connection: &Connection) -> Result<()> {
     };
     answer("pg_table_is_visible", 1, || Value::Integer(1))?;
     answer("pg_get_userbyid", 1, || Value::Text("demo".to_owned()))?;
-    for name in ["obj_description", "col_description", "shobj_description", "pg_get_expr", "to_regtype", "to_regclass"]
+    for name in
+        ["obj_description", "col_description", "shobj_description", "array_to_string", "to_regtype", "to_regclass"]
     {
         answer(name, -1, || Value::Null)?;
     }
+    connection.create_scalar_function("pg_get_expr", -1, FunctionFlags::SQLITE_UTF8, |context| argument(context, 0))?;
+    connection.create_scalar_function("format_type", 2, FunctionFlags::SQLITE_UTF8, |context| {
+        let oid = types::as_integer(&argument(context, 0)?)?;
+        let name = TYPE_NAMES.iter().find(|(known, _)| *known == oid).map_or("text", |(_, name)| name);
+        Ok(Value::Text(name.to_owned()))
+    })?;
     for name in ["has_schema_privilege", "has_table_privilege", "has_database_privilege"] {
         answer(name, -1, || Value::Integer(1))?;
     }
@@ -257,33 +264,53 @@ pub(super) const DEFAULTS: [(&str, &str); 18] = [
     ("crdb_version", VERSION),
 ];
 
+/// Types as people write them, by their numbers in `pg_type`.
+const TYPE_NAMES: [(i64, &str); 6] =
+    [(16, "boolean"), (17, "bytea"), (20, "bigint"), (21, "smallint"), (23, "integer"), (701, "double precision")];
+
 const VARIABLES_MAX: usize = 500;
 const SLEEP_MAX_SECONDS: f64 = 1e9;
 
-/// Enough of the catalogue for lists of tables: psql's `\dt`, JDBC's and Django's.
+/// Enough of the catalogue for psql's `\dt`, `\d TABLE` and `\l`, and for JDBC's and Django's lists of tables.
 const VIEWS: &str = "
 CREATE TEMP VIEW pg_namespace AS
   SELECT 2200 AS oid, 'public' AS nspname, 10 AS nspowner, NULL AS nspacl;
 CREATE TEMP VIEW pg_class AS
-  SELECT rowid + 16384 AS oid, name AS relname, 2200 AS relnamespace, 10 AS relowner, 0 AS relam,
+  SELECT CAST(rowid + 16384 AS INTEGER) AS oid, name AS relname, 2200 AS relnamespace, 10 AS relowner, 0 AS relam,
          CASE type WHEN 'table' THEN 'r' WHEN 'view' THEN 'v' ELSE 'i' END AS relkind,
          'p' AS relpersistence, 0 AS relispartition, 0 AS reltuples, 0 AS relpages, 0 AS relhasindex,
-         0 AS reltoastrelid, 0 AS reltablespace, 0 AS reloftype
+         0 AS reltoastrelid, 0 AS reltablespace, 0 AS reloftype, 0 AS relchecks, 0 AS relhasrules,
+         0 AS relhastriggers, 0 AS relrowsecurity, 0 AS relforcerowsecurity, 'd' AS relreplident,
+         NULL AS relpartbound
   FROM main.sqlite_schema WHERE name NOT LIKE 'sqlite_%';
 CREATE TEMP VIEW pg_am AS SELECT 2 AS oid, 'heap' AS amname WHERE 0;
 CREATE TEMP VIEW pg_inherits AS SELECT 0 AS inhrelid, 0 AS inhparent, 0 AS inhseqno WHERE 0;
+CREATE TEMP VIEW pg_attribute AS
+  SELECT CAST(t.rowid + 16384 AS INTEGER) AS attrelid, c.name AS attname, c.cid + 1 AS attnum,
+         CASE c.type WHEN 'BOOLEAN' THEN 16 WHEN 'BLOB' THEN 17 WHEN 'INTEGER' THEN 20 WHEN 'INT2' THEN 21
+                     WHEN 'INT4' THEN 23 WHEN 'REAL' THEN 701 ELSE 25 END AS atttypid,
+         -1 AS atttypmod, CASE WHEN c.\"notnull\" OR c.pk THEN 't' ELSE 'f' END AS attnotnull,
+         c.dflt_value IS NOT NULL AS atthasdef, 0 AS attisdropped, 0 AS attcollation, '' AS attidentity,
+         '' AS attgenerated
+  FROM main.sqlite_schema t, pragma_table_info(t.name, 'main') c WHERE t.type IN ('table', 'view');
+CREATE TEMP VIEW pg_attrdef AS
+  SELECT CAST(t.rowid + 16384 AS INTEGER) AS adrelid, c.cid + 1 AS adnum, c.dflt_value AS adbin
+  FROM main.sqlite_schema t, pragma_table_info(t.name, 'main') c WHERE c.dflt_value IS NOT NULL;
+CREATE TEMP VIEW pg_collation AS SELECT 0 AS oid, '' AS collname WHERE 0;
 CREATE TEMP VIEW pg_description AS
   SELECT 0 AS objoid, 0 AS classoid, 0 AS objsubid, '' AS description WHERE 0;
 CREATE TEMP VIEW pg_tables AS
   SELECT 'public' AS schemaname, name AS tablename, 'demo' AS tableowner
   FROM main.sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%';
-CREATE TEMP VIEW pg_database AS SELECT 1 AS oid, current_database() AS datname, 10 AS datdba;
+CREATE TEMP VIEW pg_database AS SELECT 1 AS oid, current_database() AS datname, 10 AS datdba,
+  6 AS encoding, 'C.UTF-8' AS datcollate, 'C.UTF-8' AS datctype, NULL AS datacl;
 CREATE TEMP VIEW pg_settings AS SELECT '' AS name, '' AS setting WHERE 0;
 CREATE TEMP VIEW pg_range AS SELECT 0 AS rngtypid, 0 AS rngsubtype WHERE 0;
 CREATE TEMP VIEW pg_enum AS SELECT 0 AS oid, 0 AS enumtypid, 0.0 AS enumsortorder, '' AS enumlabel WHERE 0;
 CREATE TEMP VIEW pg_type AS
   SELECT column1 AS oid, column2 AS typname, 11 AS typnamespace, column3 AS typarray, 0 AS typelem,
-         ',' AS typdelim, 'b' AS typtype, 0 AS typrelid, 0 AS typbasetype, column4 AS typcategory
+         ',' AS typdelim, 'b' AS typtype, 0 AS typrelid, 0 AS typbasetype, column4 AS typcategory,
+         0 AS typcollation
   FROM (VALUES (16,'bool',1000,'B'), (17,'bytea',1001,'U'), (20,'int8',1016,'N'), (21,'int2',1005,'N'),
                (23,'int4',1007,'N'), (25,'text',1009,'S'), (701,'float8',1022,'N'));
 CREATE TEMP VIEW information_schema_tables AS

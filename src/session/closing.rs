@@ -3,7 +3,7 @@
 //! A close over unread bytes is a reset, which eats the text that was just sent; so each side is told
 //! that no more comes, and read until it closes too, for a moment.
 
-use super::relay::{Ended, Relay};
+use super::relay::{Ended, Path, Relay};
 use crate::{
     metrics::labels::CloseReason,
     wire::{ClientError, SqlState, messages},
@@ -18,7 +18,7 @@ use tokio::{
 pub(super) async fn close<C, U>(mut relay: Relay<C, U>, ended: &Ended)
 where
     C: AsyncRead + AsyncWrite + Unpin,
-    U: AsyncRead + AsyncWrite + Unpin,
+    U: AsyncRead + AsyncWrite + Unpin + Path,
 {
     let mut for_client = relay.pending_for_client().to_vec();
     if relay.talk.client_can_read_a_message()

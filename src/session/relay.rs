@@ -6,6 +6,7 @@ mod buffers;
 mod flow;
 mod on_wake;
 mod pace;
+mod stall;
 
 use crate::{
     metrics::{
@@ -19,6 +20,7 @@ use crate::{
 use flow::{Flow, FlowEnd};
 use on_wake::OnWake;
 use pace::{Pace, Verdict};
+use stall::Stall;
 use std::{
     future::poll_fn,
     io,
@@ -28,6 +30,7 @@ use std::{
 use tokio::io::{AsyncRead, AsyncWrite};
 
 pub(crate) use pace::Rules;
+pub(crate) use stall::Path;
 
 /// A client and an upstream, joined.
 pub(crate) struct Relay<C, U> {
@@ -72,7 +75,7 @@ pub(crate) struct ReadAhead<'a> {
 impl<C, U> Relay<C, U>
 where
     C: AsyncRead + AsyncWrite + Unpin,
-    U: AsyncRead + AsyncWrite + Unpin,
+    U: AsyncRead + AsyncWrite + Unpin + Path,
 {
     /// Joins a client that has read its ReadyForQuery and an upstream that has sent one.
     pub(crate) fn new(
@@ -108,12 +111,17 @@ where
     pub(crate) async fn run(&mut self, rules: &Rules, stop: &Stop) -> Ended {
         let mut pace = Pace::new(rules, stop.phase());
         let mut phases = OnWake::new(next_phase(stop.clone()));
+        let mut stall = Stall::new(rules.tcp_user_timeout);
         poll_fn(|cx| {
             while let Poll::Ready((phase, stop)) = phases.poll(cx) {
                 pace.enter(phase);
                 phases.set(next_phase(stop));
             }
-            self.poll(cx, &mut pace)
+            let ended = self.poll(cx, &mut pace);
+            if ended.is_pending() && stall.poll(cx, !self.talk.is_idle(), &self.upstream).is_ready() {
+                return Poll::Ready(Ended::because(CloseReason::UpstreamTimeout));
+            }
+            ended
         })
         .await
     }

@@ -61,7 +61,7 @@ pub(super) fn tune(socket: &TcpStream, limits: &Limits) -> io::Result<()> {
     socket.set_nodelay(true)?;
     let socket = SockRef::from(socket);
     set_keepalive(&socket, limits)?;
-    sys::set_tcp_user_timeout(&socket, limits.tcp_user_timeout)
+    sys::set_tcp_user_timeout(&socket, Some(limits.tcp_user_timeout))
 }
 
 /// Probes an idle connection as the settings say; both legs use this.

@@ -4,6 +4,7 @@ use crate::harness::{FakeUpstream, Postgres, SettingsFile, TestProxy, proxy::ser
 use std::{
     collections::{HashMap, HashSet},
     net::TcpListener,
+    process::Command,
 };
 
 #[test]
@@ -136,6 +137,23 @@ fn every_series_exists_from_the_start() {
     }
     let expiry = series(&metrics, "crdb_proxy_ca_not_after_timestamp_seconds", &[("cluster", "test")]);
     assert_eq!(expiry, Some(4_102_444_800.0), "1 January 2100");
+}
+
+#[test]
+fn it_says_what_it_was_built_from() {
+    let cluster = FakeUpstream::answering();
+    let metrics = TestProxy::before(&cluster).metrics();
+    let line = metrics.lines().find(|line| line.starts_with("crdb_proxy_build_info{")).expect("build_info");
+    let label = |name: &str| line.split_once(&format!("{name}=\"")).and_then(|(_, rest)| rest.split('"').next());
+
+    assert_eq!(label("version"), Some(env!("CARGO_PKG_VERSION")));
+    assert!(label("rustc").is_some_and(|rustc| rustc.contains("1.")), "{line}");
+    let git = Command::new("git").args(["rev-parse", "HEAD"]).current_dir(env!("CARGO_MANIFEST_DIR")).output();
+    if git.is_ok_and(|output| output.status.success()) {
+        assert!(label("revision").is_some_and(|revision| !["", "unknown"].contains(&revision)), "{line}");
+    } else {
+        println!("skipped: the revision, which is unknown where git or its checkout is missing");
+    }
 }
 
 #[test]

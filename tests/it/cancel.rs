@@ -7,7 +7,11 @@ use crate::harness::{
     settings::Cluster,
     wire::{PROTOCOL_3_2, SSL_REQUEST, Wire, cancel_request, command_complete, parameters, query, ready, untyped},
 };
-use std::{collections::HashSet, net::TcpListener, time::Duration};
+use std::{
+    collections::HashSet,
+    net::TcpListener,
+    time::{Duration, Instant},
+};
 
 /// Says that it runs before it waits, so that no test has to guess when to cancel it.
 const SLOW: &str = "DO $$ BEGIN RAISE NOTICE 'it runs'; PERFORM pg_sleep(60); END $$";
@@ -96,6 +100,22 @@ fn a_wrong_key_does_nothing_says_nothing_and_is_counted() {
     client.query("select 1");
     proxy.wait_for_metric("crdb_proxy_cancels_total", &[("result", "unknown_key")], 2.0);
     assert_eq!(cluster.seen().connections, 1, "only the session reached the cluster");
+}
+
+#[test]
+fn guessing_keys_takes_time_and_holds_up_nobody_who_has_one() {
+    let cluster = FakeUpstream::by_hand();
+    let proxy = TestProxy::before(&cluster);
+    let client = proxy.client();
+    let start = Instant::now();
+    let mut guessing = send_cancel(&proxy, &[0; 8]);
+
+    cancel(&proxy, &client.key);
+    cluster.wait_until(|seen| seen.cancels.len() == 1);
+    assert!(guessing.stays_silent(Duration::from_millis(1)), "closed before the right key was served");
+
+    assert_eq!(guessing.rest(), b"");
+    assert!(start.elapsed() >= Duration::from_millis(800), "took only {:?}", start.elapsed());
 }
 
 #[test]

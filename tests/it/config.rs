@@ -166,6 +166,17 @@ fn there_is_no_password_flag_and_no_password_in_the_file() {
 }
 
 #[test]
+fn a_listener_may_not_be_called_as_the_admin_address_is() {
+    let cluster = FakeUpstream::answering();
+    let settings = SettingsFile::of(&cluster).another_listener("admin", "");
+
+    let checked = check(&settings, &[], &[]);
+
+    assert_eq!(checked.status.code(), Some(2), "{}", checked.stderr);
+    assert!(checked.stderr.contains("\"admin\""), "{}", checked.stderr);
+}
+
+#[test]
 fn the_bare_command_prints_help_and_everything_else_one_line() {
     let folder = tempfile::tempdir().unwrap();
     let told = |arguments: &[&str]| {

@@ -1,11 +1,13 @@
 //! The way upstream: which endpoint and address is dialled, and how.
 
 use crate::harness::{
-    Authority, DEADLINE, FakeUpstream, Script, Session, SettingsFile, TestProxy, proxy::closed_port, settings::Cluster,
+    Authority, DEADLINE, FakeUpstream, Front, Script, Session, SettingsFile, TestProxy, proxy::closed_port,
+    settings::Cluster,
 };
 use std::{
     fs,
-    net::{SocketAddr, TcpListener},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs},
+    process::Command,
     time::{Duration, Instant},
 };
 
@@ -52,6 +54,33 @@ fn every_address_of_a_name_is_tried() {
 }
 
 #[test]
+fn an_address_that_connects_and_says_nothing_does_not_keep_the_others_waiting() {
+    let answering = FakeUpstream::answering();
+    let port = answering.address().port();
+    let silent = Script { front: Front::Silent, ..Script::default() };
+    let listener = TcpListener::bind((Ipv6Addr::LOCALHOST, port)).unwrap();
+    let silent = FakeUpstream::bound_to(listener, Authority::new(), silent);
+    let settings = SettingsFile::trusting(&answering.authority).endpoint_at("first", "localhost", port, "");
+    let Some(settings) = with_hosts(settings, "::1 localhost\n127.0.0.1 localhost\n") else { return };
+    let proxy = settings.global("connect_limit = \"20s\"\nendpoint_limit = \"20s\"").start();
+
+    let start = Instant::now();
+    proxy.client();
+
+    assert!(start.elapsed() < Duration::from_secs(5), "took {:?}", start.elapsed());
+    assert_eq!(silent.seen().connections, 1, "the silent address was to be the first");
+}
+
+#[test]
+fn a_slow_password_command_does_not_count_as_connecting() {
+    let cluster = FakeUpstream::answering();
+    let command = r#"password = { command = ["sh", "-c", "sleep 2; cat app.pw"], limit = "10s" }"#;
+    let proxy = SettingsFile::of(&cluster).password(command).global("connect_limit = \"1s\"").start();
+
+    proxy.client();
+}
+
+#[test]
 fn an_address_of_ipv6_is_dialled_too() {
     let listener = TcpListener::bind("[::1]:0").unwrap();
     let script = Script { session: Session::Answers, ..Script::default() };
@@ -91,6 +120,24 @@ fn keepalive_runs_on_both_legs() {
             std::thread::sleep(Duration::from_millis(10));
         }
     }
+}
+
+/// The daemon with a name file of its own, which takes a mount namespace; where that is not allowed, the
+/// system's file if it says the same, else nothing, and the reason on the screen.
+fn with_hosts(settings: SettingsFile, hosts: &str) -> Option<SettingsFile> {
+    let file = settings.path("hosts");
+    fs::write(&file, hosts).unwrap();
+    let words =
+        ["unshare", "--mount", "sh", "-c", "mount --bind \"$0\" /etc/hosts && exec \"$@\"", file.to_str().unwrap()];
+    if Command::new(words[0]).args(&words[1..]).arg("true").status().is_ok_and(|status| status.success()) {
+        return Some(settings.behind(&words));
+    }
+    let found = ("localhost", 0).to_socket_addrs().unwrap().map(|address| address.ip()).collect::<Vec<_>>();
+    if found == [IpAddr::from(Ipv6Addr::LOCALHOST), Ipv4Addr::LOCALHOST.into()] {
+        return Some(settings);
+    }
+    println!("skipped: no mount namespace for a name file (run as root), and localhost is only {found:?} here");
+    None
 }
 
 fn keepalive_runs(proxy: &TestProxy, leg: &str, address: SocketAddr) -> bool {

@@ -30,6 +30,17 @@ fn the_printed_line_opens_a_database_that_does_what_people_try_first() {
 }
 
 #[test]
+fn psql_lists_databases_and_describes_tables() {
+    let demo = Demo::start();
+    let tried = "create table t (id int primary key, s text not null default 'x', b bool);\n\\d t\n\\l\n";
+
+    let printed = demo.psql(tried).expect_success();
+
+    let expected = "id|bigint||not null|\ns|text||not null|'x'\nb|boolean|||\ndemo|demo|UTF8|";
+    assert!(printed.starts_with(expected), "{printed}");
+}
+
+#[test]
 fn a_query_is_cancelled_by_the_interrupt_key() {
     let demo = Demo::start();
     let mut psql = demo.paste("-c 'select 1' -c 'select pg_sleep(60)'");
@@ -76,6 +87,22 @@ fn a_region_that_is_down_is_replaced_by_the_next_until_it_is_up_again() {
     assert_eq!(demo.region(), "gcp-europe-west1");
 
     demo.types("up east");
+    assert_eq!(demo.region(), "gcp-us-east1");
+}
+
+// Once the daemon moves on by itself, the console's words about `drain` change together with this.
+#[test]
+fn a_draining_region_fails_new_sessions_until_it_is_up_as_its_answer_says() {
+    let mut demo = Demo::start();
+
+    demo.types("drain east");
+    let refused = demo.psql("select 1;\n");
+    demo.types("up east");
+    // The answer to `drain` has several lines, so one more line may still be of that.
+    demo.stdout.find(|line| line.contains("is up").then_some(())).expect("its answer to `up`");
+
+    assert!(!refused.status.success());
+    assert!(refused.stderr.contains("not accepting clients"), "{}", refused.stderr);
     assert_eq!(demo.region(), "gcp-us-east1");
 }
 

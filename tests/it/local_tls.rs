@@ -100,6 +100,19 @@ fn a_local_password_lets_in_who_knows_it_and_nobody_else() {
 }
 
 #[test]
+fn a_client_too_slow_for_the_local_password_is_told_so() {
+    let cluster = FakeUpstream::answering();
+    let settings = SettingsFile::of(&cluster).file("local.pw", "l0cal").global("startup_limit = \"300ms\"");
+    let proxy = settings.listener("local_password = { file = \"local.pw\" }").start();
+
+    let mut wire = proxy.startup(&[("user", "anyone")]);
+    assert_eq!(wire.message().tag, b'R');
+
+    assert_eq!(wire.refusal().sqlstate(), "08P01");
+    proxy.wait_for_refusals("startup_timeout", 1.0);
+}
+
+#[test]
 fn a_local_password_may_be_a_verifier() {
     let cluster = FakeUpstream::answering();
     let settings = SettingsFile::of(&cluster).file("local.pw", VERIFIER_OF_PENCIL);

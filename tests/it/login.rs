@@ -1,7 +1,8 @@
 //! Logging in upstream with the injected credential, whatever the server asks for.
 
 use crate::harness::{
-    Authority, FakeUpstream, Login, PASSWORD, Postgres, Script, Session, SettingsFile, TestClient, TestProxy,
+    Authority, FakeUpstream, Leaf, Login, PASSWORD, Postgres, Script, Session, SettingsFile, TestClient, TestProxy,
+    certificates::Identity,
     scram::Flaw,
     wire::{error, message, notice, parameter_status},
 };
@@ -33,10 +34,32 @@ fn a_client_certificate_logs_in_alone_or_beside_a_password() {
 
     for (user, password) in [("certified", ""), ("double", "password = { file = \"app.pw\" }")] {
         let settings = SettingsFile::of(&postgres).user(user).password(password);
-        let settings = settings.identity("client", &postgres.authority.client(user));
-        let proxy = settings.cluster("cert = \"client.crt\"\nkey = \"client.key\"").start();
+        let proxy = with_certificate(settings, &postgres.authority.client(user));
 
         assert_eq!(proxy.client().value("select current_user"), user);
+    }
+}
+
+#[test]
+fn a_client_certificate_that_the_server_refuses_is_told_as_such() {
+    let authority = Authority::new();
+    let script = Script { client_authority: Some(authority.pem().into()), ..Script::default() };
+    let (expired, foreign) = unwelcome(&authority, "app");
+    let cluster = FakeUpstream::signed_by(authority, script);
+
+    for identity in [expired, foreign] {
+        assert_certificate_is_blamed(&with_certificate(SettingsFile::of(&cluster), &identity));
+    }
+}
+
+#[test]
+fn a_client_certificate_that_postgres_refuses_is_told_as_such() {
+    let postgres = Postgres::start();
+    let (expired, foreign) = unwelcome(&postgres.authority, "certified");
+
+    for identity in [expired, foreign] {
+        let settings = SettingsFile::of(&postgres).user("certified").password("");
+        assert_certificate_is_blamed(&with_certificate(settings, &identity));
     }
 }
 
@@ -205,6 +228,28 @@ fn a_missing_database_named_like_the_clients_user_gets_a_hint() {
     assert_eq!(error.sqlstate(), "3D000");
     assert_eq!(error.field(b'M').unwrap(), "database \"alice\" does not exist");
     assert!(error.field(b'H').expect("a hint").contains("database"), "{error:?}");
+}
+
+/// Client certificates for `user` of which one has expired and one is of another authority.
+fn unwelcome(authority: &Authority, user: &str) -> (Identity, Identity) {
+    let expired = authority.sign(&Leaf { names: &[], years: (2000, 2010), common_name: user });
+    (expired, Authority::new().client(user))
+}
+
+fn with_certificate(settings: SettingsFile, identity: &Identity) -> TestProxy {
+    settings.identity("client", identity).cluster("cert = \"client.crt\"\nkey = \"client.key\"").start()
+}
+
+#[track_caller]
+fn assert_certificate_is_blamed(proxy: &TestProxy) {
+    let error = proxy.startup(&[("user", "anyone")]).refusal();
+
+    assert_eq!(error.sqlstate(), "08001", "{error:?}");
+    assert!(error.field(b'M').unwrap().contains("TLS"), "{error:?}");
+    let hint = error.field(b'H').expect("a hint");
+    assert!(hint.contains("\"cert\"") && hint.contains("\"key\""), "{hint}");
+    let labels = [("cluster", "test"), ("endpoint", "first"), ("result", "tls_other")];
+    assert_eq!(proxy.metric("crdb_proxy_connect_attempts_total", &labels), Some(1.0));
 }
 
 fn contains(haystack: &[u8], needle: &[u8]) -> bool {

@@ -37,6 +37,29 @@ fn a_session_leaves_one_line_with_everything_about_it() {
 }
 
 #[test]
+fn the_line_at_a_sessions_opening_identifies_it_as_the_one_at_its_close_does() {
+    let cluster = FakeUpstream::answering();
+    let proxy = SettingsFile::of(&cluster).global("log_level = \"debug\"").start();
+    drop(TestClient::log_in(proxy.connect(), &[("user", "anyone"), ("database", "orders")]));
+
+    let closed = proxy.wait_for_message("session closed");
+    let opened = proxy.wait_for_message("session opened");
+
+    for field in [
+        "session.id",
+        "listener.name",
+        "client.addr",
+        "client.database",
+        "cluster.name",
+        "endpoint.name",
+        "endpoint.addr",
+    ] {
+        assert!(!closed[field].is_null(), "{field} of {closed}");
+        assert_eq!(opened[field], closed[field], "{field} of {opened}");
+    }
+}
+
+#[test]
 fn every_line_is_an_object_at_every_level() {
     let cluster = FakeUpstream::answering();
 

@@ -10,6 +10,7 @@
 )]
 
 mod admin;
+mod black_hole;
 mod bulk;
 mod cancel;
 mod certificates_matrix;

@@ -68,6 +68,36 @@ fn the_password_comes_from_a_variable_a_credential_or_a_command() {
 }
 
 #[test]
+fn a_password_command_runs_once_more_when_the_server_refuses_what_it_gave() {
+    let cluster = FakeUpstream::answering();
+    let command = r#"password = { command = ["cat", "app.pw"], lifetime = "15min" }"#;
+    let settings = SettingsFile::of(&cluster).password(command).file("app.pw", "before");
+    cluster.change(|script| script.login = Login::scram("before"));
+    let password = settings.path("app.pw");
+    let proxy = settings.start();
+    proxy.client();
+
+    cluster.change(|script| script.login = Login::scram("after"));
+    write_private(&password, "after");
+    proxy.client();
+
+    assert_eq!(cluster.seen().startups.len(), 3, "one login before, one refused, one after");
+}
+
+#[test]
+fn a_password_command_is_not_run_again_and_again() {
+    let cluster = FakeUpstream::answering();
+    let command = r#"password = { command = ["sh", "-c", "date +%s%N | tee -a runs"], lifetime = "15min" }"#;
+    let proxy = SettingsFile::of(&cluster).password(command).start();
+
+    assert_eq!(proxy.startup(&[("user", "anyone")]).refusal().sqlstate(), "28P01");
+
+    assert_eq!(cluster.seen().startups.len(), 2);
+    let runs = std::fs::read_to_string(proxy.path("runs")).unwrap();
+    assert_eq!(runs.lines().count(), 2, "{runs}");
+}
+
+#[test]
 fn a_password_command_that_hangs_ends_at_its_limit() {
     let cluster = FakeUpstream::answering();
     let command = r#"password = { command = ["sleep", "600"], limit = "300ms" }"#;

@@ -173,6 +173,20 @@ fn a_malformed_frame_at_a_boundary_is_told_as_08p01() {
 }
 
 #[test]
+fn a_malformed_frame_that_comes_in_pieces_ends_in_a_plain_close() {
+    let (_cluster, proxy, mut client, mut session) = joined();
+
+    session.send(&[b'D', 0, 0]);
+    assert_eq!(client.bytes(), [b'D', 0, 0]);
+    session.send(&[0, 3]);
+
+    // What follows these three bytes is inside the server's message, whoever sends it.
+    let rest = client.rest();
+    assert!([0, 3].starts_with(&rest), "added {:?}", String::from_utf8_lossy(&rest));
+    proxy.wait_for_closed("upstream_protocol", 1.0);
+}
+
+#[test]
 fn a_malformed_frame_from_the_client_ends_its_session() {
     let (_cluster, proxy, mut client, mut session) = joined();
 

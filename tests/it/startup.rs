@@ -1,9 +1,16 @@
 //! The client's first messages: what is answered, what is passed on, what is refused.
 
 use crate::harness::{
-    FakeUpstream, SettingsFile, TestClient, TestProxy,
-    wire::{GSSENC_REQUEST, Message, PROTOCOL_3_0, PROTOCOL_3_2, SSL_REQUEST, parameters, startup, untyped},
+    Authority, FakeUpstream, Script, Session, SettingsFile, TestClient, TestProxy,
+    wire::{
+        GSSENC_REQUEST, Message, PROTOCOL_3_0, PROTOCOL_3_2, SSL_REQUEST, Wire, message, parameters, startup, untyped,
+    },
 };
+use rustls::{
+    ClientConfig, ClientConnection, RootCertStore,
+    pki_types::{CertificateDer, pem::PemObject},
+};
+use std::sync::{Arc, Mutex, mpsc};
 
 #[test]
 fn an_ssl_request_is_answered_n_and_the_session_goes_on() {
@@ -65,6 +72,19 @@ fn a_client_hello_on_a_listener_without_tls_is_closed_cleanly_and_logged() {
 
     assert_eq!(wire.rest(), b"");
     proxy.wait_for_message("session refused");
+}
+
+#[test]
+fn a_client_hello_of_any_size_ends_in_the_end_of_file_and_not_in_a_reset() {
+    let (cluster, proxy) = answering();
+    let hello = client_hello(&cluster.authority);
+    assert!(hello.len() > 500, "only {} bytes", hello.len());
+
+    let mut wire = proxy.connect();
+    wire.send(&hello);
+
+    wire.assert_closed();
+    proxy.wait_for_refusals("tls_failed", 1.0);
 }
 
 #[test]
@@ -151,6 +171,38 @@ fn a_client_that_says_nothing_is_closed_without_a_word_and_counted_apart() {
 }
 
 #[test]
+fn a_reset_before_the_first_byte_counts_as_silence_too() {
+    let (cluster, proxy) = answering();
+
+    proxy.connect().reset();
+
+    proxy.wait_for_refusals("silent", 1.0);
+    assert_eq!(cluster.seen().connections, 0);
+}
+
+#[test]
+fn a_password_sent_behind_the_startup_message_is_refused_and_never_passed_on() {
+    let (sender, tags) = mpsc::channel();
+    let sender = Mutex::new(sender);
+    let listen = move |mut wire: Wire| {
+        while let Ok(message) = wire.next_message() {
+            sender.lock().unwrap().send(message.tag).unwrap();
+        }
+    };
+    let cluster = FakeUpstream::start(Script { session: Session::Run(Arc::new(listen)), ..Script::default() });
+    let proxy = TestProxy::before(&cluster);
+
+    let mut wire = proxy.connect();
+    wire.send(&[startup(&[("user", "anyone")]), message(b'p', b"not asked for\0")].concat());
+
+    let refused = wire.until(b'E');
+    assert_eq!(refused.last().unwrap().sqlstate(), "08P01");
+    wire.assert_closed();
+    cluster.wait_until(|seen| seen.ended == seen.connections);
+    assert!(!tags.try_iter().any(|tag| tag == b'p'), "the cluster got the client's password");
+}
+
+#[test]
 fn protocol_3_0_is_served_without_negotiation_and_with_an_eight_byte_key() {
     let (cluster, proxy) = answering();
 
@@ -211,6 +263,20 @@ fn an_unknown_major_version_is_refused_in_a_frame_that_old_clients_can_read() {
 
     proxy.wait_for_refusals("protocol_version", 3.0);
     assert_eq!(cluster.seen().connections, 0);
+}
+
+/// What a client sends first that begins with TLS, as long as browsers and newer drivers make it.
+fn client_hello(authority: &Authority) -> Vec<u8> {
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(authority.pem().as_bytes()).unwrap()).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let mut config = config.with_root_certificates(roots).with_no_client_auth();
+    config.alpn_protocols = vec![b"postgresql".to_vec(), vec![b'x'; 250], vec![b'y'; 250]];
+    let mut connection = ClientConnection::new(Arc::new(config), "localhost".try_into().unwrap()).unwrap();
+    let mut hello = Vec::new();
+    connection.write_tls(&mut hello).unwrap();
+    hello
 }
 
 fn answering() -> (FakeUpstream, TestProxy) {

@@ -98,8 +98,15 @@ impl Flow {
         W: AsyncWrite + Unpin,
     {
         loop {
-            if let Err(error) = ready!(self.poll_write(cx, sink)) {
-                return Poll::Ready(FlowEnd::SinkFailed(error));
+            match self.poll_write(cx, sink) {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(error)) => return Poll::Ready(FlowEnd::SinkFailed(error)),
+                // While there is room, a stalled sink must not hide the source's end.
+                Poll::Pending if self.has_room() => {
+                    ready!(self.poll_read(cx, source, follow));
+                    continue;
+                }
+                Poll::Pending => return Poll::Pending,
             }
             if self.source_ended.is_some() {
                 if let Err(error) = ready!(self.poll_flush(cx, sink)) {
@@ -115,6 +122,10 @@ impl Flow {
                 };
             }
         }
+    }
+
+    fn has_room(&self) -> bool {
+        self.source_ended.is_none() && self.buffer.as_ref().is_some_and(|buffer| self.end < buffer.len())
     }
 
     /// Forgets what could not be written.
@@ -151,17 +162,16 @@ impl Flow {
         source: &mut R,
         follow: &mut impl FnMut(&[u8]) -> Result<(), FrameError>,
     ) -> Poll<()> {
-        let mut buffer = buffers::borrow(self.buffer_bytes);
-        let mut space = ReadBuf::new(&mut buffer);
+        let mut buffer = self.buffer.take().unwrap_or_else(|| buffers::borrow(self.buffer_bytes));
+        let mut space = ReadBuf::new(buffer.get_mut(self.end..).unwrap_or_default());
         let result = Pin::new(source).poll_read(cx, &mut space);
         let (filled, followed) = match &result {
             Poll::Ready(Ok(())) if !space.filled().is_empty() => (space.filled().len(), follow(space.filled())),
             _ => (0, Ok(())),
         };
-        if filled == 0 {
-            buffers::give_back(buffer);
-        } else {
-            self.buffer = Some(buffer);
+        self.buffer = Some(buffer);
+        if filled == 0 && self.start == self.end {
+            self.release();
         }
         match ready!(result) {
             Ok(()) if filled == 0 => self.source_ended = Some(FlowEnd::SourceEof),
@@ -172,11 +182,12 @@ impl Flow {
     }
 
     fn take_in(&mut self, filled: usize, followed: Result<(), FrameError>) {
-        (self.start, self.end) = (0, filled);
+        let before = self.end;
+        self.end = before.saturating_add(filled);
         self.read = self.read.saturating_add(u64::try_from(filled).unwrap_or(u64::MAX));
         if let Err(error) = followed {
             // Whole messages before the malformed one still go out; of the bad one nothing more does.
-            self.end = error.sound_bytes.unwrap_or(0);
+            self.end = before.saturating_add(error.sound_bytes.unwrap_or(0));
             self.source_ended = Some(FlowEnd::Malformed(error));
         }
     }

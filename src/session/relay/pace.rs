@@ -21,6 +21,8 @@ pub(crate) struct Rules {
     pub(crate) ends_at: Option<Instant>,
     /// Longest silence once one side has ended and the other has not.
     pub(crate) close_limit: Duration,
+    /// Longest silence of a server that owes acknowledgements.
+    pub(crate) tcp_user_timeout: Duration,
 }
 
 /// What a rule demands.
@@ -149,7 +151,7 @@ mod tests {
     const MINUTE: Duration = Duration::from_secs(60);
 
     fn rules() -> Rules {
-        Rules { idle_limit: None, ends_at: None, close_limit: MINUTE }
+        Rules { idle_limit: None, ends_at: None, close_limit: MINUTE, tcp_user_timeout: MINUTE }
     }
 
     async fn ends_within(pace: &mut Pace<'_>, limit: Duration) -> Option<Verdict> {

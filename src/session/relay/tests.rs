@@ -9,6 +9,13 @@ use crate::{
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
+impl Path for DuplexStream {
+    fn set_user_timeout(&self, _: Option<Duration>) {}
+    fn sent(&self) -> Option<crate::sys::Sent> {
+        None
+    }
+}
+
 /// Both ends of a relay over in-memory streams, so that the clock can be paused.
 struct Bench {
     client: DuplexStream,
@@ -29,7 +36,12 @@ fn bench(read_ahead: ReadAhead<'_>) -> Bench {
 }
 
 fn rules() -> Rules {
-    Rules { idle_limit: None, ends_at: None, close_limit: Duration::from_secs(10) }
+    Rules {
+        idle_limit: None,
+        ends_at: None,
+        close_limit: Duration::from_secs(10),
+        tcp_user_timeout: Duration::from_secs(30),
+    }
 }
 
 async fn read(stream: &mut DuplexStream, bytes: usize) -> Vec<u8> {

@@ -20,6 +20,8 @@ pub(crate) struct Script {
     pub(crate) front: Front,
     /// The certificate shown; absent: the usual one of the server's authority.
     pub(crate) identity: Option<Identity>,
+    /// Whose client certificates are accepted, as PEM text; absent: none is asked for.
+    pub(crate) client_authority: Option<String>,
     /// How the user logs in.
     pub(crate) login: Login,
     /// Sent in place of AuthenticationOk, after the proof; then the server closes.
@@ -80,6 +82,7 @@ impl Default for Script {
         Self {
             front: Front::Tls,
             identity: None,
+            client_authority: None,
             login: Login::scram(PASSWORD),
             instead_of_ok: None,
             instead_of_ready: None,

@@ -4,7 +4,7 @@ use super::{
     DEADLINE, TestClient,
     process::{self, Finished, Lines, mortal},
     settings::{Cluster, SettingsFile},
-    wire::Wire,
+    wire::{Stream, Wire},
 };
 use rustix::process::Signal;
 use serde_json::Value;
@@ -12,7 +12,7 @@ use std::{
     fs,
     io::{Read, Write},
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
-    os::unix::process::ExitStatusExt,
+    os::unix::{net::UnixStream, process::ExitStatusExt},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::Arc,
@@ -129,8 +129,11 @@ impl TestProxy {
     /// One request to the admin address: status and body.
     pub(crate) fn http(&self, request_line: &str, headers: &str) -> (u16, String, String) {
         let address = self.listener("admin");
-        let mut socket = TcpStream::connect(&address).unwrap();
-        socket.set_read_timeout(Some(DEADLINE)).unwrap();
+        let mut socket: Box<dyn Stream> = match address.strip_prefix("unix:") {
+            Some(path) => Box::new(UnixStream::connect(path).unwrap()),
+            None => Box::new(TcpStream::connect(&address).unwrap()),
+        };
+        socket.socket().set_read_timeout(Some(DEADLINE)).unwrap();
         let host = if headers.contains("Host:") { String::new() } else { format!("Host: {address}\r\n") };
         write!(socket, "{request_line} HTTP/1.1\r\n{host}Connection: close\r\n{headers}\r\n").unwrap();
         let mut answer = String::new();

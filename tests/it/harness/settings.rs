@@ -29,7 +29,7 @@ pub(crate) struct SettingsFile {
     listener: String,
     appendix: String,
     environment: Vec<(String, String)>,
-    descriptors: Option<usize>,
+    wrapper: Vec<String>,
     arguments: Vec<String>,
 }
 
@@ -51,7 +51,7 @@ impl SettingsFile {
             listener: "address = \"127.0.0.1:0\"".into(),
             appendix: String::new(),
             environment: Vec::new(),
-            descriptors: None,
+            wrapper: Vec::new(),
             arguments: Vec::new(),
         };
         settings.file("ca.crt", authority.pem()).file("app.pw", PASSWORD)
@@ -138,8 +138,13 @@ impl SettingsFile {
     }
 
     /// A hard limit of open descriptors.
-    pub(crate) fn descriptors(mut self, limit: usize) -> Self {
-        self.descriptors = Some(limit);
+    pub(crate) fn descriptors(self, limit: usize) -> Self {
+        self.behind(&["prlimit", &format!("--nofile={limit}:{limit}"), "--"])
+    }
+
+    /// Starts the daemon by a program that becomes it: these words, then the daemon's own command line.
+    pub(crate) fn behind(mut self, words: &[&str]) -> Self {
+        self.wrapper.extend(words.iter().map(|&word| word.to_owned()));
         self
     }
 
@@ -166,9 +171,8 @@ impl SettingsFile {
 
     /// Writes the file and starts the daemon with it.
     pub(crate) fn start(self) -> TestProxy {
-        let limit = self.descriptors.map(|limit| format!("--nofile={limit}:{limit}"));
-        let limiting = limit.iter().flat_map(|limit| ["prlimit", limit, "--"]).collect::<Vec<_>>();
-        let mut command = TestProxy::command_behind(&limiting, self.folder.path());
+        let wrapper = self.wrapper.iter().map(String::as_str).collect::<Vec<_>>();
+        let mut command = TestProxy::command_behind(&wrapper, self.folder.path());
         command.arg("--config").arg(self.write()).args(["--log-format", "json"]).args(&self.arguments);
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         TestProxy::spawn(command, self.folder)

@@ -7,10 +7,14 @@ use crate::harness::{
     scram::{Exchange, Flaw},
     wire::{self, CANCEL_CODE, Wire, command_complete, error, message, parameter_status, ready},
 };
-use rustls::{HandshakeKind, ServerConfig, ServerConnection, StreamOwned};
+use rustls::{
+    HandshakeKind, RootCertStore, ServerConfig, ServerConnection, StreamOwned,
+    pki_types::{CertificateDer, pem::PemObject},
+    server::WebPkiClientVerifier,
+};
 use std::{
     io::{self, Read, Write},
-    net::{TcpListener, TcpStream},
+    net::{Shutdown, TcpListener, TcpStream},
     sync::{Arc, mpsc},
     thread,
 };
@@ -75,19 +79,39 @@ impl Shared {
             return Ok(());
         }
         let identity = script.identity.clone().unwrap_or_else(|| self.usual.clone());
-        let wire = self.handshake(socket, &identity)?;
+        let wire = self.handshake(socket, &identity, script.client_authority.as_deref())?;
         self.log_in(wire, script, &identity, sessions)
     }
 
-    fn handshake(&self, mut socket: TcpStream, identity: &Identity) -> io::Result<Wire> {
+    fn handshake(
+        &self,
+        mut socket: TcpStream,
+        identity: &Identity,
+        client_authority: Option<&str>,
+    ) -> io::Result<Wire> {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let config = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
-        let mut config =
-            config.with_no_client_auth().with_single_cert(identity.chain(), identity.private_key()).unwrap();
+        let config = ServerConfig::builder_with_provider(Arc::clone(&provider));
+        let config = config.with_safe_default_protocol_versions().unwrap();
+        let config = match client_authority {
+            Some(pem) => {
+                let mut roots = RootCertStore::empty();
+                roots.add(CertificateDer::from_pem_slice(pem.as_bytes()).unwrap()).unwrap();
+                let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+                config.with_client_cert_verifier(verifier.build().unwrap())
+            }
+            None => config.with_no_client_auth(),
+        };
+        let mut config = config.with_single_cert(identity.chain(), identity.private_key()).unwrap();
         config.session_storage = Arc::clone(&self.tickets);
         let mut connection = ServerConnection::new(Arc::new(config)).unwrap();
         while connection.is_handshaking() {
-            connection.complete_io(&mut socket)?;
+            if let Err(error) = connection.complete_io(&mut socket) {
+                // A close over unread bytes would be a reset, which may overtake the alert.
+                socket.shutdown(Shutdown::Write)?;
+                socket.set_read_timeout(Some(DEADLINE))?;
+                socket.read_to_end(&mut Vec::new()).ok();
+                return Err(error);
+            }
         }
         let resumed = connection.handshake_kind() == Some(HandshakeKind::Resumed);
         self.note(|seen| {
