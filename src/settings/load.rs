@@ -63,7 +63,11 @@ pub fn load(inputs: &Inputs) -> Result<Loaded, Faults> {
     settings.file = file.map(|file| file.path);
     refuse_unknown_variables(unknown_variables, &settings, &mut reader);
 
-    let Reader { faults, warnings, provenance, .. } = reader;
+    let Reader { mut faults, warnings, provenance, .. } = reader;
+    if faults.iter().any(|fault| fault.rule == CONNECTION_STRING) {
+        // Once the string stands in its place, it may well say what is missing now.
+        faults.retain(|fault| fault.source != Source::Default);
+    }
     if faults.is_empty() {
         return Ok(Loaded { settings, warnings, provenance });
     }

@@ -46,7 +46,7 @@ pub(super) fn is_connection_string(text: &str) -> bool {
 
 /// The rule that a misplaced connection string breaks, whatever the key.
 pub(super) const CONNECTION_STRING: &str =
-    "this looks like a connection string; give it as the URL argument, or in CRDB_PROXY_URL";
+    "looks like a connection string; give it as the URL argument, or in CRDB_PROXY_URL";
 const NOT_SHOWN: &str = "(not shown)";
 const PLAIN_MAX: usize = 32;
 const WORD_MAX: usize = 16;

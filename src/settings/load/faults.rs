@@ -52,6 +52,9 @@ fn no_fault_repeats_a_connection_string_wherever_it_was_put() {
             assert!(!told.contains("topsecret"), "{line}: {told}");
         }
     }
+    let host = World::default().flag(Flag::Host, strings[0]).faults();
+    let rule = "looks like a connection string; give it as the URL argument, or in CRDB_PROXY_URL";
+    assert_eq!(host, [format!("flag --host = (not shown): {rule}")]);
     let told = World::default().variable("CRDB_PROXY_CONFIG", strings[0]).faults().concat();
     assert!(told.contains("CRDB_PROXY_CONFIG") && !told.contains("topsecret"), "{told}");
 }
