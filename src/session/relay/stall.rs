@@ -41,7 +41,7 @@ impl Stall {
         if !is_at_work && self.timer.is_none() {
             return Poll::Pending;
         }
-        let span = self.limit / LOOKS;
+        let span = (self.limit / LOOKS).max(SPAN_MIN);
         loop {
             ready!(self.timer.get_or_insert_with(|| OnWake::new(sleep(span))).poll(cx));
             let sent = path.sent();
@@ -66,6 +66,8 @@ impl Stall {
 }
 
 const LOOKS: u32 = 6;
+/// However short a limit was asked for.
+const SPAN_MIN: Duration = Duration::from_millis(100);
 
 #[cfg(test)]
 mod tests {
