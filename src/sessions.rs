@@ -15,7 +15,10 @@ use std::{
     collections::BTreeMap,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{AtomicU8, AtomicU64, Ordering::Relaxed},
+        atomic::{
+            AtomicU8, AtomicU64,
+            Ordering::{Acquire, Relaxed, Release},
+        },
     },
     time::{Duration, SystemTime},
 };
@@ -191,7 +194,7 @@ impl Live {
     pub fn publish(&self, totals: Totals) {
         self.counters.to_upstream.store(totals.to_upstream, Relaxed);
         self.counters.to_client.store(totals.to_client, Relaxed);
-        self.counters.statements.store(totals.statements, Relaxed);
+        self.counters.statements.store(totals.statements, Release);
     }
 
     /// The last published totals.
@@ -199,7 +202,7 @@ impl Live {
         Totals {
             to_upstream: self.counters.to_upstream.load(Relaxed),
             to_client: self.counters.to_client.load(Relaxed),
-            statements: self.counters.statements.load(Relaxed),
+            statements: self.counters.statements.load(Acquire),
         }
     }
 

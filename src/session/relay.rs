@@ -180,8 +180,9 @@ where
             return false;
         }
         self.shown_moved = moved;
-        self.live.publish(self.totals());
+        // In this order: who sees the totals sees the state that goes with them.
         self.live.enter(self.state());
+        self.live.publish(self.totals());
         true
     }
 

@@ -190,6 +190,8 @@ fn status_tells_what_is_going_on() {
     let parameters = [("user", "anyone"), ("database", "orders"), ("application_name", "shop")];
     let mut client = crate::harness::TestClient::log_in(proxy.connect(), &parameters);
     client.query("select 1");
+    // The client may have its answer a moment before it is counted.
+    proxy.wait_for_metric("crdb_proxy_statements_total", &[("listener", "main")], 1.0);
 
     let status = proxy.status();
 
