@@ -74,3 +74,16 @@ pub fn rfc3339(at: std::time::SystemTime) -> String {
     // It has no way to write what lies before 1970, where a clock that was never set may stand.
     humantime::format_rfc3339_millis(at.max(std::time::SystemTime::UNIX_EPOCH)).to_string()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::{Duration, SystemTime};
+
+    #[test]
+    fn a_clock_that_was_never_set_shows_as_1970() {
+        let before = SystemTime::UNIX_EPOCH - Duration::from_secs(1);
+
+        assert_eq!(rfc3339(before), "1970-01-01T00:00:00.000Z");
+    }
+}

@@ -297,3 +297,18 @@ const USUAL_BYTES: usize = 512;
 
 /// No startup message that means to be one is longer.
 const LENGTH_OF_SENSE: u32 = 1024 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_setting_is_suggested_only_where_it_could_help() {
+        let told = |bytes| StartupError::TooLarge { bytes, bytes_max: 10_000 }.to_client().unwrap();
+
+        assert!(told(10_001).hint.unwrap().contains("startup_bytes_max"));
+        // "GET " as a length.
+        let http = told(0x4745_5420);
+        assert!(http.hint.is_none() && http.message.contains("is it PostgreSQL's protocol"), "{}", http.message);
+    }
+}

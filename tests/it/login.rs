@@ -147,6 +147,19 @@ fn md5_is_never_answered() {
 }
 
 #[test]
+fn a_server_that_asks_for_a_second_proof_gets_none() {
+    let asks = message(b'R', &[0, 0, 0, 3]);
+    let login = Login::Asks([asks.clone(), asks].concat());
+    let cluster = FakeUpstream::start(Script { login, ..Script::default() });
+    let proxy = TestProxy::before(&cluster);
+
+    assert_eq!(proxy.startup(&[("user", "anyone")]).refusal().sqlstate(), "08001");
+
+    let seen = cluster.wait_until(|seen| seen.ended == 1);
+    assert_eq!(seen.after_request, message(b'p', format!("{PASSWORD}\0").as_bytes()), "one password, once");
+}
+
+#[test]
 fn derived_keys_are_computed_once() {
     let cluster = FakeUpstream::answering();
     let proxy = TestProxy::before(&cluster);

@@ -143,13 +143,16 @@ fn a_drain_is_not_held_up_by_clients_that_are_refused() {
 }
 
 #[test]
-fn a_hangup_of_a_daemon_without_a_terminal_changes_nothing() {
+fn signals_that_mean_nothing_here_change_nothing() {
     let cluster = FakeUpstream::answering();
     let mut proxy = TestProxy::before(&cluster);
     proxy.address();
 
-    proxy.signal(Signal::HUP);
-    proxy.wait_for_log(|line| line["message"].as_str().is_some_and(|text| text.starts_with("SIGHUP")));
+    // Without a terminal SIGHUP is one of them.
+    for (signal, name) in [(Signal::HUP, "SIGHUP"), (Signal::USR1, "SIGUSR1"), (Signal::USR2, "SIGUSR2")] {
+        proxy.signal(signal);
+        proxy.wait_for_log(|line| line["message"].as_str().is_some_and(|text| text.starts_with(name)));
+    }
 
     proxy.client();
     assert_eq!(proxy.terminate(), 0);

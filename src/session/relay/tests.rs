@@ -145,6 +145,18 @@ async fn a_server_that_closes_is_told_apart_from_one_that_said_why() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_server_that_said_why_it_ends_and_does_not_close_is_not_waited_for() {
+    let Bench { mut client, mut server, mut relay, stop, .. } = bench(ReadAhead::default());
+    let last_words = frame(b'E', b"SFATAL\0VFATAL\0C57P01\0Mbye\0\0");
+    server.write_all(&last_words).await.unwrap();
+
+    let ended = tokio::time::timeout(Duration::from_secs(5), relay.run(&rules(), &stop)).await.unwrap();
+
+    assert_eq!(ended.reason, CloseReason::UpstreamFatal);
+    assert_eq!(read(&mut client, last_words.len()).await, last_words);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_client_that_sends_no_messages_ends_its_session_and_only_whole_ones_pass() {
     let Bench { mut client, mut server, mut relay, stop, .. } = bench(ReadAhead::default());
     let whole = frame(b'Q', b"a\0");
