@@ -35,7 +35,7 @@ pub use serve::run;
 
 use crate::secret::Secret;
 use crate::settings::{
-    AuthKind, CaSource, Cluster, Endpoint, EndpointKind, ListenAddress, Listener, LocalTls, Name, SecretSource,
+    AuthKind, CaSource, Cluster, Endpoint, EndpointKind, ListenAddress, Listener, LocalTls, Name, Policy, SecretSource,
 };
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use cancel::Cancels;
@@ -121,7 +121,9 @@ impl EmbeddedCluster {
             address,
             cluster: self.name.clone(),
             database: DATABASE.to_owned(),
-            regions: Vec::new(),
+            policy: Policy::default(),
+            reuse: false,
+            warm_max: 0,
             session_parameters: Vec::new(),
             tls: LocalTls::Off,
             local_password: None,
@@ -157,6 +159,7 @@ fn endpoint(region: &str, host: String, running: &Region) -> io::Result<Endpoint
         region: Some(region.to_owned()),
         kind: EndpointKind::Public,
         host: running.address.ip().to_string(),
+        endpoint_name: None,
         port: running.address.port(),
         tls_server_name: ServerName::try_from(host).map_err(io::Error::other)?,
     })

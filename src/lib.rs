@@ -15,6 +15,7 @@ mod session;
 pub mod upstream;
 
 mod admin;
+pub mod clock;
 pub mod credentials;
 pub mod diagnostics;
 pub mod metrics;

@@ -54,6 +54,8 @@ pub struct Settings {
     pub threads_configured: usize,
     /// A secret file that others can read is refused instead of warned about.
     pub strict_secrets: bool,
+    /// State-changing requests of the admin address are taken from every user of this machine.
+    pub admin_post: bool,
     /// Limits of the whole daemon, and defaults of what a listener may set for itself.
     pub limits: Limits,
     /// At least one, names unique.
@@ -105,6 +107,22 @@ pub struct Limits {
     pub drain_limit: Duration,
     /// In a drain: silence at an idle point before 57P01.
     pub idle_close: Duration,
+    /// A listener's own default: most warm upstreams for one set of startup parameters; 0: none.
+    pub warm_max: usize,
+    /// A set of startup parameters that is unused for so long is forgotten.
+    pub warm_idle: Duration,
+    /// The age at which a warm upstream is replaced, ± 10 %, in a clock that counts suspend.
+    pub warm_age: Duration,
+    /// Most warm upstreams of the whole daemon; 0: none.
+    pub warm_total_max: usize,
+    /// Between probes of an endpoint that is well and that no client has tried for so long.
+    pub probe_interval: Duration,
+    /// Between probes of an endpoint that is down.
+    pub probe_down_interval: Duration,
+    /// An answer of the resolver is used so long without asking again.
+    pub dns_refresh: Duration,
+    /// How long a preferred endpoint must have been well before new sessions return to it.
+    pub failback_after: Duration,
 }
 
 /// Where the admin server listens.
@@ -249,8 +267,10 @@ pub struct Endpoint {
     pub region: Option<String>,
     /// How it is reached.
     pub kind: EndpointKind,
-    /// Name or IP address that is dialled.
+    /// Name or IP address that is dialled; for [`EndpointKind::Psc`] with the endpoint's own name in front.
     pub host: String,
+    /// The name that a Private Service Connect endpoint was given in its network.
+    pub endpoint_name: Option<String>,
     /// Port that is dialled.
     pub port: u16,
     /// Name that the certificate must carry, and SNI; the dialled host unless set apart.
@@ -268,8 +288,12 @@ pub struct Listener {
     pub cluster: Name,
     /// For a client that sends none or an empty one.
     pub database: String,
-    /// Only these regions, in this order; empty: the endpoints' own order.
-    pub regions: Vec<String>,
+    /// Which endpoints may serve its sessions, and in which order.
+    pub policy: Policy,
+    /// Whether an upstream is reset and used again once its session has ended.
+    pub reuse: bool,
+    /// Most warm upstreams for one set of startup parameters; 0: none.
+    pub warm_max: usize,
     /// Appended to the startup; a key that the client sends itself keeps the client's value.
     pub session_parameters: Vec<(String, String)>,
     /// Whether and when clients may or must use TLS.
@@ -286,6 +310,45 @@ pub struct Listener {
     pub session_idle_limit: Option<Duration>,
     /// 57P01 at the first idle point after this age.
     pub session_age_limit: Option<Duration>,
+}
+
+/// Which endpoints may serve a listener's sessions, and which goes first.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Policy {
+    /// Which regions, and in which order.
+    pub regions: Regions,
+    /// Only these kinds, in this order; empty: the private kinds, all alike, where any is defined, else the
+    /// public one.
+    pub path: Vec<EndpointKind>,
+    /// What counts first where the two orders disagree.
+    pub prefer: Prefer,
+    /// Whether a region that has no room left (SQLSTATE 53300) may pass a session on to another one.
+    pub overflow: bool,
+}
+
+/// Regions as a listener wants them, in the spelling of the endpoints.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Regions {
+    /// Only these, in this order; empty: all, in the endpoints' own order.
+    Listed(Vec<String>),
+    /// The nearest first, of only these; empty: of all.
+    Nearest(Vec<String>),
+}
+
+impl Default for Regions {
+    fn default() -> Self {
+        Self::Listed(Vec::new())
+    }
+}
+
+/// Which of a policy's two orders counts first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Prefer {
+    /// By path, then by region.
+    #[default]
+    Path,
+    /// By region, then by path.
+    Region,
 }
 
 /// Where a listener listens.

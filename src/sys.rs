@@ -22,6 +22,21 @@ pub fn coarse_clock() -> Duration {
     Duration::try_from(now).unwrap_or_default()
 }
 
+/// Time since the machine started, suspend included.
+pub fn time_since_boot() -> Duration {
+    #[cfg(target_os = "linux")]
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    #[cfg(not(target_os = "linux"))]
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    Duration::try_from(now).unwrap_or_default()
+}
+
+/// How much of that time the machine was suspended; zero where the system does not say.
+pub fn time_suspended() -> Duration {
+    let awake = Duration::try_from(rustix::time::clock_gettime(rustix::time::ClockId::Monotonic)).unwrap_or_default();
+    time_since_boot().saturating_sub(awake)
+}
+
 /// Tells the kernel how long sent bytes may stay unacknowledged; `None`: as long as its own limits say.
 pub fn set_tcp_user_timeout(socket: &socket2::SockRef<'_>, limit: Option<Duration>) -> std::io::Result<()> {
     #[cfg(target_os = "linux")]

@@ -1,5 +1,6 @@
 //! From a cluster to a logged-in upstream: choose an endpoint, connect, log in.
 
+mod by_hand;
 mod connect;
 mod dial;
 mod error;
@@ -10,20 +11,28 @@ mod select;
 mod told;
 
 use crate::{
+    clock::{Clock, MachineClock},
     credentials::{Credentials, Lease},
     metrics::{
         ClusterMetrics, EndpointMetrics, Held, Metrics,
         labels::{Stage, UpstreamState},
     },
     scram::KeyCache,
-    settings::{self, Endpoint, Limits, Name},
+    settings::{self, Endpoint, Limits, Name, Policy},
     tls::ClusterTls,
     wire::{CancelKey, StartupParameters, messages},
 };
+use by_hand::ByHand;
 use connect::{Connection, Connector};
 use login::Login;
 use rejections::Rejections;
-use std::{collections::HashMap, io, net::SocketAddr, sync::Arc, time::SystemTime};
+use std::{
+    collections::HashMap,
+    io,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -32,6 +41,7 @@ use tokio::{
 };
 use tokio_rustls::client::TlsStream;
 
+pub use by_hand::Order;
 pub(crate) use dial::set_keepalive;
 pub(crate) use error::{ClaimError, EndpointError, LoginError};
 pub(crate) use login::Greeting;
@@ -50,6 +60,8 @@ pub struct Cluster {
     limits: Arc<Limits>,
     metrics: ClusterMetrics,
     endpoint_metrics: HashMap<Name, EndpointMetrics>,
+    by_hand: ByHand,
+    clock: Arc<dyn Clock>,
 }
 
 /// The very address over which a session is reached, which may be one of many.
@@ -77,8 +89,8 @@ pub(crate) struct Upstream {
 pub(crate) struct Claim<'a> {
     /// Sent as they are.
     pub(crate) parameters: &'a StartupParameters,
-    /// Only these regions, in this order; empty: all endpoints.
-    pub(crate) regions: &'a [String],
+    /// Which endpoints may serve, and in which order.
+    pub(crate) policy: &'a Policy,
 }
 
 impl Cluster {
@@ -114,6 +126,8 @@ impl Cluster {
             limits: Arc::clone(limits),
             metrics: cluster_metrics,
             endpoint_metrics: settings.endpoints.iter().map(of_endpoint).collect(),
+            by_hand: ByHand::default(),
+            clock: Arc::new(MachineClock),
             tls,
             settings,
         }
@@ -139,14 +153,29 @@ impl Cluster {
         self.credentials.as_ref()
     }
 
-    /// The endpoint that a session in these regions is tried at first.
-    pub(crate) fn preferred_endpoint(&self, regions: &[String]) -> Option<Arc<Endpoint>> {
-        select::candidates(&self.settings.endpoints, regions).into_iter().next()
+    /// The endpoint that a session under this policy is tried at first.
+    pub(crate) fn preferred_endpoint(&self, policy: &Policy) -> Option<Arc<Endpoint>> {
+        select::candidates(&self.settings.endpoints, policy).into_iter().next()
     }
 
     /// When the certificate that an endpoint showed last expires.
     pub fn server_certificate_not_after(&self, endpoint: &Name) -> Option<SystemTime> {
         self.endpoint_metrics.get(endpoint)?.certificate_not_after()
+    }
+
+    /// Orders that new sessions leave an endpoint out, or go there first, for `span`; `None` takes an earlier
+    /// order back. When the order ends; `None` when there is no such endpoint.
+    pub fn order(&self, endpoint: &Name, order: Option<Order>, span: Duration) -> Option<SystemTime> {
+        self.settings.endpoints.iter().find(|known| known.name == *endpoint)?;
+        let until = self.clock.now().after(span);
+        self.by_hand.set(endpoint, order, until);
+        Some(self.clock.time_of(until))
+    }
+
+    /// The order that stands for an endpoint, and when it ends.
+    pub fn ordered(&self, endpoint: &Name) -> Option<(Order, SystemTime)> {
+        let (order, until) = self.by_hand.of(endpoint, self.clock.now())?;
+        Some((order, self.clock.time_of(until)))
     }
 
     /// Brings what its secret's reading says up to date in the metrics.
@@ -167,7 +196,7 @@ impl Cluster {
             return Err(ClaimError::Login { endpoint, error });
         }
 
-        let candidates = select::candidates(&self.settings.endpoints, claim.regions);
+        let candidates = select::candidates(&self.settings.endpoints, claim.policy);
         let mut failures = Vec::new();
         let mut is_secret_fresh = false;
         let mut next = candidates.iter().peekable();

@@ -196,7 +196,7 @@ fn listener(view: &ListenerView, open: &[Arc<Live>]) -> Listener {
 
 fn why(view: &ListenerView, joined: &Joined) -> &'static str {
     let parts = &view.parts;
-    match parts.cluster.preferred_endpoint(&parts.listener.regions) {
+    match parts.cluster.preferred_endpoint(&parts.listener.policy) {
         Some(first) if first.name == joined.endpoint => "first in order",
         _ => "those before it did not serve",
     }

@@ -52,7 +52,7 @@ impl Parts {
             session_parameters: &self.listener.session_parameters,
             jwt: cluster.auth == AuthKind::Jwt,
         });
-        let claim = Claim { parameters: &for_upstream, regions: &self.listener.regions };
+        let claim = Claim { parameters: &for_upstream, policy: &self.listener.policy };
         let began = Instant::now();
         let mut stop = stop.clone();
         let claimed = tokio::select! {

@@ -180,6 +180,7 @@ fn read_endpoint(reader: &mut Reader<'_>, cluster: &Section, item: Node) -> Opti
         region,
         kind: kind.unwrap_or(EndpointKind::Public),
         host: host?,
+        endpoint_name: None,
         port,
         tls_server_name: tls_server_name?,
     })

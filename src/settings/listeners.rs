@@ -2,7 +2,7 @@
 //! a listener and the cluster it names.
 
 use super::{
-    Cluster, ListenAddress, Listener, LocalTls, Name, Settings,
+    Cluster, ListenAddress, Listener, LocalTls, Name, Policy, Regions, Settings,
     address::{DEFAULT_PORT, as_listen_address, collide, is_remote, listen_address, listen_text},
     clusters::{Clusters, read_certificate, same_region},
     keys::{SESSIONS_MAX, count},
@@ -105,7 +105,9 @@ fn read_listener(
         address,
         cluster: cluster.map(|cluster| cluster.name.clone())?,
         database: database.unwrap_or_else(|| DEFAULT_DATABASE.to_owned()),
-        regions,
+        policy: Policy { regions: Regions::Listed(regions), ..Policy::default() },
+        reuse: false,
+        warm_max: limits.warm_max,
         session_parameters: session_parameters.unwrap_or_default(),
         tls,
         local_password,

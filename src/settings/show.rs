@@ -2,7 +2,7 @@
 //! place is shown, a secret never.
 
 use super::{
-    AuthKind, CaSource, Cluster, Endpoint, EndpointKind, Listener, Loaded, LocalTls, SecretSource,
+    AuthKind, CaSource, Cluster, Endpoint, EndpointKind, Listener, Loaded, LocalTls, Regions, SecretSource,
     address::listen_text,
     clusters::{AUTHS, KINDS},
     keys::{SCALARS, number, span_or_off_text},
@@ -150,7 +150,8 @@ fn listener_table(loaded: &Loaded, listener: &Listener) -> Table {
     builder.line("address", listen_text(&listener.address));
     builder.line("cluster", listener.cluster.as_str());
     builder.line("database", listener.database.as_str());
-    builder.line("regions", listener.regions.clone());
+    let (Regions::Listed(regions) | Regions::Nearest(regions)) = &listener.policy.regions;
+    builder.line("regions", regions.clone());
     let parameters = listener.session_parameters.iter();
     let parameters = parameters.map(|(key, value)| (key.clone(), Value::from(value.as_str())));
     builder.line("session_parameters", Value::Table(parameters.collect()));

@@ -92,6 +92,7 @@ mod tests {
             region: None,
             kind: EndpointKind::Public,
             host: "db.example".into(),
+            endpoint_name: None,
             port: 1,
             tls_server_name: "db.example".try_into().unwrap(),
         })

@@ -1,11 +1,12 @@
 //! Which endpoints may serve a session, in order. Pure: no I/O, no clock.
 
-use crate::settings::Endpoint;
+use crate::settings::{Endpoint, Policy, Regions};
 use std::sync::Arc;
 
 /// The endpoints that a listener's policy allows, the preferred first: those of `regions` in that order,
 /// within a region in the settings' order; all of them, in the settings' order, when `regions` is empty.
-pub(super) fn candidates(endpoints: &[Arc<Endpoint>], regions: &[String]) -> Vec<Arc<Endpoint>> {
+pub(super) fn candidates(endpoints: &[Arc<Endpoint>], policy: &Policy) -> Vec<Arc<Endpoint>> {
+    let (Regions::Listed(regions) | Regions::Nearest(regions)) = &policy.regions;
     if regions.is_empty() {
         return endpoints.to_vec();
     }
@@ -28,6 +29,7 @@ mod tests {
             region: region.map(Into::into),
             kind: EndpointKind::Public,
             host: "db.example".into(),
+            endpoint_name: None,
             port: 26257,
             tls_server_name: "db.example".try_into().unwrap(),
         })
@@ -37,7 +39,10 @@ mod tests {
         let endpoints =
             [endpoint("a1", Some("a")), endpoint("b1", Some("b")), endpoint("a2", Some("a")), endpoint("n", None)];
         let regions: Vec<_> = regions.iter().map(ToString::to_string).collect();
-        candidates(&endpoints, &regions).iter().map(|endpoint| endpoint.name.to_string()).collect()
+        candidates(&endpoints, &Policy { regions: Regions::Listed(regions), ..Policy::default() })
+            .iter()
+            .map(|endpoint| endpoint.name.to_string())
+            .collect()
     }
 
     #[test]

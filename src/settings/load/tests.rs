@@ -1,7 +1,9 @@
 //! What loading takes, refuses, and says about it.
 
 use super::*;
-use crate::settings::{AdminAddress, AuthKind, CaSource, EndpointKind, Flag, ListenAddress, LocalTls, show, show_json};
+use crate::settings::{
+    AdminAddress, AuthKind, CaSource, EndpointKind, Flag, ListenAddress, LocalTls, Policy, Regions, show, show_json,
+};
 use std::fs;
 
 /// A valid file with one cluster; the folder shows as `/f`, the working folder as `/w`.
@@ -113,7 +115,7 @@ fn the_connection_parameters_do_the_same_as_a_connection_string() {
     let listeners = &loaded.settings.listeners;
     assert_eq!(listeners.len(), 2);
     assert_eq!(listeners[1].name.as_str(), "listener-2");
-    assert!(listeners.iter().all(|listener| listener.database == "bank" && listener.regions.is_empty()));
+    assert!(listeners.iter().all(|listener| listener.database == "bank" && listener.policy == Policy::default()));
     assert!(!format!("{loaded:?}").contains("hunter2"));
 }
 
@@ -294,7 +296,8 @@ fn regions_are_understood_in_the_spelling_of_the_cloud_api() {
 
     let loaded = World::of_file(&format!("{ONE_CLUSTER}{text}")).loaded();
 
-    assert_eq!(loaded.settings.listeners[0].regions, ["gcp-us-east1"]);
+    let regions = Regions::Listed(vec!["gcp-us-east1".to_owned()]);
+    assert_eq!(loaded.settings.listeners[0].policy.regions, regions);
 }
 
 #[test]

@@ -8,6 +8,7 @@ fn endpoint(kind: EndpointKind) -> Arc<Endpoint> {
         region: None,
         kind,
         host: "10.1.2.3".into(),
+        endpoint_name: None,
         port: 26257,
         tls_server_name: "db.example".try_into().unwrap(),
     })
