@@ -94,6 +94,11 @@ impl Credentials {
         self.0.source.to_string()
     }
 
+    /// The generation of the secret that is in use; 0 before the first reading. Reads nothing.
+    pub fn generation(&self) -> u64 {
+        self.0.known().lease.as_ref().map_or(0, |lease| lease.generation)
+    }
+
     /// When the source was last read with success.
     pub fn read_at(&self) -> Option<SystemTime> {
         self.0.known().read_at

@@ -91,6 +91,10 @@ impl Daemon {
             listener::announce(listener::ADMIN, &socket);
             admin_tasks.spawn(admin::serve(socket, Arc::clone(&self.admin)));
         }
+        let mut watching = JoinSet::new();
+        for cluster in &self.admin.clusters {
+            watching.spawn(Arc::clone(cluster).watch_endpoints());
+        }
         let mut serving = JoinSet::new();
         for (parts, sockets) in self.listeners {
             for socket in sockets {
@@ -110,6 +114,7 @@ impl Daemon {
         let end = async {
             let ended = drain(&self.admin, &self.stopper, signal).await;
             while serving.join_next().await.is_some() {}
+            watching.shutdown().await;
             admin_tasks.shutdown().await;
             ended
         };

@@ -7,10 +7,10 @@ use crdb_proxy::{
     daemon::{self, Built},
     diagnostics,
     settings::{self, Flags, Inputs, Loaded},
-    upstream::{Resolve, SystemResolver},
+    upstream::World,
 };
 use failure::Failure;
-use std::{io::Write, process::ExitCode, sync::Arc};
+use std::{io::Write, process::ExitCode};
 
 fn main() -> ExitCode {
     let done = match cli::parse(std::env::args_os()) {
@@ -18,7 +18,7 @@ fn main() -> ExitCode {
         Ok(Command::ConfigCheck(flags)) => check(flags),
         Ok(Command::ConfigShow { flags, json }) => show(flags, json),
         #[cfg(feature = "demo")]
-        Ok(Command::Demo(flags)) => crdb_proxy::demo::run(flags, &resolver()).map_err(Failure::from),
+        Ok(Command::Demo(flags)) => crdb_proxy::demo::run(flags, &World::of_machine()).map_err(Failure::from),
         Err(Declined::Asked(answer)) => answer.exit(),
         Err(Declined::Wrong(sentence)) => Err(Failure::new(2, sentence)),
     };
@@ -36,7 +36,7 @@ fn run(flags: Flags) -> Result<u8, Failure> {
         for warning in warnings.iter().chain(&built.warnings) {
             tracing::warn!("{warning}");
         }
-        Ok::<_, Failure>(built.bind(&resolver())?.serve().await?)
+        Ok::<_, Failure>(built.bind(&World::of_machine())?.serve().await?)
     })?;
     // What still runs on blocking threads (a resolver that hangs) must not hold up the exit.
     runtime.shutdown_background();
@@ -58,10 +58,6 @@ fn show(flags: Flags, json: bool) -> Result<u8, Failure> {
     let loaded = settings::load(&Inputs::of_process(flags))?;
     say(&if json { settings::show_json(&loaded) } else { settings::show(&loaded) })?;
     Ok(0)
-}
-
-fn resolver() -> Arc<dyn Resolve> {
-    Arc::new(SystemResolver::default())
 }
 
 fn say(text: &str) -> Result<(), Failure> {

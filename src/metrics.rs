@@ -5,8 +5,8 @@ pub mod labels;
 
 use crate::settings::Name;
 use labels::{
-    AttemptResult, CacheResult, CancelResult, ClaimSource, CloseReason, DaemonState, Direction, ErrorClass,
-    HandshakeKind, Label, RefuseReason, Stage, UpstreamState,
+    AttemptResult, CacheResult, CancelResult, ClaimSource, CloseReason, DaemonState, Direction, EndpointState,
+    ErrorClass, HandshakeKind, Label, RecycleCause, RefuseReason, ResetResult, Stage, UpstreamState, WarmResult,
 };
 use prometheus::{
     Encoder, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
@@ -36,6 +36,15 @@ pub struct Metrics {
     scram_cache: IntCounterVec,
     tls_handshakes: IntCounterVec,
     upstreams: IntGaugeVec,
+    endpoint_state: IntGaugeVec,
+    endpoint_changes: IntCounterVec,
+    endpoint_latency: GaugeVec,
+    failovers: IntCounterVec,
+    sessions_off_preferred: IntGaugeVec,
+    warm_claims: IntCounterVec,
+    warm_ready: IntGaugeVec,
+    warm_recycled: IntCounterVec,
+    resets: IntCounterVec,
     ca_not_after: GaugeVec,
     secret_read: GaugeVec,
     certificate_not_after: GaugeVec,
@@ -64,6 +73,18 @@ pub struct ListenerMetrics {
     pub errors: Per<ErrorClass, IntCounter>,
     /// Startup read to upstream ready.
     pub claim_seconds: Per<ClaimSource, Histogram>,
+    /// Moves of new sessions to another endpoint than the one where they belong.
+    pub failovers: IntCounter,
+    /// Open sessions that are on another endpoint than the one where they belong.
+    pub off_preferred: IntGauge,
+    /// Whether upstreams stood ready for sessions.
+    pub warm_claims: Per<WarmResult, IntCounter>,
+    /// Upstreams that stand ready.
+    pub warm_ready: IntGauge,
+    /// Upstreams that stood ready and were closed.
+    pub warm_recycled: Per<RecycleCause, IntCounter>,
+    /// Upstreams reset for another session.
+    pub resets: Per<ResetResult, IntCounter>,
 }
 
 /// The series of one cluster.
@@ -84,6 +105,10 @@ pub struct EndpointMetrics {
     pub handshakes: Per<HandshakeKind, IntCounter>,
     /// Upstreams, by what they are busy with.
     pub upstreams: Per<UpstreamState, IntGauge>,
+    /// Changes of state, by the new one.
+    pub changes: Per<EndpointState, IntCounter>,
+    state: Per<EndpointState, IntGauge>,
+    latency: prometheus::Gauge,
     certificate_not_after: prometheus::Gauge,
     certificate_not_after_seconds: AtomicU64,
 }
@@ -140,6 +165,43 @@ impl Metrics {
                 &["cluster", "endpoint", "kind"],
             )?,
             upstreams: r.gauges("upstreams", "Upstream connections, by use.", &["cluster", "endpoint", "state"])?,
+            endpoint_state: r.gauges(
+                "endpoint_state",
+                "1 for what is known of the endpoint.",
+                &["cluster", "endpoint", "state"],
+            )?,
+            endpoint_changes: r.counters(
+                "endpoint_changes_total",
+                "Changes of an endpoint's state, by the new one.",
+                &["cluster", "endpoint", "state"],
+            )?,
+            endpoint_latency: r.times(
+                "endpoint_latency_seconds",
+                "From SSLRequest to the endpoint's answer, smoothed; 0 until measured.",
+                &["cluster", "endpoint"],
+            )?,
+            failovers: r.counters(
+                "failovers_total",
+                "Times that new sessions moved to another endpoint than the one where they belong.",
+                LISTENER,
+            )?,
+            sessions_off_preferred: r.gauges(
+                "sessions_off_preferred",
+                "Open sessions on another endpoint than the one where they belong.",
+                LISTENER,
+            )?,
+            warm_claims: r.counters(
+                "warm_claims_total",
+                "Whether an upstream stood ready for a session.",
+                &["listener", "result"],
+            )?,
+            warm_ready: r.gauges("warm_ready", "Upstreams that stand ready.", LISTENER)?,
+            warm_recycled: r.counters(
+                "warm_recycled_total",
+                "Upstreams that stood ready and were closed, by cause.",
+                &["listener", "cause"],
+            )?,
+            resets: r.counters("resets_total", "Upstreams reset for another session.", &["listener", "result"])?,
             ca_not_after: r.times("ca_not_after_timestamp_seconds", "When the cluster's CA expires.", &["cluster"])?,
             secret_read: r.times(
                 "secret_read_timestamp_seconds",
@@ -171,6 +233,12 @@ impl Metrics {
             statements: self.statements.with_label_values(&[name]),
             errors: Per::new(|class| self.errors.with_label_values(&[name, class])),
             claim_seconds: Per::new(|source| self.claim_seconds.with_label_values(&[name, source])),
+            failovers: self.failovers.with_label_values(&[name]),
+            off_preferred: self.sessions_off_preferred.with_label_values(&[name]),
+            warm_claims: Per::new(|result| self.warm_claims.with_label_values(&[name, result])),
+            warm_ready: self.warm_ready.with_label_values(&[name]),
+            warm_recycled: Per::new(|cause| self.warm_recycled.with_label_values(&[name, cause])),
+            resets: Per::new(|result| self.resets.with_label_values(&[name, result])),
         }
     }
 
@@ -187,14 +255,19 @@ impl Metrics {
     /// The series of an endpoint, all at zero from now on.
     pub fn endpoint(&self, cluster: &Name, endpoint: &Name) -> EndpointMetrics {
         let (cluster, endpoint) = (cluster.as_str(), endpoint.as_str());
-        EndpointMetrics {
+        let metrics = EndpointMetrics {
             attempts: Per::new(|result| self.connect_attempts.with_label_values(&[cluster, endpoint, result])),
             seconds: Per::new(|stage| self.connect_seconds.with_label_values(&[cluster, endpoint, stage])),
             handshakes: Per::new(|kind| self.tls_handshakes.with_label_values(&[cluster, endpoint, kind])),
             upstreams: Per::new(|state| self.upstreams.with_label_values(&[cluster, endpoint, state])),
+            changes: Per::new(|state| self.endpoint_changes.with_label_values(&[cluster, endpoint, state])),
+            state: Per::new(|state| self.endpoint_state.with_label_values(&[cluster, endpoint, state])),
+            latency: self.endpoint_latency.with_label_values(&[cluster, endpoint]),
             certificate_not_after: self.certificate_not_after.with_label_values(&["server", endpoint]),
             certificate_not_after_seconds: AtomicU64::new(0),
-        }
+        };
+        metrics.set_state(Some(EndpointState::Unknown));
+        metrics
     }
 
     /// Notes when a certificate of ours expires; `kind` is `client` or `local`.
@@ -218,6 +291,18 @@ impl Metrics {
 }
 
 impl EndpointMetrics {
+    /// Shows what is known of it; `None` when it is no endpoint of the cluster any more.
+    pub fn set_state(&self, now: Option<EndpointState>) {
+        for &state in EndpointState::ALL {
+            self.state.at(state).set(i64::from(Some(state) == now));
+        }
+    }
+
+    /// Shows its distance.
+    pub fn set_latency(&self, latency: Duration) {
+        self.latency.set(latency.as_secs_f64());
+    }
+
     /// Notes when the server's certificate expires.
     pub fn certificate_expires(&self, at: SystemTime) {
         self.certificate_not_after.set(unix_seconds(at));

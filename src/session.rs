@@ -18,7 +18,7 @@ use crate::{
     settings::{self, Limits},
     shutdown::{Phase, Stop},
     sys,
-    upstream::{Audience, Cluster},
+    upstream::{Audience, Choice, Cluster},
     wire::{CancelKey, StartupParameters},
 };
 use cancel::Issued;
@@ -52,6 +52,8 @@ pub(crate) struct Parts {
     pub(crate) limits: Arc<Limits>,
     /// Where its sessions go.
     pub(crate) cluster: Arc<Cluster>,
+    /// How its sessions choose an endpoint.
+    pub(crate) choice: Arc<Choice>,
     /// Local TLS, when it is on.
     pub(crate) tls: Option<TlsAcceptor>,
     /// What clients must prove to know.
@@ -219,6 +221,11 @@ impl Parts {
     }
 }
 
+/// ± 10 %, so that sessions which began together do not end together.
+fn around(limit: Duration) -> Duration {
+    limit.mul_f64(0.9 + 0.2 * fastrand::f64())
+}
+
 impl Path for TlsStream<TcpStream> {
     fn set_user_timeout(&self, limit: Option<Duration>) {
         // Where it cannot be set, the kernel's own limits hold.
@@ -235,7 +242,7 @@ impl Session {
         let live = &visit.live;
         let rules = Rules {
             idle_limit: parts.listener.session_idle_limit,
-            ends_at: parts.listener.session_age_limit.map(|limit| visit.began + limit),
+            ends_at: parts.listener.session_age_limit.map(|limit| visit.began + around(limit)),
             close_limit: parts.limits.close_limit,
             tcp_user_timeout: parts.limits.tcp_user_timeout,
         };

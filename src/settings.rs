@@ -11,6 +11,7 @@ mod layers;
 mod listeners;
 mod load;
 mod overlay;
+mod policy_tmp;
 mod reader;
 mod secrets;
 mod show;
@@ -371,4 +372,10 @@ pub enum LocalTls {
     Allow(CertificateFiles),
     /// A client in clear reads SQLSTATE 28000.
     Require(CertificateFiles),
+}
+
+/// The limits of a settings file that sets none.
+#[cfg(test)]
+pub(crate) fn default_limits() -> Limits {
+    keys::defaults(1).limits
 }

@@ -1,52 +1,61 @@
-//! From a cluster to a logged-in upstream: choose an endpoint, connect, log in.
+//! From a cluster to a logged-in upstream: choose an endpoint, connect, log in; and what is learned about
+//! endpoints on the way.
 
 mod by_hand;
+mod choice;
+mod claim;
 mod connect;
 mod dial;
 mod error;
+mod health;
 mod login;
+mod names;
+mod nearest;
+mod probe;
 mod rejections;
 mod resolve;
+mod search;
 mod select;
 mod told;
+mod way;
+mod ways;
 
 use crate::{
-    clock::{Clock, MachineClock},
-    credentials::{Credentials, Lease},
-    metrics::{
-        ClusterMetrics, EndpointMetrics, Held, Metrics,
-        labels::{Stage, UpstreamState},
-    },
+    clock::{Clock, MachineClock, Moment},
+    credentials::Credentials,
+    metrics::{ClusterMetrics, Held, Metrics},
     scram::KeyCache,
-    settings::{self, Endpoint, Limits, Name, Policy},
+    settings::{self, Endpoint, Limits, Name},
     tls::ClusterTls,
-    wire::{CancelKey, StartupParameters, messages},
+    wire::{CancelKey, messages},
 };
 use by_hand::ByHand;
-use connect::{Connection, Connector};
-use login::Login;
+use connect::Connector;
+use names::Names;
 use rejections::Rejections;
 use std::{
-    collections::HashMap,
-    io,
     net::SocketAddr,
-    sync::Arc,
-    time::{Duration, SystemTime},
+    sync::{Arc, Mutex, atomic::AtomicU64},
+    time::SystemTime,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
-    sync::{Semaphore, SemaphorePermit},
-    time::{Instant, timeout, timeout_at},
+    sync::{Notify, Semaphore, watch},
+    time::{Instant, timeout},
 };
 use tokio_rustls::client::TlsStream;
+use ways::Activity;
 
 pub use by_hand::Order;
+pub(crate) use choice::Choice;
+pub(crate) use claim::Claim;
 pub(crate) use dial::set_keepalive;
-pub(crate) use error::{ClaimError, EndpointError, LoginError};
+pub(crate) use error::{ClaimError, EndpointError};
 pub(crate) use login::Greeting;
 pub use resolve::{Resolve, Resolving, SystemResolver};
 pub(crate) use told::{Audience, Facts, Told};
+pub(crate) use way::Way;
 
 /// A cluster, ready to be reached.
 pub struct Cluster {
@@ -54,14 +63,44 @@ pub struct Cluster {
     tls: ClusterTls,
     credentials: Option<Credentials>,
     connector: Connector,
+    names: Arc<Names>,
     keys: KeyCache,
     logins: Semaphore,
     rejections: Rejections,
     limits: Arc<Limits>,
     metrics: ClusterMetrics,
-    endpoint_metrics: HashMap<Name, EndpointMetrics>,
-    by_hand: ByHand,
+    all_metrics: Arc<Metrics>,
     clock: Arc<dyn Clock>,
+    ways: Mutex<Arc<[Arc<Way>]>>,
+    by_hand: ByHand,
+    /// How the listeners choose; one each.
+    choices: Mutex<Vec<Arc<Choice>>>,
+    activity: Mutex<Activity>,
+    /// Somebody came after a while without clients.
+    woken: Notify,
+    /// Counts changes of what a choice depends on.
+    changes: watch::Sender<u64>,
+    /// Counts what makes upstreams of before worthless: other settings, another CA, a suspend.
+    era: AtomicU64,
+    /// Counts errors that say that some database must be free of connections.
+    in_use: watch::Sender<u64>,
+    started_at: Instant,
+}
+
+/// What a cluster takes from outside, so that tests control it.
+#[derive(Clone)]
+pub struct World {
+    /// What names mean.
+    pub resolver: Arc<dyn Resolve>,
+    /// What time it is.
+    pub clock: Arc<dyn Clock>,
+}
+
+impl World {
+    /// The machine's own.
+    pub fn of_machine() -> Self {
+        Self { resolver: Arc::new(SystemResolver::default()), clock: Arc::new(MachineClock) }
+    }
 }
 
 /// The very address over which a session is reached, which may be one of many.
@@ -83,14 +122,19 @@ pub(crate) struct Upstream {
     pub(crate) greeting: Greeting,
     /// Counts it among the upstreams of its endpoint.
     pub(crate) held: Held,
+    /// What it is good for.
+    pub(crate) birth: Birth,
 }
 
-/// What a session asks for.
-pub(crate) struct Claim<'a> {
-    /// Sent as they are.
-    pub(crate) parameters: &'a StartupParameters,
-    /// Which endpoints may serve, and in which order.
-    pub(crate) policy: &'a Policy,
+/// When and under what an upstream was logged in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Birth {
+    /// When.
+    pub(crate) at: Moment,
+    /// Under which settings.
+    pub(crate) era: u64,
+    /// With which secret; 0 when none is configured.
+    pub(crate) secret: u64,
 }
 
 impl Cluster {
@@ -100,8 +144,8 @@ impl Cluster {
         tls: ClusterTls,
         credentials: Option<Credentials>,
         limits: &Arc<Limits>,
-        resolver: Arc<dyn Resolve>,
-        metrics: &Metrics,
+        world: &World,
+        metrics: &Arc<Metrics>,
     ) -> Self {
         let cluster_metrics = metrics.cluster(&settings.name);
         if let Some(ca) = &tls.ca {
@@ -110,27 +154,39 @@ impl Cluster {
         if let Some(at) = tls.certificate_not_after {
             metrics.certificate_expires("client", &settings.name, at);
         }
-        let of_endpoint =
-            |endpoint: &Arc<Endpoint>| (endpoint.name.clone(), metrics.endpoint(&settings.name, &endpoint.name));
-        Self {
+        let World { resolver, clock } = world.clone();
+        let names = Arc::new(Names::new(resolver, Arc::clone(&clock), limits.dns_refresh));
+        let cluster = Self {
             credentials,
             connector: Connector {
-                resolver,
+                cluster: settings.name.clone(),
+                names: Arc::clone(&names),
                 tls: Arc::clone(&tls.config).into(),
                 limits: Arc::clone(limits),
                 trusts_system: settings.ca == settings::CaSource::System,
             },
+            names,
             keys: KeyCache::default(),
             logins: Semaphore::new(limits.logins_max.get().min(Semaphore::MAX_PERMITS)),
             rejections: Rejections::default(),
             limits: Arc::clone(limits),
             metrics: cluster_metrics,
-            endpoint_metrics: settings.endpoints.iter().map(of_endpoint).collect(),
+            all_metrics: Arc::clone(metrics),
+            ways: Mutex::new(Arc::new([])),
             by_hand: ByHand::default(),
-            clock: Arc::new(MachineClock),
+            choices: Mutex::default(),
+            activity: Mutex::new(Activity::new(clock.suspended())),
+            clock,
+            woken: Notify::new(),
+            changes: watch::Sender::new(0),
+            era: AtomicU64::new(0),
+            in_use: watch::Sender::new(0),
+            started_at: Instant::now(),
             tls,
             settings,
-        }
+        };
+        cluster.replace_endpoints(&cluster.settings.endpoints);
+        cluster
     }
 
     /// Its name in the settings.
@@ -138,7 +194,7 @@ impl Cluster {
         &self.settings.name
     }
 
-    /// What it was built from.
+    /// What it was built from; its endpoints may have been replaced since.
     pub fn settings(&self) -> &settings::Cluster {
         &self.settings
     }
@@ -153,29 +209,9 @@ impl Cluster {
         self.credentials.as_ref()
     }
 
-    /// The endpoint that a session under this policy is tried at first.
-    pub(crate) fn preferred_endpoint(&self, policy: &Policy) -> Option<Arc<Endpoint>> {
-        select::candidates(&self.settings.endpoints, policy).into_iter().next()
-    }
-
-    /// When the certificate that an endpoint showed last expires.
-    pub fn server_certificate_not_after(&self, endpoint: &Name) -> Option<SystemTime> {
-        self.endpoint_metrics.get(endpoint)?.certificate_not_after()
-    }
-
-    /// Orders that new sessions leave an endpoint out, or go there first, for `span`; `None` takes an earlier
-    /// order back. When the order ends; `None` when there is no such endpoint.
-    pub fn order(&self, endpoint: &Name, order: Option<Order>, span: Duration) -> Option<SystemTime> {
-        self.settings.endpoints.iter().find(|known| known.name == *endpoint)?;
-        let until = self.clock.now().after(span);
-        self.by_hand.set(endpoint, order, until);
-        Some(self.clock.time_of(until))
-    }
-
-    /// The order that stands for an endpoint, and when it ends.
-    pub fn ordered(&self, endpoint: &Name) -> Option<(Order, SystemTime)> {
-        let (order, until) = self.by_hand.of(endpoint, self.clock.now())?;
-        Some((order, self.clock.time_of(until)))
+    /// The clock that its ages go by.
+    pub(crate) fn clock(&self) -> &Arc<dyn Clock> {
+        &self.clock
     }
 
     /// Brings what its secret's reading says up to date in the metrics.
@@ -183,62 +219,6 @@ impl Cluster {
         if let Some(at) = self.credentials.as_ref().and_then(Credentials::read_at) {
             self.metrics.secret_read(at);
         }
-    }
-
-    /// An upstream of its own for one session: waits for a login slot, then tries endpoints in order
-    /// until one serves. Dropping the future closes whatever was opened.
-    pub(crate) async fn claim(&self, claim: &Claim<'_>) -> Result<Upstream, ClaimError> {
-        let _slot = self.login_slot().await?;
-        let mut lease = self.lease().await?;
-        let mut deadline = Instant::now() + self.limits.connect_limit;
-        let kind = self.rejections.kind(claim.parameters);
-        if let Some((endpoint, error)) = self.rejections.standing(kind, generation(lease.as_ref()), Instant::now()) {
-            return Err(ClaimError::Login { endpoint, error });
-        }
-
-        let candidates = select::candidates(&self.settings.endpoints, claim.policy);
-        let mut failures = Vec::new();
-        let mut is_secret_fresh = false;
-        let mut next = candidates.iter().peekable();
-        while let Some(endpoint) = next.peek().copied() {
-            let has_another = candidates.len() > failures.len().saturating_add(1);
-            if Instant::now() >= deadline {
-                failures.push((Arc::clone(endpoint), EndpointError::NotTried));
-                next.next();
-                continue;
-            }
-            let error = match self
-                .attempt(endpoint, claim.parameters, lease.as_ref(), Deadlines { has_another, deadline })
-                .await
-            {
-                Ok(upstream) => {
-                    self.rejections.clear(kind);
-                    return Ok(upstream);
-                }
-                Err(LoginError::Endpoint(error)) => {
-                    tracing::debug!(cluster.name = %self.name(), endpoint.name = %endpoint.name, %error, "endpoint failed");
-                    failures.push((Arc::clone(endpoint), error));
-                    next.next();
-                    continue;
-                }
-                Err(error) => error,
-            };
-            // The secret may have been rotated a moment ago: looked at once more, then the server's word stands.
-            let asked_at = Instant::now();
-            if error.rejects_the_secret() && !is_secret_fresh && self.reread(&mut lease).await {
-                is_secret_fresh = true;
-                // Reading a secret is not connecting.
-                deadline += asked_at.elapsed();
-                continue;
-            }
-            if let LoginError::Server(server) = &error
-                && error.rejects_the_secret()
-            {
-                self.rejections.note(kind, generation(lease.as_ref()), endpoint, server, Instant::now());
-            }
-            return Err(ClaimError::Login { endpoint: Arc::clone(endpoint), error });
-        }
-        Err(ClaimError::NoEndpoint(failures))
     }
 
     /// Cancels what the session with this key runs, at the address that holds it; done once the server
@@ -259,83 +239,8 @@ impl Cluster {
         timeout(self.limits.cancel_limit, work).await.unwrap_or(Err(EndpointError::NoAnswer))
     }
 
-    async fn login_slot(&self) -> Result<SemaphorePermit<'_>, ClaimError> {
-        let limit = self.limits.login_queue_limit;
-        match timeout(limit, self.logins.acquire()).await {
-            Ok(Ok(slot)) => Ok(slot),
-            _ => Err(ClaimError::NoLoginSlot { logins_max: self.limits.logins_max.get(), limit }),
-        }
+    /// When the certificate that an endpoint showed last expires.
+    pub(crate) fn server_certificate_not_after(way: &Way) -> Option<SystemTime> {
+        way.metrics.certificate_not_after()
     }
-
-    async fn lease(&self) -> Result<Option<Lease>, ClaimError> {
-        match &self.credentials {
-            Some(credentials) => credentials.current().await.map(Some).map_err(ClaimError::Secret),
-            None => Ok(None),
-        }
-    }
-
-    /// Reads the secret again; whether it is another one now.
-    async fn reread(&self, lease: &mut Option<Lease>) -> bool {
-        let (Some(credentials), Some(old)) = (&self.credentials, lease.as_ref()) else { return false };
-        let Ok(new) = credentials.reread(old.generation).await else { return false };
-        let has_changed = new.generation != old.generation;
-        *lease = Some(new);
-        has_changed
-    }
-
-    async fn attempt(
-        &self,
-        endpoint: &Arc<Endpoint>,
-        parameters: &StartupParameters,
-        lease: Option<&Lease>,
-        deadlines: Deadlines,
-    ) -> Result<Upstream, LoginError> {
-        let unknown = || LoginError::Endpoint(EndpointError::NotResolved(io::ErrorKind::NotFound.into()));
-        let metrics = self.endpoint_metrics.get(&endpoint.name).ok_or_else(unknown)?;
-        let result = self.attempt_measured(endpoint, parameters, lease, deadlines, metrics).await;
-        let outcome = result.as_ref().err().map_or(crate::metrics::labels::AttemptResult::Ok, LoginError::result);
-        metrics.attempts.at(outcome).inc();
-        result
-    }
-
-    async fn attempt_measured(
-        &self,
-        endpoint: &Arc<Endpoint>,
-        parameters: &StartupParameters,
-        lease: Option<&Lease>,
-        deadlines: Deadlines,
-        metrics: &EndpointMetrics,
-    ) -> Result<Upstream, LoginError> {
-        let held = Held::new(metrics.upstreams.at(UpstreamState::Login));
-        let connect_by = deadlines.of_connecting(&self.limits);
-        let mut connection =
-            self.connector.connect(endpoint, metrics, connect_by).await.map_err(LoginError::Endpoint)?;
-        let login = Login { user: &self.settings.user, lease, keys: &self.keys, metrics: &self.metrics };
-        let began = Instant::now();
-        let logged_in = timeout_at(deadlines.deadline, login.run(&mut connection, parameters)).await;
-        let greeting = logged_in.unwrap_or(Err(LoginError::Endpoint(EndpointError::LoginTimedOut)))?;
-        metrics.seconds.at(Stage::Login).observe(began.elapsed().as_secs_f64());
-        drop(held);
-        let Connection { stream, route } = connection;
-        Ok(Upstream { stream, route, greeting, held: Held::new(metrics.upstreams.at(UpstreamState::Session)) })
-    }
-}
-
-/// By when an attempt must have come how far.
-#[derive(Clone, Copy)]
-struct Deadlines {
-    /// Whether another endpoint is left: then this one must not use up all the time.
-    has_another: bool,
-    /// Login and all.
-    deadline: Instant,
-}
-
-impl Deadlines {
-    fn of_connecting(self, limits: &Limits) -> Instant {
-        if self.has_another { self.deadline.min(Instant::now() + limits.endpoint_limit) } else { self.deadline }
-    }
-}
-
-fn generation(lease: Option<&Lease>) -> u64 {
-    lease.map_or(0, |lease| lease.generation)
 }

@@ -6,9 +6,9 @@ use crate::{
     diagnostics::rfc3339,
     metrics::labels::{Direction, ErrorClass, Label, RefuseReason},
     refusals::Entry,
-    sessions::{Joined, Live, SessionState},
+    sessions::{Live, SessionState},
     settings::{Endpoint, EndpointKind, LocalTls},
-    upstream::Cluster,
+    upstream::{Cluster, Way},
 };
 use serde::Serialize;
 use std::{sync::Arc, time::SystemTime};
@@ -51,7 +51,7 @@ struct Listener {
     sessions: usize,
     sessions_max: usize,
     endpoint: Option<String>,
-    why: Option<&'static str>,
+    why: Option<String>,
     accepted: u64,
     refused: u64,
     statements: u64,
@@ -167,7 +167,7 @@ fn listener(view: &ListenerView, open: &[Arc<Live>]) -> Listener {
     let parts = &view.parts;
     let (settings, metrics) = (&parts.listener, &parts.metrics);
     let own = || open.iter().filter(|live| live.listener == settings.name);
-    let last = own().filter_map(|live| live.upstream.get()).next_back();
+    let next = parts.cluster.explain(&parts.choice);
     Listener {
         name: settings.name.to_string(),
         addresses: view.addresses.clone(),
@@ -181,8 +181,8 @@ fn listener(view: &ListenerView, open: &[Arc<Live>]) -> Listener {
         reuse: false,
         sessions: own().filter(|live| is_session(live)).count(),
         sessions_max: settings.sessions_max.get(),
-        endpoint: last.map(|joined| joined.endpoint.to_string()),
-        why: last.map(|joined| why(view, joined)),
+        endpoint: next.as_ref().map(|(endpoint, _)| endpoint.to_string()),
+        why: next.map(|(_, why)| why),
         accepted: metrics.accepted.get(),
         refused: RefuseReason::ALL.iter().map(|reason| metrics.refused.at(*reason).get()).sum(),
         statements: metrics.statements.get(),
@@ -191,14 +191,6 @@ fn listener(view: &ListenerView, open: &[Arc<Live>]) -> Listener {
         bytes_to_client: metrics.bytes.at(Direction::ToClient).get(),
         connect_ms_p50: None,
         connect_ms_p99: None,
-    }
-}
-
-fn why(view: &ListenerView, joined: &Joined) -> &'static str {
-    let parts = &view.parts;
-    match parts.cluster.preferred_endpoint(&parts.listener.policy) {
-        Some(first) if first.name == joined.endpoint => "first in order",
-        _ => "those before it did not serve",
     }
 }
 
@@ -224,15 +216,14 @@ fn cluster(cluster: &Cluster, admin: &Admin, open: &[Arc<Live>]) -> ClusterStatu
             source: credentials.describe(),
             read_at: credentials.read_at().map(rfc3339),
         }),
-        endpoints: settings
-            .endpoints
-            .iter()
-            .map(|endpoint| endpoint_status(cluster, endpoint, sessions_at(endpoint)))
-            .collect(),
+        endpoints: cluster.ways().iter().map(|way| endpoint_status(cluster, way, sessions_at(&way.endpoint))).collect(),
     }
 }
 
-fn endpoint_status(cluster: &Cluster, endpoint: &Endpoint, sessions: usize) -> EndpointStatus {
+fn endpoint_status(cluster: &Cluster, way: &Way, sessions: usize) -> EndpointStatus {
+    let (endpoint, health) = (&way.endpoint, way.health());
+    let exposed = way.exposed_at().map(|address| format!("its private name has the public address {address}"));
+    let addresses = cluster.addresses(endpoint);
     EndpointStatus {
         name: endpoint.name.to_string(),
         region: endpoint.region.clone(),
@@ -245,13 +236,12 @@ fn endpoint_status(cluster: &Cluster, endpoint: &Endpoint, sessions: usize) -> E
         host: endpoint.host.clone(),
         port: endpoint.port,
         tls_server_name: endpoint.tls_server_name.to_str().into_owned(),
-        // Endpoints are not judged yet: no state is known.
-        state: "unknown",
-        reason: None,
-        since: None,
-        latency_ms: None,
-        addresses: Vec::new(),
-        certificate_not_after: cluster.server_certificate_not_after(&endpoint.name).map(rfc3339),
+        state: health.state().text(),
+        reason: health.reason().map(str::to_owned).or(exposed),
+        since: Some(rfc3339(cluster.clock().time_of(health.since()))),
+        latency_ms: health.latency().map(|latency| latency.as_secs_f64() * 1000.0),
+        addresses: addresses.iter().flat_map(|addresses| addresses.iter()).map(ToString::to_string).collect(),
+        certificate_not_after: Cluster::server_certificate_not_after(way).map(rfc3339),
         sessions,
         warm: 0,
     }

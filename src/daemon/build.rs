@@ -14,7 +14,7 @@ use crate::{
     settings::{self, AdminAddress, ListenAddress, Settings},
     shutdown::stop,
     sys,
-    upstream::{Audience, Cluster, Resolve},
+    upstream::{Audience, Cluster, World},
 };
 use std::{num::NonZero, sync::Arc, time::SystemTime};
 use tokio::sync::Semaphore;
@@ -23,7 +23,7 @@ use tracing::warn;
 impl Built {
     /// Binds every address and puts the parts together. Needs a runtime. All or nothing: on an error
     /// every socket is closed again.
-    pub fn bind(mut self, resolver: &Arc<dyn Resolve>) -> Result<Daemon, StartError> {
+    pub fn bind(mut self, world: &World) -> Result<Daemon, StartError> {
         let settings = Arc::clone(&self.settings);
         let metrics = Arc::new(Metrics::new().map_err(|error| StartError::Internal(error.to_string()))?);
         metrics.set_state(DaemonState::Starting);
@@ -35,8 +35,7 @@ impl Built {
             refusals: Arc::new(Refusals::new(settings.log_repeat)),
             metrics,
         };
-        let clusters: Vec<_> =
-            self.clusters.into_iter().map(|files| Arc::new(shared.cluster(files, resolver))).collect();
+        let clusters: Vec<_> = self.clusters.into_iter().map(|files| Arc::new(shared.cluster(files, world))).collect();
         let daemon_limit = Limit::new(shared.limits.sessions_max);
         let mut listeners = Vec::new();
         for listener in &settings.listeners {
@@ -79,9 +78,9 @@ struct Shared {
 }
 
 impl Shared {
-    fn cluster(&self, files: ClusterFiles, resolver: &Arc<dyn Resolve>) -> Cluster {
+    fn cluster(&self, files: ClusterFiles, world: &World) -> Cluster {
         let ClusterFiles { settings, tls, credentials } = files;
-        Cluster::new(settings, tls, credentials, &self.limits, Arc::clone(resolver), &self.metrics)
+        Cluster::new(settings, tls, credentials, &self.limits, world, &self.metrics)
     }
 
     fn parts(
@@ -100,6 +99,7 @@ impl Shared {
             listener: Arc::clone(listener),
             limits: Arc::clone(&self.limits),
             cluster: Arc::clone(cluster),
+            choice: cluster.choice(&listener.policy),
             tls: tls.map(|tls| tls.config.into()),
             local_password: local_password.map(LocalPassword::new),
             admission: Admission::new(daemon_limit.clone(), Limit::new(sessions_max)),

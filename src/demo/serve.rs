@@ -6,7 +6,7 @@ use crate::{
     daemon::{self, Built, StartError},
     diagnostics,
     settings::{self, Cluster, Flag, Flags, Inputs, Listener, LogFormat, Settings},
-    upstream::Resolve,
+    upstream::World,
 };
 use std::{io::Write, num::NonZero, path::PathBuf, sync::Arc};
 
@@ -14,16 +14,16 @@ use std::{io::Write, num::NonZero, path::PathBuf, sync::Arc};
 ///
 /// # Errors
 /// A flag that makes no sense, an address that is taken, or a system that gives no threads or sockets.
-pub fn run(flags: DemoFlags, resolver: &Arc<dyn Resolve>) -> Result<u8, StartError> {
+pub fn run(flags: DemoFlags, world: &World) -> Result<u8, StartError> {
     let settings = settings_for(flags)?;
     diagnostics::start(LogFormat::Text, tracing::Level::WARN);
     let runtime = daemon::runtime(settings.threads)?;
-    let ended = runtime.block_on(serve(settings, resolver))?;
+    let ended = runtime.block_on(serve(settings, world))?;
     runtime.shutdown_background();
     Ok(ended.exit_code())
 }
 
-async fn serve(mut settings: Settings, resolver: &Arc<dyn Resolve>) -> Result<daemon::Ended, StartError> {
+async fn serve(mut settings: Settings, world: &World) -> Result<daemon::Ended, StartError> {
     let internal = |error: std::io::Error| StartError::Internal(format!("the embedded cluster cannot start: {error}"));
     let embedded = EmbeddedCluster::start().await.map_err(internal)?;
     let cluster = embedded.cluster();
@@ -32,7 +32,7 @@ async fn serve(mut settings: Settings, resolver: &Arc<dyn Resolve>) -> Result<da
     settings.clusters = vec![Arc::new(cluster)];
     // More than anybody tries out, and no cause for a warning about descriptors.
     settings.limits.sessions_max = SESSIONS_MAX;
-    let daemon = Built::read(settings).await?.bind(resolver)?;
+    let daemon = Built::read(settings).await?.bind(world)?;
 
     // A name of both families reads better than either.
     let listening = match daemon.addresses().as_slice() {

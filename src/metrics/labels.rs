@@ -201,6 +201,66 @@ labels! {
         Warm = "warm",
     }
 
+    /// What is known of an endpoint.
+    EndpointState {
+        /// Nobody has tried it yet.
+        Unknown = "unknown",
+        /// It was reached the last time.
+        Well = "well",
+        /// It failed once.
+        Suspect = "suspect",
+        /// It keeps failing.
+        Down = "down",
+    }
+
+    /// Whether an upstream stood ready for a session.
+    WarmResult {
+        /// One did.
+        Hit = "hit",
+        /// These startup parameters were not expected again.
+        MissFirst = "miss_first",
+        /// All that stood ready were taken.
+        MissEmpty = "miss_empty",
+        /// What stood ready was no longer any good.
+        MissDead = "miss_dead",
+        /// None are kept: `warm_max = 0`, or a replication connection.
+        MissOff = "miss_off",
+    }
+
+    /// Why an upstream that stood ready was closed.
+    RecycleCause {
+        /// It was as old as `warm_age`.
+        Age = "age",
+        /// Its parameters were not used for `warm_idle`.
+        Idle = "idle",
+        /// The server closed it, or said what has no place there.
+        Closed = "closed",
+        /// The server is shutting down: 57P01.
+        Shutdown = "shutdown",
+        /// Its endpoint is no longer the preferred one, or its address no longer the endpoint's.
+        Endpoint = "endpoint",
+        /// Another secret is in use.
+        Secret = "secret",
+        /// Settings, CA or network have changed.
+        Settings = "settings",
+        /// The server has too many connections, or somebody needs a database to be free of them.
+        Limit = "limit",
+        /// The daemon stops.
+        Drain = "drain",
+    }
+
+    /// What became of resetting an upstream for another session.
+    ResetResult {
+        /// It stands ready.
+        Ok = "ok",
+        /// It was not tried: the session had left something behind.
+        Refused = "refused",
+        /// The server refused, or took too long.
+        Failed = "failed",
+        /// A reported parameter differs from what it was at login.
+        Changed = "changed",
+    }
+
     /// Where a session's upstream came from.
     ClaimSource {
         /// It was connected for this session.

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     metrics::labels::ClaimSource,
-    settings::AuthKind,
+    settings::{AuthKind, Name},
     shutdown::Stop,
     upstream::{Claim, Facts, Upstream},
     wire::{StartupParameters, parameters::Injected},
@@ -52,7 +52,7 @@ impl Parts {
             session_parameters: &self.listener.session_parameters,
             jwt: cluster.auth == AuthKind::Jwt,
         });
-        let claim = Claim { parameters: &for_upstream, policy: &self.listener.policy };
+        let claim = Claim { parameters: &for_upstream, choice: &self.choice };
         let began = Instant::now();
         let mut stop = stop.clone();
         let claimed = tokio::select! {
@@ -63,6 +63,7 @@ impl Parts {
         };
         match claimed {
             Ok(upstream) => {
+                self.note_served(&upstream.route.endpoint.name);
                 self.metrics.claim_seconds.at(ClaimSource::Cold).observe(began.elapsed().as_secs_f64());
                 Ok((client, upstream))
             }
@@ -74,6 +75,13 @@ impl Parts {
                 let cause = error.cause(&facts);
                 Err(Refusal::claim(&error, refusal::explain_missing_database(told, parameters), cause, client.stream))
             }
+        }
+    }
+
+    fn note_served(&self, endpoint: &Name) {
+        let belongs = self.cluster.belongs(&self.choice);
+        if self.choice.note_served(endpoint, belongs.as_ref().map(|way| way.name())) {
+            self.metrics.failovers.inc();
         }
     }
 }

@@ -48,7 +48,7 @@ impl Parts {
         live: &Registered,
     ) -> Result<Session, Refusal> {
         let Waiting { mut stream, read_ahead } = client;
-        let Upstream { stream: upstream, route, greeting, held } = upstream;
+        let Upstream { stream: upstream, route, greeting, held, birth: _ } = upstream;
         let _ = live.upstream.set(Joined { endpoint: route.endpoint.name.clone(), address: route.address.to_string() });
         let issued = match greeting.key {
             Some(key) => {

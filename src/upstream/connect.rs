@@ -5,29 +5,38 @@ use super::{
     Route,
     dial::{self, Race},
     error::EndpointError,
-    resolve::{self, Resolve},
+    names::{Names, NoAnswer},
+    resolve,
+    way::Way,
 };
 use crate::{
     metrics::{
         EndpointMetrics,
         labels::{HandshakeKind, Stage},
     },
-    settings::{Endpoint, Limits},
+    settings::{Limits, Name},
     tls::{self, CertificateProblem},
     wire::messages,
 };
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{Arc, Mutex, OnceLock, PoisonError},
+    time::Duration,
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
-    time::{Instant, timeout, timeout_at},
+    time::{Instant, timeout_at},
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 /// What connecting needs to know, besides the endpoint.
 #[derive(Clone)]
 pub(super) struct Connector {
-    pub(super) resolver: Arc<dyn Resolve>,
+    /// The cluster's name, for the log.
+    pub(super) cluster: Name,
+    pub(super) names: Arc<Names>,
     pub(super) tls: TlsConnector,
     pub(super) limits: Arc<Limits>,
     /// The machine's roots are trusted, instead of the cluster's own CA.
@@ -40,17 +49,46 @@ pub(super) struct Connection {
     pub(super) route: Route,
 }
 
+/// How far an attempt has come, for those who watch it from outside.
+#[derive(Debug, Default)]
+pub(super) struct Progress {
+    /// From SSLRequest to the server's `S`: the first time that it came.
+    answered: OnceLock<Duration>,
+    /// Addresses that were connected to, the last one last.
+    addresses: Mutex<Vec<SocketAddr>>,
+}
+
+impl Progress {
+    /// How long the server took to answer SSLRequest, once it has.
+    pub(super) fn answered(&self) -> Option<Duration> {
+        self.answered.get().copied()
+    }
+
+    fn has_connected(&self, address: SocketAddr) {
+        self.addresses.lock().unwrap_or_else(PoisonError::into_inner).push(address);
+    }
+
+    /// `addresses`, those that were connected to before last: a new try should meet another node.
+    fn others_first(&self, mut addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
+        let used = self.addresses.lock().unwrap_or_else(PoisonError::into_inner);
+        // Stable, so that the dialling order holds among the rest.
+        addresses.sort_by_key(|address| used.iter().rposition(|known| known == address).map_or(0, |place| place + 1));
+        addresses
+    }
+}
+
 impl Connector {
-    /// Connects to whichever address of `endpoint` serves first, by `deadline`. Dropping the future ends
+    /// Connects to whichever address of an endpoint serves first, by `deadline`. Dropping the future ends
     /// every attempt.
     pub(super) async fn connect(
         &self,
-        endpoint: &Arc<Endpoint>,
-        metrics: &EndpointMetrics,
+        way: &Way,
+        progress: &Progress,
         deadline: Instant,
     ) -> Result<Connection, EndpointError> {
-        let addresses = timed(metrics, Stage::Dns, self.resolve(endpoint, deadline)).await?;
-        let mut race = Race::new(addresses);
+        let metrics = &way.metrics;
+        let addresses = timed(metrics, Stage::Dns, self.resolve(way, deadline)).await?;
+        let mut race = Race::new(progress.others_first(addresses));
         let mut failure = EndpointError::NotResolved(io::ErrorKind::NotFound.into());
         loop {
             let (socket, address) = match timed(metrics, Stage::Tcp, next_socket(&mut race, deadline)).await {
@@ -64,10 +102,11 @@ impl Connector {
                     continue;
                 }
             };
-            let route = Route { endpoint: Arc::clone(endpoint), address };
+            progress.has_connected(address);
+            let route = Route { endpoint: Arc::clone(&way.endpoint), address };
             // An address that says nothing must not use up the time of those beside it.
             let share = if race.is_over() { deadline } else { deadline.min(Instant::now() + ADDRESS_LIMIT) };
-            match timed(metrics, Stage::Tls, self.secure(socket, &route, share)).await {
+            match timed(metrics, Stage::Tls, self.secure(socket, &route, progress, share)).await {
                 Ok(stream) => {
                     note_handshake(metrics, &stream);
                     return Ok(Connection { stream, route });
@@ -85,15 +124,21 @@ impl Connector {
         let connect = TcpStream::connect(route.address);
         let connected = timeout_at(deadline, connect).await.map_err(|_elapsed| EndpointError::TcpTimedOut)?;
         let socket = connected.map_err(EndpointError::Tcp)?;
-        Ok(Connection { stream: self.secure(socket, route, deadline).await?, route: route.clone() })
+        Ok(Connection {
+            stream: self.secure(socket, route, &Progress::default(), deadline).await?,
+            route: route.clone(),
+        })
     }
 
-    async fn resolve(&self, endpoint: &Endpoint, deadline: Instant) -> Result<Vec<SocketAddr>, EndpointError> {
-        let asked = timeout_at(deadline, timeout(DNS_LIMIT, self.resolver.resolve(&endpoint.host)));
-        match asked.await {
-            Ok(Ok(Ok(addresses))) => Ok(resolve::in_dialling_order(&addresses, endpoint.port)),
-            Ok(Ok(Err(error))) => Err(EndpointError::NotResolved(error)),
-            Ok(Err(_)) | Err(_) => Err(EndpointError::ResolveTimedOut),
+    async fn resolve(&self, way: &Way, deadline: Instant) -> Result<Vec<SocketAddr>, EndpointError> {
+        let endpoint = &way.endpoint;
+        match timeout_at(deadline, self.names.look_up(&endpoint.host)).await {
+            Ok(Ok(addresses)) => {
+                way.note_addresses(&self.cluster, &addresses);
+                Ok(resolve::in_dialling_order(&addresses, endpoint.port))
+            }
+            Ok(Err(NoAnswer::Failed(error))) => Err(EndpointError::NotResolved(error)),
+            Ok(Err(NoAnswer::Late)) | Err(_) => Err(EndpointError::ResolveTimedOut),
         }
     }
 
@@ -103,10 +148,12 @@ impl Connector {
         &self,
         mut socket: TcpStream,
         route: &Route,
+        progress: &Progress,
         deadline: Instant,
     ) -> Result<TlsStream<TcpStream>, EndpointError> {
         dial::tune(&socket, &self.limits).map_err(EndpointError::Tcp)?;
         let mut answer = [0];
+        let asked_at = Instant::now();
         let ask = async {
             socket.write_all(&messages::ssl_request()).await?;
             socket.read_exact(&mut answer).await
@@ -116,7 +163,7 @@ impl Connector {
             .map_err(|_elapsed| EndpointError::NoAnswer)?
             .map_err(EndpointError::ClosedBeforeTls)?;
         match answer {
-            [b'S'] => {}
+            [b'S'] => drop(progress.answered.set(asked_at.elapsed())),
             [b'N'] => return Err(EndpointError::TlsDeclined),
             [b'E'] => return Err(EndpointError::ErrorBeforeTls),
             [byte] => return Err(EndpointError::NotPostgres(byte)),
@@ -166,7 +213,5 @@ fn note_handshake(metrics: &EndpointMetrics, stream: &TlsStream<TcpStream>) {
     }
 }
 
-/// How long the system's resolver may take before an endpoint counts as not resolved.
-const DNS_LIMIT: Duration = Duration::from_secs(2);
 /// How long an address may take for TLS while another one of its name is left.
 const ADDRESS_LIMIT: Duration = Duration::from_secs(2);

@@ -47,9 +47,24 @@ pub(crate) enum EndpointError {
     TlsAlert(String),
     /// `connect_limit` had passed before its turn came.
     NotTried,
+    /// Another endpoint answered, and it had not for so long.
+    Overtaken(Duration),
 }
 
-/// Why a login failed at a server that was reached. Another endpoint would say the same.
+/// What a failed attempt means for the endpoint, and so for where to try next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Loss {
+    /// One node: it restarts, or went away. The next one may serve, so the endpoint is as well as before.
+    Node,
+    /// The gateway that was reached has no room. Another region's room is not this one's to give away.
+    Full,
+    /// The endpoint.
+    Endpoint,
+    /// Nothing: every other endpoint would say the same.
+    Nothing,
+}
+
+/// Why a login failed at a server that was reached.
 #[derive(Debug)]
 pub(crate) enum LoginError {
     /// The server's own word.
@@ -79,7 +94,7 @@ pub(crate) enum ClaimError {
         limit: Duration,
     },
     /// Every endpoint failed, each in its way; none when the listener's policy leaves none.
-    NoEndpoint(Vec<(Arc<Endpoint>, EndpointError)>),
+    NoEndpoint(Vec<(Arc<Endpoint>, LoginError)>),
     /// The server was reached and let nobody in.
     Login {
         /// Which server.
@@ -121,7 +136,7 @@ impl EndpointError {
             Self::Certificate(CertificateProblem::Other(_)) | Self::Tls(_) | Self::TlsAlert(_) => {
                 AttemptResult::TlsOther
             }
-            Self::NotTried => AttemptResult::Timeout,
+            Self::NotTried | Self::Overtaken(_) => AttemptResult::Timeout,
             Self::ErrorBeforeTls | Self::NotPostgres(_) | Self::Protocol(_) => AttemptResult::Protocol,
         }
     }
@@ -149,6 +164,7 @@ impl fmt::Display for EndpointError {
             Self::LoginTimedOut => f.write_str("the login took too long"),
             Self::TlsAlert(alert) => write!(f, "the server ended TLS with the alert {alert}"),
             Self::NotTried => f.write_str("not tried, \"connect_limit\" had passed"),
+            Self::Overtaken(span) => write!(f, "no answer for {span:.1?}, while another endpoint answered"),
             Self::Protocol(reason) => write!(f, "the server's messages during login make no sense ({reason})"),
         }
     }
@@ -168,6 +184,26 @@ impl LoginError {
             Self::NoSecret => AttemptResult::Secret,
             Self::Unsupported(_) | Self::NoMechanism | Self::Scram(_) => AttemptResult::LoginOther,
             Self::Endpoint(error) => error.result(),
+        }
+    }
+
+    /// What went wrong, in a few words, for the operator.
+    pub(crate) fn in_short(&self) -> String {
+        match self {
+            Self::Endpoint(error) => error.to_string(),
+            Self::Server(error) => format!("the server turned the login away ({}: {})", error.sqlstate, error.message),
+            _ => "the login failed".to_owned(),
+        }
+    }
+
+    /// What it means for the endpoint.
+    pub(crate) fn loss(&self) -> Loss {
+        match (self, self.result()) {
+            (Self::Server(_), AttemptResult::LoginDraining) => Loss::Node,
+            (Self::Server(_), AttemptResult::LoginLimit) => Loss::Full,
+            (Self::Endpoint(EndpointError::ClosedBeforeTls(_) | EndpointError::LoginLost(_)), _) => Loss::Node,
+            (Self::Endpoint(_), _) => Loss::Endpoint,
+            _ => Loss::Nothing,
         }
     }
 
@@ -200,6 +236,7 @@ impl ClaimError {
     }
 }
 
-fn only_certificates(failures: &[(Arc<Endpoint>, EndpointError)]) -> bool {
-    !failures.is_empty() && failures.iter().all(|(_, error)| matches!(error, EndpointError::Certificate(_)))
+fn only_certificates(failures: &[(Arc<Endpoint>, LoginError)]) -> bool {
+    let is_certificate = |error: &LoginError| matches!(error, LoginError::Endpoint(EndpointError::Certificate(_)));
+    !failures.is_empty() && failures.iter().all(|(_, error)| is_certificate(error))
 }

@@ -186,29 +186,37 @@ fn method_name(method: u32) -> String {
     format!("authentication by {name}")
 }
 
-fn no_endpoint(failures: &[(Arc<Endpoint>, EndpointError)], cluster: &Name, audience: Audience) -> ClientError {
+fn no_endpoint(failures: &[(Arc<Endpoint>, LoginError)], cluster: &Name, audience: Audience) -> ClientError {
     let each: Vec<_> = failures.iter().map(|(endpoint, error)| describe(endpoint, error, audience)).collect();
     let message = match each.as_slice() {
-        [] => format!("no endpoint of cluster \"{cluster}\" is in the listener's \"regions\""),
+        [] => format!("no endpoint of cluster \"{cluster}\" may serve this listener now"),
         [only] => format!("cluster \"{cluster}\" cannot be reached: {only}"),
         _ => format!("cluster \"{cluster}\" cannot be reached at any endpoint: {}", each.join("; ")),
     };
     let error = ClientError::new(SqlState::CONNECT_FAILED, message);
     match failures.first() {
-        Some((endpoint, first)) => error.hint(first.hint(endpoint.kind)),
-        None => error,
+        Some((endpoint, LoginError::Endpoint(first))) => error.hint(first.hint(endpoint.kind)),
+        Some(_) => error.hint("Connect again in a moment: nodes that restart turn clients away."),
+        None => error.hint(
+            "Each endpoint that its \"regions\" and \"path\" allow was disabled by hand: crdb-proxy endpoint enable NAME.",
+        ),
     }
 }
 
-fn describe(endpoint: &Endpoint, error: &EndpointError, audience: Audience) -> String {
+fn describe(endpoint: &Endpoint, error: &LoginError, audience: Audience) -> String {
     let Endpoint { name, host, port, kind, .. } = endpoint;
-    match (audience, kind, error) {
-        (Audience::Local, ..) | (_, EndpointKind::Public, _) => format!("\"{name}\" ({host}:{port}): {error}"),
+    let what = match error {
         // Names in certificates are addresses, too.
-        (Audience::Remote, _, EndpointError::Certificate(CertificateProblem::Name { .. })) => {
-            format!("\"{name}\": certificate not accepted: it is for other names")
+        LoginError::Endpoint(EndpointError::Certificate(CertificateProblem::Name { .. }))
+            if audience == Audience::Remote && *kind != EndpointKind::Public =>
+        {
+            "certificate not accepted: it is for other names".to_owned()
         }
-        (Audience::Remote, ..) => format!("\"{name}\": {error}"),
+        error => error.in_short(),
+    };
+    match (audience, kind) {
+        (Audience::Local, _) | (_, EndpointKind::Public) => format!("\"{name}\" ({host}:{port}): {what}"),
+        (Audience::Remote, _) => format!("\"{name}\": {what}"),
     }
 }
 

@@ -52,6 +52,7 @@ fn every_endpoint_error() -> Vec<EndpointError> {
         EndpointError::Protocol("why"),
         EndpointError::TlsAlert("CertificateExpired".into()),
         EndpointError::NotTried,
+        EndpointError::Overtaken(std::time::Duration::from_secs(1)),
     ]
 }
 
@@ -59,7 +60,10 @@ fn every_endpoint_error() -> Vec<EndpointError> {
 fn every_way_to_fail_is_told_apart_and_ends_in_something_to_do() {
     let mut texts = Vec::new();
     for error in every_endpoint_error() {
-        let text = told(&ClaimError::NoEndpoint(vec![(endpoint(EndpointKind::Public), error)]), Audience::Local);
+        let text = told(
+            &ClaimError::NoEndpoint(vec![(endpoint(EndpointKind::Public), LoginError::Endpoint(error))]),
+            Audience::Local,
+        );
 
         assert!(text.contains("|C08001|") && text.contains("|H") && text.contains("cluster \"prod\""), "{text}");
         texts.push(text);
@@ -73,7 +77,7 @@ fn every_way_to_fail_is_told_apart_and_ends_in_something_to_do() {
 #[test]
 fn private_addresses_are_hidden_from_remote_clients_only() {
     for error in every_endpoint_error() {
-        let error = ClaimError::NoEndpoint(vec![(endpoint(EndpointKind::Psc), error)]);
+        let error = ClaimError::NoEndpoint(vec![(endpoint(EndpointKind::Psc), LoginError::Endpoint(error))]);
 
         assert!(told(&error, Audience::Local).contains("10.1.2.3"));
         let remote = told(&error, Audience::Remote);
@@ -84,7 +88,8 @@ fn private_addresses_are_hidden_from_remote_clients_only() {
 
 #[test]
 fn every_endpoint_that_was_tried_is_named() {
-    let failures = every_endpoint_error().into_iter().map(|error| (endpoint(EndpointKind::Custom), error)).collect();
+    let failed = |error| (endpoint(EndpointKind::Custom), LoginError::Endpoint(error));
+    let failures = every_endpoint_error().into_iter().map(failed).collect();
 
     let text = told(&ClaimError::NoEndpoint(failures), Audience::Local);
 
@@ -134,7 +139,8 @@ fn what_the_server_means_is_counted_apart() {
 fn certificates_alone_are_counted_as_such() {
     let certificate = || EndpointError::Certificate(CertificateProblem::UnknownCa);
     let reason = |errors: Vec<EndpointError>| {
-        let failures = errors.into_iter().map(|error| (endpoint(EndpointKind::Public), error)).collect();
+        let failed = |error| (endpoint(EndpointKind::Public), LoginError::Endpoint(error));
+        let failures = errors.into_iter().map(failed).collect();
         ClaimError::NoEndpoint(failures).reason()
     };
 

@@ -1,0 +1,175 @@
+//! Which endpoint a listener's sessions go to: its policy, and the nearest region where it wants that.
+
+use super::{
+    Cluster, Way,
+    by_hand::Order,
+    health::{Health, Standing},
+    nearest::Nearest,
+    select::{self, Candidate, Terms},
+};
+use crate::{
+    metrics::labels::EndpointState,
+    settings::{Endpoint, Name, Policy, Regions},
+};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// How one listener chooses among the endpoints of its cluster.
+pub(crate) struct Choice {
+    pub(super) policy: Policy,
+    nearest: Mutex<Nearest>,
+    /// Where its last session went.
+    last: Mutex<Option<Name>>,
+}
+
+/// The endpoints that a policy allows, as they are now.
+struct Allowed {
+    ways: Vec<Arc<Way>>,
+    healths: Vec<Health>,
+    orders: Vec<Option<Order>>,
+}
+
+impl Choice {
+    pub(super) fn new(policy: Policy) -> Self {
+        Self { policy, nearest: Mutex::default(), last: Mutex::default() }
+    }
+
+    /// Whether distances decide.
+    pub(super) fn wants_nearest(&self) -> bool {
+        matches!(self.policy.regions, Regions::Nearest(_))
+    }
+
+    /// Whether distances decide and are not known well enough yet.
+    pub(super) fn is_unsettled(&self) -> bool {
+        self.wants_nearest() && lock(&self.nearest).home().is_none()
+    }
+
+    /// A session went to `served`; whether the listener has thereby moved away from where it belongs.
+    pub(crate) fn note_served(&self, served: &Name, belongs: Option<&Name>) -> bool {
+        let before = lock(&self.last).replace(served.clone());
+        belongs.is_some_and(|belongs| belongs != served) && before.as_ref() != Some(served)
+    }
+}
+
+impl Cluster {
+    /// A new listener's way of choosing.
+    pub(crate) fn choice(&self, policy: &Policy) -> Arc<Choice> {
+        let choice = Arc::new(Choice::new(policy.clone()));
+        lock(&self.choices).push(Arc::clone(&choice));
+        choice
+    }
+
+    /// The endpoints that may serve a session now, in the order in which they are to be tried.
+    pub(crate) fn order_of(&self, choice: &Choice) -> Vec<Arc<Way>> {
+        let allowed = self.allowed(choice);
+        let nearest = lock(&choice.nearest);
+        allowed.take(select::order(&allowed.candidates(), self.terms(choice, &nearest)))
+    }
+
+    /// Where the listener's sessions belong: the first of its order if all endpoints were well.
+    pub(crate) fn belongs(&self, choice: &Choice) -> Option<Arc<Way>> {
+        let allowed = self.allowed(choice);
+        let nearest = lock(&choice.nearest);
+        let order = select::home_order(&allowed.candidates(), self.terms(choice, &nearest));
+        allowed.take(order).into_iter().next()
+    }
+
+    /// Where the next session would be tried first, and why there.
+    pub(crate) fn explain(&self, choice: &Choice) -> Option<(Name, String)> {
+        let first = self.order_of(choice).into_iter().next()?;
+        let home = self.belongs(choice)?;
+        let now = self.clock.now();
+        let why = if self.order_at(first.name(), now) == Some(Order::Preferred) {
+            "preferred by hand".to_owned()
+        } else if first.name() != home.name() {
+            let name = home.name();
+            let health = home.health();
+            match (health.state(), health.standing(self.limits.failback_after, now)) {
+                (EndpointState::Suspect | EndpointState::Down, _) => format!("\"{name}\" is {}", health.state()),
+                (_, Standing::Returning) => format!("\"{name}\" has not been well for \"failback_after\" yet"),
+                _ => format!("\"{name}\" is not as well"),
+            }
+        } else if choice.wants_nearest() {
+            "nearest".to_owned()
+        } else {
+            "first in order".to_owned()
+        };
+        Some((first.name().clone(), why))
+    }
+
+    /// Whether some listener's policy can pick this endpoint, and whether one needs its distance.
+    pub(super) fn wanted(&self, endpoint: &Endpoint) -> Option<Wanted> {
+        let all = self.endpoints();
+        let mut wanted = None;
+        for choice in lock(&self.choices).iter().filter(|choice| choice.policy.allows(endpoint, &all)) {
+            if choice.wants_nearest() {
+                return Some(Wanted::ForItsDistance);
+            }
+            wanted = Some(Wanted::ForItsState);
+        }
+        wanted
+    }
+
+    /// `way` has been tried, and its distance was measured again if it answered.
+    pub(super) fn note_tried(&self, way: &Way, has_answered: bool) {
+        for choice in lock(&self.choices).iter().filter(|choice| choice.wants_nearest()) {
+            let allowed = self.allowed(choice);
+            let distances = select::distances(&allowed.candidates());
+            let mut nearest = lock(&choice.nearest);
+            let before = nearest.home().map(str::to_owned);
+            if has_answered {
+                nearest.measured(select::region_of(&way.endpoint), &distances);
+            }
+            if allowed.healths.iter().all(Health::is_tried) {
+                nearest.settle(&distances);
+            }
+            if let (Some(before), Some(now)) = (before, nearest.home())
+                && before != now
+            {
+                tracing::info!(cluster.name = %self.name(), region = now, before, "nearest region changed");
+            }
+        }
+    }
+
+    fn allowed(&self, choice: &Choice) -> Allowed {
+        let (ways, now) = (self.ways(), self.clock.now());
+        let all = self.endpoints();
+        let ways: Vec<_> =
+            ways.iter().filter(|way| choice.policy.allows(&way.endpoint, &all)).map(Arc::clone).collect();
+        let healths = ways.iter().map(|way| way.health()).collect();
+        let orders = ways.iter().map(|way| self.order_at(way.name(), now)).collect();
+        Allowed { ways, healths, orders }
+    }
+
+    fn terms<'a>(&self, choice: &'a Choice, nearest: &'a Nearest) -> Terms<'a> {
+        Terms {
+            policy: &choice.policy,
+            home: nearest.home(),
+            failback_after: self.limits.failback_after,
+            now: self.clock.now(),
+        }
+    }
+}
+
+/// What a listener wants to know of an endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wanted {
+    /// Whether it is well.
+    ForItsState,
+    /// How far it is, from the start.
+    ForItsDistance,
+}
+
+impl Allowed {
+    fn candidates(&self) -> Vec<Candidate<'_>> {
+        let known = self.ways.iter().zip(&self.healths).zip(&self.orders);
+        known.map(|((way, health), order)| Candidate { endpoint: &way.endpoint, health, order: *order }).collect()
+    }
+
+    fn take(&self, places: Vec<usize>) -> Vec<Arc<Way>> {
+        places.into_iter().filter_map(|place| self.ways.get(place).cloned()).collect()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,199 @@
+//! An upstream of its own for one session: a login slot, a secret, and a search through the endpoints.
+
+use super::{
+    Choice, Cluster, Upstream, Way,
+    connect::{Connection, Progress},
+    error::{ClaimError, EndpointError, LoginError, Loss},
+    login::Login,
+    search::Search,
+};
+use crate::{
+    credentials::Lease,
+    metrics::{
+        Held,
+        labels::{AttemptResult, Stage, UpstreamState},
+    },
+    settings::Limits,
+    wire::StartupParameters,
+};
+use std::time::Duration;
+use tokio::{
+    sync::SemaphorePermit,
+    time::{Instant, sleep, timeout, timeout_at},
+};
+
+/// What a session asks for.
+pub(crate) struct Claim<'a> {
+    /// Sent as they are.
+    pub(crate) parameters: &'a StartupParameters,
+    /// Which endpoints may serve, and in which order.
+    pub(crate) choice: &'a Choice,
+}
+
+impl Cluster {
+    /// An upstream for one session: waits for a login slot, then tries endpoints until one serves. Dropping
+    /// the future closes whatever was opened.
+    pub(crate) async fn claim(&self, claim: &Claim<'_>) -> Result<Upstream, ClaimError> {
+        self.note_client();
+        self.wait_for_distances(claim.choice).await;
+        let _slot = self.login_slot().await?;
+        let lease = self.lease().await?;
+        let kind = self.rejections.kind(claim.parameters);
+        if let Some((endpoint, error)) = self.rejections.standing(kind, generation(lease.as_ref()), Instant::now()) {
+            return Err(ClaimError::Login { endpoint, error });
+        }
+        let upstream = Search::new(self, claim, lease, kind).run().await?;
+        self.rejections.clear(kind);
+        Ok(upstream)
+    }
+
+    /// One upstream at the endpoint where the next session would go, for whoever comes: no other endpoint is
+    /// tried, and it waits for nothing that a client could use instead. `None` when no login slot is free.
+    pub(crate) async fn prepare(&self, claim: &Claim<'_>) -> Option<Result<Upstream, ClaimError>> {
+        let _slot = self.logins.try_acquire().ok()?;
+        let lease = match self.lease().await {
+            Ok(lease) => lease,
+            Err(error) => return Some(Err(error)),
+        };
+        let way = self.order_of(claim.choice).into_iter().next()?;
+        let deadline = Instant::now() + self.limits.connect_limit;
+        let deadlines = Deadlines { has_another: false, deadline };
+        let attempt = Attempt { way: &way, parameters: claim.parameters, lease: lease.as_ref(), deadlines };
+        let made = self.attempt(&attempt, &Progress::default()).await;
+        Some(made.map_err(|error| ClaimError::Login { endpoint: std::sync::Arc::clone(&way.endpoint), error }))
+    }
+
+    /// Where the nearest region is to serve, the very first sessions wait a moment for it to be known.
+    async fn wait_for_distances(&self, choice: &Choice) {
+        let mut changes = self.changes();
+        let settled = async {
+            // A change is marked after what it says can be seen, so none is missed.
+            while choice.is_unsettled() && changes.changed().await.is_ok() {}
+        };
+        let _ = timeout_at(self.started_at + DISTANCES_LIMIT, settled).await;
+    }
+
+    async fn login_slot(&self) -> Result<SemaphorePermit<'_>, ClaimError> {
+        let limit = self.limits.login_queue_limit;
+        match timeout(limit, self.logins.acquire()).await {
+            Ok(Ok(slot)) => Ok(slot),
+            _ => Err(ClaimError::NoLoginSlot { logins_max: self.limits.logins_max.get(), limit }),
+        }
+    }
+
+    async fn lease(&self) -> Result<Option<Lease>, ClaimError> {
+        match &self.credentials {
+            Some(credentials) => credentials.current().await.map(Some).map_err(ClaimError::Secret),
+            None => Ok(None),
+        }
+    }
+
+    /// Reads the secret again; whether it is another one now.
+    pub(super) async fn reread(&self, lease: &mut Option<Lease>) -> bool {
+        let (Some(credentials), Some(old)) = (&self.credentials, lease.as_ref()) else { return false };
+        let Ok(new) = credentials.reread(old.generation).await else { return false };
+        let has_changed = new.generation != old.generation;
+        *lease = Some(new);
+        has_changed
+    }
+
+    /// An upstream at one endpoint. A node that turns it away is not the endpoint's loss: it is tried again
+    /// there, at another address where there is one.
+    pub(super) async fn persist(&self, attempt: &Attempt<'_>, progress: &Progress) -> Result<Upstream, LoginError> {
+        let mut tries_left = NODE_TRIES;
+        loop {
+            let error = match self.attempt(attempt, progress).await {
+                Ok(upstream) => return Ok(upstream),
+                Err(error) => error,
+            };
+            tries_left = tries_left.saturating_sub(1);
+            let is_over = Instant::now() + NODE_PAUSE_MAX >= attempt.deadlines.deadline;
+            if tries_left == 0 || is_over || !matches!(error.loss(), Loss::Node | Loss::Full) {
+                return Err(error);
+            }
+            tracing::debug!(
+                cluster.name = %self.name(), endpoint.name = %attempt.way.name(), cause = error.in_short(),
+                "turned away by a node, tried again at the same endpoint"
+            );
+            sleep(node_pause()).await;
+        }
+    }
+
+    /// One try at one endpoint; whatever comes of it is counted and remembered.
+    async fn attempt(&self, attempt: &Attempt<'_>, progress: &Progress) -> Result<Upstream, LoginError> {
+        let before = progress.answered();
+        let result = self.connect_and_log_in(attempt, progress).await;
+        let outcome = result.as_ref().err().map_or(AttemptResult::Ok, LoginError::result);
+        attempt.way.metrics.attempts.at(outcome).inc();
+        let answered = progress.answered().filter(|_| before.is_none());
+        self.note_attempt(attempt.way, answered, result.as_ref().map(drop));
+        result
+    }
+
+    async fn connect_and_log_in(&self, attempt: &Attempt<'_>, progress: &Progress) -> Result<Upstream, LoginError> {
+        let Attempt { way, parameters, lease, deadlines } = *attempt;
+        let held = Held::new(way.metrics.upstreams.at(UpstreamState::Login));
+        // What it is born under is what it begins with: a change on the way makes it old.
+        let birth = self.birth(generation(lease));
+        let connect_by = deadlines.of_connecting(&self.limits);
+        let mut connection = self.connector.connect(way, progress, connect_by).await.map_err(LoginError::Endpoint)?;
+        let login = Login { user: &self.settings.user, lease, keys: &self.keys, metrics: &self.metrics };
+        let began = Instant::now();
+        let login_by = deadlines.of_logging_in();
+        let logged_in = timeout_at(login_by, login.run(&mut connection, parameters)).await;
+        let greeting = logged_in.unwrap_or(Err(LoginError::Endpoint(EndpointError::LoginTimedOut)))?;
+        way.metrics.seconds.at(Stage::Login).observe(began.elapsed().as_secs_f64());
+        drop(held);
+        let Connection { stream, route } = connection;
+        let held = Held::new(way.metrics.upstreams.at(UpstreamState::Session));
+        Ok(Upstream { stream, route, greeting, held, birth })
+    }
+}
+
+/// What an attempt at an endpoint needs.
+#[derive(Clone, Copy)]
+pub(super) struct Attempt<'a> {
+    pub(super) way: &'a Way,
+    pub(super) parameters: &'a StartupParameters,
+    pub(super) lease: Option<&'a Lease>,
+    pub(super) deadlines: Deadlines,
+}
+
+/// By when an attempt must have come how far.
+#[derive(Clone, Copy)]
+pub(super) struct Deadlines {
+    /// Whether another endpoint is left: then this one must not use up all the time.
+    pub(super) has_another: bool,
+    /// Login and all.
+    pub(super) deadline: Instant,
+}
+
+impl Deadlines {
+    fn of_connecting(self, limits: &Limits) -> Instant {
+        if self.has_another { self.deadline.min(Instant::now() + limits.endpoint_limit) } else { self.deadline }
+    }
+
+    /// Half of what is left stays for the others.
+    fn of_logging_in(self) -> Instant {
+        let now = Instant::now();
+        let half = now + self.deadline.saturating_duration_since(now) / 2;
+        if self.has_another { half } else { self.deadline }
+    }
+}
+
+pub(super) fn generation(lease: Option<&Lease>) -> u64 {
+    lease.map_or(0, |lease| lease.generation)
+}
+
+/// Not all at once: they were all turned away at once.
+fn node_pause() -> Duration {
+    Duration::from_millis(fastrand::u64(NODE_PAUSE_MIN_MS..=NODE_PAUSE_MAX_MS))
+}
+
+/// The first try and three more.
+const NODE_TRIES: u32 = 4;
+const NODE_PAUSE_MIN_MS: u64 = 50;
+const NODE_PAUSE_MAX_MS: u64 = 200;
+const NODE_PAUSE_MAX: Duration = Duration::from_millis(NODE_PAUSE_MAX_MS);
+/// After the daemon's start.
+const DISTANCES_LIMIT: Duration = Duration::from_millis(500);
