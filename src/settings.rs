@@ -11,7 +11,6 @@ mod layers;
 mod listeners;
 mod load;
 mod overlay;
-mod policy_tmp;
 mod reader;
 mod secrets;
 mod show;
