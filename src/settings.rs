@@ -5,12 +5,14 @@
 
 mod address;
 mod clusters;
+mod endpoints;
 mod inputs;
 mod keys;
 mod layers;
 mod listeners;
 mod load;
 mod overlay;
+mod policy;
 mod reader;
 mod secrets;
 mod show;
@@ -24,6 +26,7 @@ pub(crate) use self::source::nearest;
 pub use self::{
     inputs::{Flag, Flags, Inputs},
     load::{Loaded, load},
+    policy::{Policy, Prefer, Regions},
     show::{show, show_json},
     source::{Fault, Faults, Provenance, Source},
 };
@@ -310,45 +313,6 @@ pub struct Listener {
     pub session_idle_limit: Option<Duration>,
     /// 57P01 at the first idle point after this age.
     pub session_age_limit: Option<Duration>,
-}
-
-/// Which endpoints may serve a listener's sessions, and which goes first.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Policy {
-    /// Which regions, and in which order.
-    pub regions: Regions,
-    /// Only these kinds, in this order; empty: the private kinds, all alike, where any is defined, else the
-    /// public one.
-    pub path: Vec<EndpointKind>,
-    /// What counts first where the two orders disagree.
-    pub prefer: Prefer,
-    /// Whether a region that has no room left (SQLSTATE 53300) may pass a session on to another one.
-    pub overflow: bool,
-}
-
-/// Regions as a listener wants them, in the spelling of the endpoints.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Regions {
-    /// Only these, in this order; empty: all, in the endpoints' own order.
-    Listed(Vec<String>),
-    /// The nearest first, of only these; empty: of all.
-    Nearest(Vec<String>),
-}
-
-impl Default for Regions {
-    fn default() -> Self {
-        Self::Listed(Vec::new())
-    }
-}
-
-/// Which of a policy's two orders counts first.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Prefer {
-    /// By path, then by region.
-    #[default]
-    Path,
-    /// By region, then by path.
-    Region,
 }
 
 /// Where a listener listens.

@@ -1,17 +1,15 @@
-//! Reads `[cluster.NAME]` and `[[cluster.NAME.endpoint]]`. Owns the rules that hold within one
-//! cluster; knows nothing of listeners.
+//! Reads `[cluster.NAME]`. Owns the rules that hold within one cluster; knows nothing of listeners.
 
 use super::{
-    AuthKind, CaSource, CertificateFiles, Cluster, Endpoint, EndpointKind, Name,
-    address::DEFAULT_PORT,
+    AuthKind, CaSource, CertificateFiles, Cluster, Name,
+    endpoints::read_endpoints,
     reader::{Places, Reader, Section},
     secrets::secret_source,
     shown::shown_name,
     tree::{Entry, Node, Value},
-    values::{NAME_RULE, choice, kind, name, nonempty, path, port, text},
+    values::{NAME_RULE, choice, kind, nonempty, path, text},
 };
-use rustls::pki_types::ServerName;
-use std::{net::IpAddr, sync::Arc};
+use std::sync::Arc;
 
 /// All clusters, in the order in which they stand.
 #[derive(Default)]
@@ -20,6 +18,16 @@ pub(super) struct Clusters {
     pub(super) well: Vec<Arc<Cluster>>,
     /// The names of all of them, so that a listener of a broken one gets no second fault.
     pub(super) names: Vec<String>,
+    /// The names of those with a fault in an endpoint: what a listener asks of their endpoints cannot be
+    /// judged.
+    incomplete: Vec<Name>,
+}
+
+impl Clusters {
+    /// Whether every endpoint of a cluster could be read.
+    pub(super) fn is_complete(&self, cluster: &Cluster) -> bool {
+        !self.incomplete.contains(&cluster.name)
+    }
 }
 
 /// Reads all clusters.
@@ -36,11 +44,12 @@ pub(super) fn read_clusters(reader: &mut Reader<'_>, root: &mut Section) -> Clus
         reader.fault(source, "cluster".to_owned(), NO_CLUSTER);
     }
     let names = table.entries.iter().map(|entry| entry.key.clone()).collect();
-    let well = table.entries.into_iter().filter_map(|entry| read_cluster(reader, entry)).collect();
-    Clusters { well, names }
+    let mut incomplete = Vec::new();
+    let well = table.entries.into_iter().filter_map(|entry| read_cluster(reader, entry, &mut incomplete)).collect();
+    Clusters { well, names, incomplete }
 }
 
-fn read_cluster(reader: &mut Reader<'_>, entry: Entry) -> Option<Arc<Cluster>> {
+fn read_cluster(reader: &mut Reader<'_>, entry: Entry, incomplete: &mut Vec<Name>) -> Option<Arc<Cluster>> {
     let Entry { key, source, node } = entry;
     let label = format!("cluster \"{}\"", shown_name(&key));
     let Some(name) = Name::new(&key) else {
@@ -59,7 +68,11 @@ fn read_cluster(reader: &mut Reader<'_>, entry: Entry) -> Option<Arc<Cluster>> {
     let auth = reader.read(&mut section, "auth", |node, _| choice(node, &AUTHS));
     let auth = auth.unwrap_or(AuthKind::Password);
     let credential = read_credential(reader, &mut section, auth);
+    let faults_before = reader.faults.len();
     let endpoints = read_endpoints(reader, &mut section);
+    if reader.faults.len() > faults_before {
+        incomplete.push(name.clone());
+    }
     reader.finish(section);
 
     let (password, client_certificate) = credential;
@@ -107,155 +120,8 @@ fn ca_source(node: &Node, places: &Places<'_>) -> Result<CaSource, String> {
     }
 }
 
-fn read_endpoints(reader: &mut Reader<'_>, cluster: &mut Section) -> Vec<Arc<Endpoint>> {
-    let missing = cluster.key("endpoint");
-    let items = match cluster.take("endpoint").map(|entry| (entry.source, entry.node.value)) {
-        Some((_, Value::List(items))) if !items.is_empty() => items,
-        None | Some((_, Value::List(_))) => {
-            reader.fault_in(cluster, "endpoint", ENDPOINT_MISSING);
-            return Vec::new();
-        }
-        Some((source, _)) => {
-            reader.fault(source, missing, "must be a list: [[cluster.NAME.endpoint]], once for each");
-            return Vec::new();
-        }
-    };
-    let mut endpoints: Vec<Arc<Endpoint>> = Vec::new();
-    for item in items {
-        let source = item.source.clone();
-        let Some(endpoint) = read_endpoint(reader, cluster, item) else {
-            continue;
-        };
-        let label = format!("{}: endpoint \"{}\"", cluster.label, endpoint.name);
-        for other in &endpoints {
-            if other.name == endpoint.name {
-                let rule = "another endpoint of this cluster has the same name; give each its own";
-                reader.fault(source.clone(), format!("{label}: name"), rule);
-            }
-            if same_target(other, &endpoint) {
-                let rule = format!("the same host and port as endpoint \"{}\"", other.name);
-                reader.fault(source.clone(), format!("{label}: host"), rule);
-            }
-        }
-        endpoints.push(Arc::new(endpoint));
-    }
-    endpoints
-}
-
-fn same_target(one: &Endpoint, other: &Endpoint) -> bool {
-    one.host.eq_ignore_ascii_case(&other.host) && one.port == other.port && one.tls_server_name == other.tls_server_name
-}
-
-fn read_endpoint(reader: &mut Reader<'_>, cluster: &Section, item: Node) -> Option<Endpoint> {
-    let Node { value: Value::Table(mut table), source } = item else {
-        reader.fault(item.source, cluster.key("endpoint"), "must be a table");
-        return None;
-    };
-    // The name is part of every fault's key, so it is worked out first, from what is well.
-    let mut plain = |key| match table.get_mut(key).map(|node| &node.value) {
-        Some(Value::Text(text) | Value::Plain(text)) => Some(text.clone()),
-        _ => None,
-    };
-    let kind = plain("kind").unwrap_or_else(|| "public".to_owned());
-    let by_region = plain("region").map(|region| format!("{region}-{kind}"));
-    let shown = plain("name").or(by_region).unwrap_or_else(|| "default".to_owned());
-    let label = format!("{}: endpoint \"{}\"", cluster.label, shown_name(&shown));
-    let mut section = Section::new(label, format!("{}.endpoint.{shown}", cluster.path), source, table);
-
-    let unnamed = Name::new(&shown);
-    if !section.has("name") && unnamed.is_none() {
-        let rule = format!("missing; REGION-KIND {NAME_RULE}, so set one");
-        reader.fault_in(&section, "name", rule);
-    }
-    let name = reader.read(&mut section, "name", name).or(unnamed);
-    let region = reader.read(&mut section, "region", region);
-    let kind = reader.read(&mut section, "kind", |node, _| choice(node, &KINDS));
-    let host = reader.require(&mut section, "host", HOST_MISSING, host);
-    let port = reader.read(&mut section, "port", port).unwrap_or(DEFAULT_PORT);
-    let tls_server_name = read_server_name(reader, &mut section, host.as_deref());
-    reader.finish(section);
-
-    Some(Endpoint {
-        name: name?,
-        region,
-        kind: kind.unwrap_or(EndpointKind::Public),
-        host: host?,
-        endpoint_name: None,
-        port,
-        tls_server_name: tls_server_name?,
-    })
-}
-
-fn read_server_name(reader: &mut Reader<'_>, section: &mut Section, host: Option<&str>) -> Option<ServerName<'static>> {
-    if section.has("tls_server_name") {
-        return reader.read(section, "tls_server_name", |node, _| server_name(text(node)?));
-    }
-    let host = host?;
-    match server_name(host) {
-        Ok(name) => Some(name),
-        Err(rule) => {
-            let rule = format!("missing; the host is no name that a certificate can carry: {rule}");
-            reader.fault_in(section, "tls_server_name", rule);
-            None
-        }
-    }
-}
-
-fn server_name(said: &str) -> Result<ServerName<'static>, String> {
-    // A name that ends in a dot is looked up as it is, but no certificate carries the dot.
-    let said = said.strip_suffix('.').unwrap_or(said).to_owned();
-    let name = ServerName::try_from(said).ok();
-    name.ok_or_else(|| "must be a host name or an IP address".to_owned())
-}
-
-/// A host name or an IP address, as it is dialled.
-pub(super) fn host(node: &Node, _: &Places<'_>) -> Result<String, String> {
-    let host = text(node)?;
-    if host.is_empty() {
-        return Err("must not be empty".to_owned());
-    }
-    if host.parse::<IpAddr>().is_ok() {
-        return Ok(host.to_owned());
-    }
-    if host.contains("://") {
-        return Err("must be a host alone; a connection string goes on the command line".to_owned());
-    }
-    if host.contains(',') {
-        return Err("must be one host; further ones are endpoints of their own in a file".to_owned());
-    }
-    if host.contains([':', '[']) {
-        return Err("must be a host name or an IP address alone; the port has its own key".to_owned());
-    }
-    let well = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
-    if host.len() > 254 || !host.bytes().all(well) {
-        return Err("must be a host name or an IP address".to_owned());
-    }
-    Ok(host.to_owned())
-}
-
-fn region(node: &Node, _: &Places<'_>) -> Result<String, String> {
-    let region = text(node)?;
-    match Name::new(region) {
-        Some(_) => Ok(region.to_owned()),
-        None => Err("must be a region as SQL shows it, like \"gcp-us-east1\"".to_owned()),
-    }
-}
-
-/// Whether two spellings mean one region: SQL says `gcp-us-east1`, the Cloud API `us-east1`.
-pub(super) fn same_region(one: &str, other: &str) -> bool {
-    let without_cloud = |region| ["gcp-", "aws-", "azure-"].iter().find_map(|cloud| str::strip_prefix(region, cloud));
-    one == other || without_cloud(one) == Some(other) || without_cloud(other) == Some(one)
-}
-
 /// The words for `auth`.
 pub(super) const AUTHS: [(&str, AuthKind); 2] = [("password", AuthKind::Password), ("jwt", AuthKind::Jwt)];
-/// The words for `kind`.
-pub(super) const KINDS: [(&str, EndpointKind); 4] = [
-    ("public", EndpointKind::Public),
-    ("internal", EndpointKind::Internal),
-    ("psc", EndpointKind::Psc),
-    ("custom", EndpointKind::Custom),
-];
 const NO_CLUSTER: &str = "no cluster to reach; give a connection string, --host, or a file with \
                           [cluster.NAME]";
 const CA_MISSING: &str = "the server's certificate is verified against the cluster's own CA. \
@@ -267,6 +133,3 @@ const USER_MISSING: &str = "the SQL user that every session logs in as; set user
                             file, --user, or postgresql://USER@…";
 const CREDENTIAL_MISSING: &str = "missing; set password = { file = \"…\" } in the settings file, \
     --password-file, --password-command or CRDB_PROXY_PASSWORD, or a client certificate with cert and key";
-const ENDPOINT_MISSING: &str = "no endpoint to dial; add [[cluster.NAME.endpoint]] with a host, or give \
-                                --host";
-const HOST_MISSING: &str = "the host name of the connection string that the Cloud Console shows";

@@ -6,7 +6,7 @@ use super::{
     address::{ADMIN_PORT, admin_address, admin_text},
     reader::{Places, Reader, Section},
     tree::Node,
-    values::{DURATIONS, boolean, choice, duration, duration_or_off, duration_text, list, whole},
+    values::{DURATIONS, YEAR, boolean, choice, duration, duration_or_off, duration_text, list, whole},
 };
 use std::{num::NonZero, ops::RangeInclusive, time::Duration};
 use tracing::Level;
@@ -25,6 +25,8 @@ pub(super) enum Slot {
     SpanOrOff { of: fn(&mut Settings) -> &mut Option<Duration> },
     /// A number that is never 0.
     Count { most: usize, least: usize, of: fn(&mut Settings) -> &mut NonZero<usize> },
+    /// A number that may be 0.
+    Number { most: usize, of: fn(&mut Settings) -> &mut usize },
     /// `true` or `false`.
     Switch { of: fn(&mut Settings) -> &mut bool },
     /// A key with a rule of its own.
@@ -44,6 +46,7 @@ impl Slot {
             Self::Span { bounds, of } => *of(settings) = duration(node, bounds.clone())?,
             Self::SpanOrOff { of } => *of(settings) = duration_or_off(node)?,
             Self::Count { least, most, of } => *of(settings) = count(node, *least, *most)?,
+            Self::Number { most, of } => *of(settings) = whole(node, 0, *most)?,
             Self::Switch { of } => *of(settings) = boolean(node, places)?,
             Self::Special { set, .. } => set(node, places, settings)?,
         }
@@ -57,6 +60,7 @@ impl Slot {
             Self::Span { of, .. } => duration_text(*of(settings)).into(),
             Self::SpanOrOff { of } => span_or_off_text(*of(settings)).into(),
             Self::Count { of, .. } => number(of(settings).get()),
+            Self::Number { of, .. } => number(*of(settings)),
             Self::Switch { of } => (*of(settings)).into(),
             Self::Special { show, .. } => show(settings),
         }
@@ -175,13 +179,19 @@ fn set_keepalive_count(node: &Node, _: &Places<'_>, settings: &mut Settings) -> 
     Ok(())
 }
 
-fn word_of<T: PartialEq>(value: &T, words: &[(&str, T)]) -> toml::Value {
+/// The word for a value.
+pub(super) fn word_of<T: PartialEq>(value: &T, words: &[(&str, T)]) -> toml::Value {
     let word = words.iter().find(|(_, known)| known == value).map_or("", |(word, _)| word);
     word.into()
 }
 
 const fn span(name: &'static str, of: fn(&mut Settings) -> &mut Duration) -> ScalarKey {
     ScalarKey { name, slot: Slot::Span { bounds: DURATIONS, of } }
+}
+
+/// For what would keep a cluster or the network busy if it came too often.
+const fn span_from(name: &'static str, least: Duration, of: fn(&mut Settings) -> &mut Duration) -> ScalarKey {
+    ScalarKey { name, slot: Slot::Span { bounds: least..=YEAR, of } }
 }
 
 /// Linux counts these in seconds, from 1 to 32767.
@@ -201,6 +211,10 @@ const fn counted(
     of: fn(&mut Settings) -> &mut NonZero<usize>,
 ) -> ScalarKey {
     ScalarKey { name, slot: Slot::Count { least, most, of } }
+}
+
+const fn numbered(name: &'static str, most: usize, of: fn(&mut Settings) -> &mut usize) -> ScalarKey {
+    ScalarKey { name, slot: Slot::Number { most, of } }
 }
 
 const fn switch(name: &'static str, of: fn(&mut Settings) -> &mut bool) -> ScalarKey {
@@ -246,12 +260,23 @@ pub(super) const SCALARS: &[ScalarKey] = &[
     counted("relay_buffer_bytes", 4096, 1 << 20, |s| &mut s.limits.relay_buffer_bytes),
     span("cancel_limit", |s| &mut s.limits.cancel_limit),
     counted("cancels_max", 1, 100_000, |s| &mut s.limits.cancels_max),
+    switch("admin_post", |s| &mut s.admin_post),
     span("drain_limit", |s| &mut s.limits.drain_limit),
     span("idle_close", |s| &mut s.limits.idle_close),
+    numbered("warm_max", WARM_MAX, |s| &mut s.limits.warm_max),
+    span("warm_idle", |s| &mut s.limits.warm_idle),
+    span("warm_age", |s| &mut s.limits.warm_age),
+    numbered("warm_total_max", 100_000, |s| &mut s.limits.warm_total_max),
+    span_from("probe_interval", Duration::from_secs(1), |s| &mut s.limits.probe_interval),
+    span_from("probe_down_interval", Duration::from_millis(100), |s| &mut s.limits.probe_down_interval),
+    span("dns_refresh", |s| &mut s.limits.dns_refresh),
+    span("failback_after", |s| &mut s.limits.failback_after),
 ];
 
 /// More descriptors than any host gives a process.
 pub(super) const SESSIONS_MAX: usize = 10_000_000;
+/// Far more than a cluster should hold ready for one application.
+pub(super) const WARM_MAX: usize = 1000;
 /// Linux keeps this in 32 bits of milliseconds.
 const USER_TIMEOUTS: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(24 * 3600);
 /// Linux takes at most so many.

@@ -5,6 +5,7 @@ use super::{
     inputs::{Flag, Inputs, VARIABLE_PREFIX},
     keys::SCALARS,
     overlay::{add_session_parameters, set_addresses, set_in_cluster, set_in_endpoint, set_in_listeners},
+    policy::NEAREST,
     reader::Reader,
     source::{Source, did_you_mean},
     tree::{Node, Table, Value},
@@ -40,7 +41,8 @@ enum Target {
     Cluster(&'static str),
     /// A key of the only cluster's only endpoint.
     Endpoint(&'static str),
-    /// The endpoint's region where a host is given, else every listener's regions.
+    /// The endpoint's region where a host is given, else every listener's regions; "nearest" is no region
+    /// and always means the listeners.
     Region,
 }
 
@@ -94,11 +96,14 @@ impl Layers {
     /// settings as a whole where nobody in particular asked for one.
     pub(super) fn lay(mut self, root: &mut Table, whole: &Source, reader: &mut Reader<'_>) {
         let with_host = self.name_a_host();
-        // The host comes first, so that the cluster is known to be whose host it is.
-        let is_host = |given: &Given| given.target == Target::Endpoint("host");
-        if let Some(host) = self.givens.iter().rposition(is_host).map(|last| self.givens.remove(last)) {
-            self.givens.retain(|given| !is_host(given));
-            self.givens.insert(0, host);
+        // The regions may lie in one of two places, where the weaker ones must not be left over. The host
+        // comes first, so that the cluster is known to be whose host it is.
+        for target in [Target::Region, Target::Endpoint("host")] {
+            let is_target = |given: &Given| given.target == target;
+            if let Some(last) = self.givens.iter().rposition(is_target).map(|last| self.givens.remove(last)) {
+                self.givens.retain(|given| !is_target(given));
+                self.givens.insert(0, last);
+            }
         }
         let addresses = self.givens.iter().rev().find(|given| given.target == Target::Addresses);
         set_addresses(root, addresses.map(|given| &given.node), whole, reader);
@@ -110,11 +115,15 @@ impl Layers {
                 Target::SessionParameters => add_session_parameters(root, &node),
                 Target::Cluster(key) => set_in_cluster(root, key, node, reader),
                 Target::Endpoint(key) => set_in_endpoint(root, key, node, reader),
-                Target::Region if with_host => set_in_endpoint(root, "region", node, reader),
+                Target::Region if with_host && !is_nearest(&node) => set_in_endpoint(root, "region", node, reader),
                 Target::Region => set_in_listeners(root, "regions", &node),
             }
         }
     }
+}
+
+fn is_nearest(node: &Node) -> bool {
+    matches!(&node.value, Value::Plain(said) if said == NEAREST)
 }
 
 /// The settings file to read: `--config`, else the variable.

@@ -2,16 +2,17 @@
 //! a listener and the cluster it names.
 
 use super::{
-    Cluster, ListenAddress, Listener, LocalTls, Name, Policy, Regions, Settings,
+    Cluster, Limits, ListenAddress, Listener, LocalTls, Name, Settings,
     address::{DEFAULT_PORT, as_listen_address, collide, is_remote, listen_address, listen_text},
-    clusters::{Clusters, read_certificate, same_region},
-    keys::{SESSIONS_MAX, count},
+    clusters::{Clusters, read_certificate},
+    keys::{SESSIONS_MAX, WARM_MAX, count},
+    policy::read_policy,
     reader::{Places, Reader, Section},
     secrets::secret_source,
     shown::shown_name,
     source::{Source, did_you_mean},
     tree::{Entry, Node, Table, Value},
-    values::{boolean, choice, duration_or_off, kind, list, name, nonempty, text},
+    values::{boolean, choice, duration_or_off, kind, name, nonempty, text, whole},
 };
 use std::sync::Arc;
 
@@ -85,8 +86,9 @@ fn read_listener(
     let address = read_address(reader, section);
     let cluster = read_cluster_name(reader, section, clusters);
     let database = reader.read(section, "database", nonempty);
-    let regions = read_regions(reader, section, cluster);
+    let policy = read_policy(reader, section, cluster.filter(|cluster| clusters.is_complete(cluster)));
     let session_parameters = reader.read(section, "session_parameters", |node, _| parameters(node));
+    let (reuse, warm_max) = read_warm(reader, section, limits);
     let local_password = reader.read_hidden(section, "local_password", secret_source);
     let unsafe_allow_remote = reader.read(section, "unsafe_allow_remote", boolean);
     let on_unix = matches!(address, ListenAddress::Unix(_));
@@ -105,9 +107,9 @@ fn read_listener(
         address,
         cluster: cluster.map(|cluster| cluster.name.clone())?,
         database: database.unwrap_or_else(|| DEFAULT_DATABASE.to_owned()),
-        policy: Policy { regions: Regions::Listed(regions), ..Policy::default() },
-        reuse: false,
-        warm_max: limits.warm_max,
+        policy,
+        reuse,
+        warm_max,
         session_parameters: session_parameters.unwrap_or_default(),
         tls,
         local_password,
@@ -193,36 +195,17 @@ fn read_cluster_name<'c>(
     }
 }
 
-fn read_regions(reader: &mut Reader<'_>, section: &mut Section, cluster: Option<&Cluster>) -> Vec<String> {
-    let wanted = reader.read(section, "regions", |node, _| match &node.value {
-        Value::Text(said) | Value::Plain(said) if said == "nearest" => {
-            Err("\"nearest\" is not known to this version; list the regions in order".to_owned())
-        }
-        Value::Table(_) => Err("must be a list of regions".to_owned()),
-        _ => resolve_regions(&list(node)?, cluster),
-    });
-    wanted.unwrap_or_default()
-}
-
-/// The regions in the spelling of the endpoints, which is what they are compared with later.
-fn resolve_regions(wanted: &[String], cluster: Option<&Cluster>) -> Result<Vec<String>, String> {
-    let Some(cluster) = cluster else {
-        return Ok(wanted.to_vec());
-    };
-    let known: Vec<&str> = cluster.endpoints.iter().filter_map(|endpoint| endpoint.region.as_deref()).collect();
-    let mut resolved: Vec<String> = Vec::new();
-    for region in wanted {
-        let Some(found) = known.iter().find(|known| same_region(known, region)) else {
-            let suggestion = did_you_mean(region, known.iter().copied());
-            let region = shown_name(region);
-            return Err(format!("no endpoint of cluster \"{}\" has the region \"{region}\"{suggestion}", cluster.name));
-        };
-        if resolved.iter().any(|before| before == found) {
-            return Err(format!("names \"{found}\" twice"));
-        }
-        resolved.push((*found).to_owned());
+/// Whether upstreams are used again, and how many are kept ready.
+fn read_warm(reader: &mut Reader<'_>, section: &mut Section, limits: &Limits) -> (bool, usize) {
+    let (source, key) = (section.source_of("reuse"), section.key("reuse"));
+    let reuse = reader.read(section, "reuse", boolean).unwrap_or(false);
+    let warm_max = reader.read(section, "warm_max", |node, _| whole(node, 0, WARM_MAX)).unwrap_or(limits.warm_max);
+    let of = [("warm_max", warm_max), ("warm_total_max", limits.warm_total_max)];
+    if let Some((number, _)) = of.into_iter().find(|(_, number)| reuse && *number == 0) {
+        let rule = format!("needs a {number} of at least 1: an upstream waits for its next use among the warm ones");
+        reader.fault(source, key, rule);
     }
-    Ok(resolved)
+    (reuse, warm_max)
 }
 
 fn parameters(node: &Node) -> Result<Vec<(String, String)>, String> {

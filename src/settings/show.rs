@@ -2,10 +2,12 @@
 //! place is shown, a secret never.
 
 use super::{
-    AuthKind, CaSource, Cluster, Endpoint, EndpointKind, Listener, Loaded, LocalTls, Regions, SecretSource,
+    AuthKind, CaSource, Cluster, Endpoint, Listener, Loaded, LocalTls, SecretSource,
     address::listen_text,
-    clusters::{AUTHS, KINDS},
-    keys::{SCALARS, number, span_or_off_text},
+    clusters::AUTHS,
+    endpoints::kind_text,
+    keys::{SCALARS, number, span_or_off_text, word_of},
+    policy::PREFERENCES,
     values::duration_text,
 };
 use serde::Serialize;
@@ -140,6 +142,9 @@ fn endpoint_table(loaded: &Loaded, cluster: &Cluster, endpoint: &Endpoint) -> Ta
     builder.line("host", endpoint.host.as_str());
     builder.line("port", i64::from(endpoint.port));
     builder.line("tls_server_name", endpoint.tls_server_name.to_str().as_ref());
+    if let Some(name) = &endpoint.endpoint_name {
+        builder.line("endpoint_name", name.as_str());
+    }
     builder.table
 }
 
@@ -150,11 +155,15 @@ fn listener_table(loaded: &Loaded, listener: &Listener) -> Table {
     builder.line("address", listen_text(&listener.address));
     builder.line("cluster", listener.cluster.as_str());
     builder.line("database", listener.database.as_str());
-    let (Regions::Listed(regions) | Regions::Nearest(regions)) = &listener.policy.regions;
-    builder.line("regions", regions.clone());
+    let policy = &listener.policy;
+    builder.line("regions", policy.regions.show());
+    builder.line("path", policy.path.iter().map(|kind| kind_text(*kind)).collect::<Vec<_>>());
+    builder.line("prefer", word_of(&policy.prefer, &PREFERENCES));
+    builder.line("overflow", policy.overflow);
     let parameters = listener.session_parameters.iter();
     let parameters = parameters.map(|(key, value)| (key.clone(), Value::from(value.as_str())));
     builder.line("session_parameters", Value::Table(parameters.collect()));
+    builder.line("reuse", listener.reuse);
     let (tls, files) = match &listener.tls {
         LocalTls::Off => ("off", None),
         LocalTls::Allow(files) => ("allow", Some(files)),
@@ -173,6 +182,7 @@ fn listener_table(loaded: &Loaded, listener: &Listener) -> Table {
     builder.line("sessions_max", number(listener.sessions_max.get()));
     builder.line("session_idle_limit", span_or_off_text(listener.session_idle_limit));
     builder.line("session_age_limit", span_or_off_text(listener.session_age_limit));
+    builder.line("warm_max", number(listener.warm_max));
     builder.table
 }
 
@@ -196,10 +206,6 @@ fn secret_value(source: &SecretSource) -> Option<Value> {
 
 fn auth_text(auth: AuthKind) -> &'static str {
     AUTHS.iter().find(|(_, known)| *known == auth).map_or("password", |(word, _)| word)
-}
-
-fn kind_text(kind: EndpointKind) -> &'static str {
-    KINDS.iter().find(|(_, known)| *known == kind).map_or("public", |(word, _)| word)
 }
 
 /// Names may contain dots, which part keys in TOML; nothing else in them needs quotes.

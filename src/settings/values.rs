@@ -66,7 +66,11 @@ pub(super) fn port(node: &Node, _: &Places<'_>) -> Result<u16, String> {
 
 /// One of some words.
 pub(super) fn choice<T: Copy>(node: &Node, words: &[(&str, T)]) -> Result<T, String> {
-    let said = text(node)?;
+    word(text(node)?, words)
+}
+
+/// As [`choice`], of text that stood inside a value.
+pub(super) fn word<T: Copy>(said: &str, words: &[(&str, T)]) -> Result<T, String> {
     words.iter().find(|(word, _)| *word == said).map(|(_, value)| *value).ok_or_else(|| {
         let words: Vec<_> = words.iter().map(|(word, _)| format!("\"{word}\"")).collect();
         match words.as_slice() {
@@ -164,7 +168,9 @@ pub(super) fn kind(value: &Value) -> &'static str {
 /// The rule for names, in words.
 pub(super) const NAME_RULE: &str = "must be 1 to 63 of A-Z, a-z, 0-9, \".\", \"_\" and \"-\"";
 /// From the least that can be waited for to a year, which no clock overflows.
-pub(super) const DURATIONS: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(365 * 24 * 3600);
+pub(super) const DURATIONS: RangeInclusive<Duration> = Duration::from_millis(1)..=YEAR;
+/// The longest duration that anything takes.
+pub(super) const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
 const DURATION_RULE: &str = "\"500ms\", \"10s\", \"5min\" or \"2h\"";
 const UNITS: [(&str, u64); 4] = [("ms", 1), ("s", 1000), ("min", 60_000), ("h", 3_600_000)];
 

@@ -185,7 +185,6 @@ fn each_rule_between_keys_has_its_sentence() {
         (endpoint("host = \"x\"\nregion = \"\""), "region"),
         (listener("cluster = \"prd\""), "no cluster of this name; did you mean \"prod\"?"),
         (listener("regions = [\"gcp-us-east1\"]"), "no endpoint of cluster \"prod\" has the region"),
-        (listener("regions = \"nearest\""), "not known to this version"),
         (listener("tls = \"allow\""), "needs tls_cert and tls_key"),
         (listener("tls_cert = \"c\""), "tls_key: missing; tls_cert and tls_key go together"),
         (listener("address = \"unix:x\"\ntls = \"allow\"\ntls_cert = \"c\"\ntls_key = \"k\""), "Unix socket"),
