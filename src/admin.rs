@@ -10,7 +10,7 @@ use crate::{
     metrics::{Metrics, labels::DaemonState},
     refusals::Refusals,
     session::Parts,
-    sessions::Sessions,
+    sessions::{Live, Sessions},
     settings::Settings,
     shutdown::{Phase, Stop},
     upstream::Cluster,
@@ -141,10 +141,28 @@ impl Admin {
 
     fn metrics(&self) -> Answer {
         self.sessions.count();
+        self.count_off_preferred();
         self.clusters.iter().for_each(|cluster| cluster.publish());
         match self.metrics.render() {
             Ok(body) => answer(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", body),
             Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
+        }
+    }
+
+    /// Sessions that are elsewhere than where new ones belong: those that a fail-back has left behind.
+    fn count_off_preferred(&self) {
+        let (open, _) = self.sessions.list(usize::MAX);
+        for ListenerView { parts, .. } in &self.listeners {
+            let belongs = parts.cluster.belongs(&parts.choice);
+            let is_off = |live: &&Arc<Live>| {
+                live.listener == parts.listener.name
+                    && live
+                        .upstream
+                        .get()
+                        .is_some_and(|at| belongs.as_ref().is_none_or(|way| *way.name() != at.endpoint))
+            };
+            let off = open.iter().filter(is_off).count();
+            parts.metrics.off_preferred.set(i64::try_from(off).unwrap_or(i64::MAX));
         }
     }
 

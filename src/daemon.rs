@@ -96,6 +96,9 @@ impl Daemon {
             watching.spawn(Arc::clone(cluster).watch_endpoints());
         }
         let mut serving = JoinSet::new();
+        for (parts, _) in &self.listeners {
+            serving.spawn(Arc::clone(&parts.pool).keep(self.stop.clone()));
+        }
         for (parts, sockets) in self.listeners {
             for socket in sockets {
                 listener::announce(parts.listener.name.as_str(), &socket);

@@ -10,22 +10,26 @@ mod greeting;
 mod local_password;
 mod refusal;
 mod relay;
+mod reuse;
 mod startup;
 
 use crate::{
     metrics::{Held, ListenerMetrics},
+    pool::{Pool, Used},
     sessions::{self, Admitted, Registered, SessionState, Sessions},
     settings::{self, Limits},
     shutdown::{Phase, Stop},
     sys,
-    upstream::{Audience, Choice, Cluster},
+    upstream::{Audience, Choice, Cluster, LoggedIn, Upstream},
     wire::{CancelKey, StartupParameters},
 };
 use cancel::Issued;
 use claim::Waiting;
 use greeting::Hello;
 use refusal::Refusal;
-use relay::{Path, Relay, Rules};
+pub(crate) use relay::OnError;
+use relay::{Ended, Path, Relay, Rules};
+use reuse::{Inseparable, Parted};
 use socket2::SockRef;
 use startup::{Asked, Gate, Startup, Wish};
 use std::{sync::Arc, time::Duration};
@@ -54,6 +58,10 @@ pub(crate) struct Parts {
     pub(crate) cluster: Arc<Cluster>,
     /// How its sessions choose an endpoint.
     pub(crate) choice: Arc<Choice>,
+    /// What stands ready for its sessions.
+    pub(crate) pool: Arc<Pool>,
+    /// Told of every error that a server gives its sessions.
+    pub(crate) on_error: OnError,
     /// Local TLS, when it is on.
     pub(crate) tls: Option<TlsAcceptor>,
     /// What clients must prove to know.
@@ -90,7 +98,10 @@ struct Session {
     /// Absent when the server gave no key: then nothing can be cancelled.
     issued: Option<Issued>,
     place: Place,
-    _held: Held,
+    /// Counts the upstream, and says where it is.
+    login: LoggedIn,
+    /// What the upstream was logged in with, if it is to be used again.
+    parameters: Option<StartupParameters>,
 }
 
 /// A client's place among the sessions.
@@ -195,8 +206,8 @@ impl Parts {
 
         live.enter(SessionState::Login);
         let client = Waiting { stream, read_ahead: asked.read_ahead };
-        let (client, upstream) = self.claim(&asked.parameters, client, &visit.stop).await?;
-        let session = self.join(client, upstream, Hello { preface, minor: asked.minor }, place, live).await?;
+        let claimed = self.claim(&asked.parameters, client, &visit.stop).await?;
+        let session = self.join(claimed, Hello { preface, minor: asked.minor }, place, live).await?;
         let (asked, joined) = (live.asked.get(), live.upstream.get());
         debug!(
             session.id = live.id,
@@ -248,16 +259,7 @@ impl Session {
         };
         let ended = self.relay.run(&rules, &visit.stop).await;
         live.enter(SessionState::Closing);
-        let abandoned = self.issued.as_ref().filter(|_| ended.abandons_query);
-        let cancel = async {
-            let Some(issued) = abandoned else { return };
-            // As long as the close takes; a daemon that cuts sessions off waits no longer.
-            let result = timeout(closing::LINGER, issued.cancel()).await;
-            debug!(session.id = live.id, result = ?result.ok(), "cancelled what nobody waits for");
-        };
-        // The client has its end already: its place is free for the next one.
-        drop(self.place.permit);
-        tokio::join!(cancel, closing::close(self.relay, &ended));
+        self.close(parts, &ended, &visit).await;
 
         let (asked, joined, totals) = (live.asked.get(), live.upstream.get(), live.totals());
         let duration = visit.began.elapsed();
@@ -279,5 +281,36 @@ impl Session {
             duration_ms = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX),
             "session closed"
         );
+    }
+
+    /// Closes both sides, or the client's alone where the upstream can serve another session.
+    async fn close(self, parts: &Parts, ended: &Ended, visit: &Visit) {
+        let Self { relay, issued, place, login, parameters } = self;
+        // The client has its end already: its place is free for the next one.
+        drop(place.permit);
+        let parameters = parameters.filter(|_| visit.stop.phase() == Phase::Running);
+        let mut whole = Inseparable { relay, issued };
+        if let Some(parameters) = parameters {
+            match reuse::part(whole.relay, whole.issued, ended) {
+                Ok(Parted { client, upstream, reported }) => {
+                    parts
+                        .pool
+                        .give_back(&parameters, Used { upstream: Upstream { stream: upstream, login }, reported });
+                    return closing::refuse(client, &[]).await;
+                }
+                Err(inseparable) => {
+                    parts.pool.note_refused();
+                    whole = *inseparable;
+                }
+            }
+        }
+        let Inseparable { relay, issued } = whole;
+        let cancel = async {
+            let Some(issued) = issued.filter(|_| ended.abandons_query) else { return };
+            // As long as the close takes; a daemon that cuts sessions off waits no longer.
+            let result = timeout(closing::LINGER, issued.cancel()).await;
+            debug!(session.id = visit.live.id, result = ?result.ok(), "cancelled what nobody waits for");
+        };
+        tokio::join!(cancel, closing::close(relay, ended));
     }
 }

@@ -116,6 +116,14 @@ pub(crate) struct Route {
 pub(crate) struct Upstream {
     /// Verified TLS.
     pub(crate) stream: TlsStream<TcpStream>,
+    /// How it came to be.
+    pub(crate) login: LoggedIn,
+}
+
+/// What is known of an upstream besides its stream.
+pub(crate) struct LoggedIn {
+    /// The endpoint that it is at.
+    pub(crate) way: Arc<Way>,
     /// How it was reached.
     pub(crate) route: Route,
     /// What the server said at login.

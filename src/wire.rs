@@ -11,6 +11,7 @@ pub mod first_message;
 pub mod frames;
 pub mod messages;
 pub mod parameters;
+pub mod reported;
 
 pub use cancel_key::CancelKey;
 pub use conversation::Conversation;

@@ -4,7 +4,7 @@
 use super::{Admin, ListenerView};
 use crate::{
     diagnostics::rfc3339,
-    metrics::labels::{Direction, ErrorClass, Label, RefuseReason},
+    metrics::labels::{Direction, ErrorClass, Label, RefuseReason, UpstreamState},
     refusals::Entry,
     sessions::{Live, SessionState},
     settings::{Endpoint, EndpointKind, LocalTls},
@@ -25,8 +25,7 @@ pub(super) struct Status {
     config: Config,
     listeners: Vec<Listener>,
     clusters: Vec<ClusterStatus>,
-    /// There are no warm upstreams yet.
-    warm: [(); 0],
+    warm: Vec<Warm>,
     sessions: Vec<Session>,
     sessions_left_out: usize,
     refusals: Vec<Refusal>,
@@ -108,6 +107,16 @@ struct EndpointStatus {
 }
 
 #[derive(Serialize)]
+struct Warm {
+    listener: String,
+    endpoint: Option<String>,
+    database: Option<String>,
+    application_name: Option<String>,
+    ready: usize,
+    wanted: usize,
+}
+
+#[derive(Serialize)]
 struct Session {
     id: u64,
     listener: String,
@@ -156,7 +165,7 @@ pub(super) fn status(admin: &Admin) -> Status {
         },
         listeners: admin.listeners.iter().map(|view| listener(view, &open)).collect(),
         clusters: admin.clusters.iter().map(|one| cluster(one, admin, &open)).collect(),
-        warm: [],
+        warm: admin.listeners.iter().flat_map(warm).collect(),
         sessions: open.iter().take(SESSIONS_MAX).map(|live| session(live, now)).collect(),
         sessions_left_out: all.saturating_sub(SESSIONS_MAX),
         refusals: admin.refusals.list().iter().rev().map(refusal).collect(),
@@ -178,7 +187,7 @@ fn listener(view: &ListenerView, open: &[Arc<Live>]) -> Listener {
             LocalTls::Allow(_) => "allow",
             LocalTls::Require(_) => "require",
         },
-        reuse: false,
+        reuse: settings.reuse,
         sessions: own().filter(|live| is_session(live)).count(),
         sessions_max: settings.sessions_max.get(),
         endpoint: next.as_ref().map(|(endpoint, _)| endpoint.to_string()),
@@ -243,8 +252,24 @@ fn endpoint_status(cluster: &Cluster, way: &Way, sessions: usize) -> EndpointSta
         addresses: addresses.iter().flat_map(|addresses| addresses.iter()).map(ToString::to_string).collect(),
         certificate_not_after: Cluster::server_certificate_not_after(way).map(rfc3339),
         sessions,
-        warm: 0,
+        warm: usize::try_from(way.metrics.upstreams.at(UpstreamState::Warm).get()).unwrap_or(0),
     }
+}
+
+fn warm(view: &ListenerView) -> Vec<Warm> {
+    let parts = &view.parts;
+    let endpoint = parts.cluster.explain(&parts.choice).map(|(endpoint, _)| endpoint.to_string());
+    let shown = parts.pool.list().into_iter().take(WARM_MAX);
+    shown
+        .map(|shown| Warm {
+            listener: parts.listener.name.to_string(),
+            endpoint: endpoint.clone(),
+            database: shown.parameters.text("database"),
+            application_name: shown.parameters.text("application_name"),
+            ready: shown.ready,
+            wanted: shown.wanted,
+        })
+        .collect()
 }
 
 fn session(live: &Live, now: SystemTime) -> Session {
@@ -282,3 +307,5 @@ fn is_session(live: &Live) -> bool {
 }
 
 const SESSIONS_MAX: usize = 1000;
+/// Of each listener.
+const WARM_MAX: usize = 100;

@@ -7,14 +7,19 @@ use super::{
 use crate::{
     admin::{Admin, ListenerView},
     listener::{self, BindError, Socket},
-    metrics::{Metrics, labels::DaemonState},
+    metrics::{
+        ListenerMetrics, Metrics,
+        labels::{DaemonState, ErrorClass},
+    },
+    pool::Pool,
     refusals::Refusals,
-    session::{Admission, CancelKeys, Limit, LocalPassword, Parts},
+    session::{Admission, CancelKeys, Limit, LocalPassword, OnError, Parts},
     sessions::Sessions,
     settings::{self, AdminAddress, ListenAddress, Settings},
     shutdown::stop,
     sys,
     upstream::{Audience, Cluster, World},
+    wire::SqlState,
 };
 use std::{num::NonZero, sync::Arc, time::SystemTime};
 use tokio::sync::Semaphore;
@@ -34,6 +39,7 @@ impl Built {
             sessions: Arc::new(Sessions::default()),
             refusals: Arc::new(Refusals::new(settings.log_repeat)),
             metrics,
+            warm_places: Arc::new(Semaphore::new(settings.limits.warm_total_max.min(Semaphore::MAX_PERMITS))),
         };
         let clusters: Vec<_> = self.clusters.into_iter().map(|files| Arc::new(shared.cluster(files, world))).collect();
         let daemon_limit = Limit::new(shared.limits.sessions_max);
@@ -75,6 +81,8 @@ struct Shared {
     sessions: Arc<Sessions>,
     refusals: Arc<Refusals>,
     metrics: Arc<Metrics>,
+    /// Places for upstreams that stand ready.
+    warm_places: Arc<Semaphore>,
 }
 
 impl Shared {
@@ -95,22 +103,39 @@ impl Shared {
         if let Some(at) = tls.as_ref().and_then(|tls| tls.not_after) {
             self.metrics.certificate_expires("local", &listener.name, at);
         }
+        let choice = cluster.choice(&listener.policy);
+        let metrics = Arc::new(self.metrics.listener(&listener.name, sessions_max.get()));
+        let pool = Pool::new(listener, &self.limits, cluster, &choice, &metrics, &self.warm_places);
         Parts {
+            on_error: on_error(&metrics, cluster),
+            pool: Arc::new(pool),
+            choice,
             listener: Arc::clone(listener),
             limits: Arc::clone(&self.limits),
             cluster: Arc::clone(cluster),
-            choice: cluster.choice(&listener.policy),
             tls: tls.map(|tls| tls.config.into()),
             local_password: local_password.map(LocalPassword::new),
             admission: Admission::new(daemon_limit.clone(), Limit::new(sessions_max)),
             cancel_keys: Arc::clone(&self.cancel_keys),
             sessions: Arc::clone(&self.sessions),
-            metrics: Arc::new(self.metrics.listener(&listener.name, sessions_max.get())),
+            metrics,
             daemon_metrics: Arc::clone(&self.metrics),
             refusals: Arc::clone(&self.refusals),
             audience: audience(&listener.address),
         }
     }
+}
+
+/// What is done with each error that a server gives a session: counted; and one that says that something is in
+/// use may speak of what stands ready.
+fn on_error(metrics: &Arc<ListenerMetrics>, cluster: &Arc<Cluster>) -> OnError {
+    let (metrics, cluster) = (Arc::clone(metrics), Arc::clone(cluster));
+    Arc::new(move |sqlstate| {
+        metrics.errors.at(ErrorClass::of(sqlstate)).inc();
+        if sqlstate == SqlState::OBJECT_IN_USE {
+            cluster.note_in_use();
+        }
+    })
 }
 
 fn audience(address: &ListenAddress) -> Audience {

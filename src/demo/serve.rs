@@ -8,7 +8,7 @@ use crate::{
     settings::{self, Cluster, Flag, Flags, Inputs, Listener, LogFormat, Settings},
     upstream::World,
 };
-use std::{io::Write, num::NonZero, path::PathBuf, sync::Arc};
+use std::{io::Write, num::NonZero, path::PathBuf, sync::Arc, time::Duration};
 
 /// Runs until a signal ends it, and returns the exit code. Settings files and variables play no part.
 ///
@@ -32,6 +32,9 @@ async fn serve(mut settings: Settings, world: &World) -> Result<daemon::Ended, S
     settings.clusters = vec![Arc::new(cluster)];
     // More than anybody tries out, and no cause for a warning about descriptors.
     settings.limits.sessions_max = SESSIONS_MAX;
+    // Whoever tries it out does not want to wait a minute.
+    settings.limits.failback_after = FAILBACK_AFTER;
+    settings.limits.probe_down_interval = PROBE_INTERVAL;
     let daemon = Built::read(settings).await?.bind(world)?;
 
     // A name of both families reads better than either.
@@ -75,4 +78,6 @@ fn say(text: &str) {
     let _ = writeln!(std::io::stdout(), "{text}");
 }
 
+const FAILBACK_AFTER: Duration = Duration::from_secs(3);
+const PROBE_INTERVAL: Duration = Duration::from_secs(1);
 const SESSIONS_MAX: NonZero<usize> = NonZero::new(1000).unwrap();

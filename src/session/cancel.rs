@@ -13,7 +13,10 @@ use std::time::Duration;
 use std::{
     collections::HashMap,
     num::NonZero,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
 };
 use tokio::{sync::Semaphore, time::sleep};
 
@@ -31,6 +34,8 @@ pub(crate) struct Target {
     pub(crate) route: Route,
     /// The server's key.
     pub(crate) key: CancelKey,
+    /// A cancel was sent, or is about to be.
+    pub(crate) is_cancelled: AtomicBool,
 }
 
 /// A key that is valid for as long as this lives.
@@ -38,6 +43,7 @@ pub(crate) struct Issued {
     keys: Arc<CancelKeys>,
     /// What the client is given.
     pub(crate) key: CancelKey,
+    target: Arc<Target>,
 }
 
 impl CancelKeys {
@@ -59,14 +65,15 @@ impl CancelKeys {
             if let std::collections::hash_map::Entry::Vacant(place) = targets.entry(key.clone()) {
                 place.insert(Arc::clone(&target));
                 drop(targets);
-                return Some(Issued { keys: Arc::clone(self), key });
+                return Some(Issued { keys: Arc::clone(self), key, target });
             }
         }
     }
 
     /// Cancels what the session with this key runs. There is nobody to tell the outcome to but the metrics.
     pub(crate) async fn cancel(&self, key: &CancelKey) -> CancelResult {
-        let Some(target) = self.lock().get(key).cloned() else {
+        let target = self.lock().get(key).cloned().inspect(|target| target.is_cancelled.store(true, Relaxed));
+        let Some(target) = target else {
             // Whoever guesses keys waits for each guess, and holds a startup's place meanwhile.
             sleep(PENALTY).await;
             return CancelResult::UnknownKey;
@@ -96,6 +103,15 @@ impl Target {
 }
 
 impl Issued {
+    /// Takes the key out of use; whether it had never been used. If it had, a cancel may still arrive at the
+    /// server, and would hit whoever has the upstream then.
+    pub(crate) fn retire(self) -> bool {
+        let target = Arc::clone(&self.target);
+        // A cancel marks the target before it lets go of the keys, so from here on none can begin.
+        drop(self);
+        !target.is_cancelled.load(Relaxed)
+    }
+
     /// Cancels this session's own query, which nobody waits for any more.
     pub(crate) async fn cancel(&self) -> CancelResult {
         self.keys.cancel(&self.key).await

@@ -7,6 +7,7 @@ use super::{
 };
 use crate::{
     metrics::labels::ClaimSource,
+    pool::Found,
     settings::{AuthKind, Name},
     shutdown::Stop,
     upstream::{Claim, Facts, Upstream},
@@ -19,6 +20,14 @@ pub(super) struct Waiting {
     pub(super) stream: ClientStream,
     /// What it has sent meanwhile.
     pub(super) read_ahead: Vec<u8>,
+}
+
+/// A client and the upstream that it is to have.
+pub(super) struct Claimed {
+    pub(super) client: Waiting,
+    pub(super) upstream: Upstream,
+    /// What the upstream was logged in with, if it is to be used again.
+    pub(super) parameters: Option<StartupParameters>,
 }
 
 impl Waiting {
@@ -44,7 +53,7 @@ impl Parts {
         parameters: &StartupParameters,
         mut client: Waiting,
         stop: &Stop,
-    ) -> Result<(Waiting, Upstream), Refusal> {
+    ) -> Result<Claimed, Refusal> {
         let cluster = self.cluster.settings();
         let for_upstream = parameters.for_upstream(&Injected {
             user: &cluster.user,
@@ -52,8 +61,12 @@ impl Parts {
             session_parameters: &self.listener.session_parameters,
             jwt: cluster.auth == AuthKind::Jwt,
         });
-        let claim = Claim { parameters: &for_upstream, choice: &self.choice };
         let began = Instant::now();
+        if let Found::Ready { upstream, is_reused } = self.pool.take(&for_upstream) {
+            let source = if is_reused { ClaimSource::Reused } else { ClaimSource::Warm };
+            return Ok(self.claimed(client, upstream, for_upstream, source, began));
+        }
+        let claim = Claim { parameters: &for_upstream, choice: &self.choice };
         let mut stop = stop.clone();
         let claimed = tokio::select! {
             biased;
@@ -63,9 +76,8 @@ impl Parts {
         };
         match claimed {
             Ok(upstream) => {
-                self.note_served(&upstream.route.endpoint.name);
-                self.metrics.claim_seconds.at(ClaimSource::Cold).observe(began.elapsed().as_secs_f64());
-                Ok((client, upstream))
+                self.pool.learn(&for_upstream);
+                Ok(self.claimed(client, upstream, for_upstream, ClaimSource::Cold, began))
             }
             Err(error) => {
                 let source = self.cluster.credentials().map(|credentials| credentials.describe());
@@ -76,6 +88,19 @@ impl Parts {
                 Err(Refusal::claim(&error, refusal::explain_missing_database(told, parameters), cause, client.stream))
             }
         }
+    }
+
+    fn claimed(
+        &self,
+        client: Waiting,
+        upstream: Upstream,
+        parameters: StartupParameters,
+        source: ClaimSource,
+        began: Instant,
+    ) -> Claimed {
+        self.metrics.claim_seconds.at(source).observe(began.elapsed().as_secs_f64());
+        self.note_served(&upstream.login.route.endpoint.name);
+        Claimed { client, upstream, parameters: self.listener.reuse.then_some(parameters) }
     }
 
     fn note_served(&self, endpoint: &Name) {

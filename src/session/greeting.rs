@@ -4,17 +4,17 @@
 use super::{
     Parts, Place, Session,
     cancel::Target,
-    claim::Waiting,
+    claim::{Claimed, Waiting},
     refusal::Refusal,
     relay::{ReadAhead, Relay},
     startup::Asked,
 };
 use crate::{
     sessions::{Joined, Registered, SessionState},
-    upstream::Upstream,
-    wire::{first_message, messages},
+    upstream::{Greeting, Upstream},
+    wire::{Conversation, first_message, messages},
 };
-use std::sync::Arc;
+use std::sync::{Arc, atomic::AtomicBool};
 use tokio::{io::AsyncWriteExt, time::timeout};
 
 /// What decides how a client is greeted.
@@ -41,18 +41,20 @@ impl Parts {
     /// Tells the client what the server said at login, and joins the two.
     pub(super) async fn join(
         &self,
-        client: Waiting,
-        upstream: Upstream,
+        claimed: Claimed,
         hello: Hello,
         place: Place,
         live: &Registered,
     ) -> Result<Session, Refusal> {
-        let Waiting { mut stream, read_ahead } = client;
-        let Upstream { stream: upstream, route, greeting, held, birth: _ } = upstream;
+        let Claimed { client: Waiting { mut stream, read_ahead }, upstream, parameters } = claimed;
+        let Upstream { stream: upstream, mut login } = upstream;
+        let (route, greeting) = (login.route.clone(), &mut login.greeting);
+        let read_ahead_of_server = std::mem::take(&mut greeting.read_ahead);
         let _ = live.upstream.set(Joined { endpoint: route.endpoint.name.clone(), address: route.address.to_string() });
-        let issued = match greeting.key {
+        let issued = match greeting.key.clone() {
             Some(key) => {
-                let target = Target { cluster: Arc::clone(&self.cluster), route, key };
+                let target =
+                    Target { cluster: Arc::clone(&self.cluster), route, key, is_cancelled: AtomicBool::new(false) };
                 let Some(issued) = self.cancel_keys.issue(target, hello.minor) else {
                     return Err(Refusal::no_random_bytes(stream));
                 };
@@ -72,11 +74,18 @@ impl Parts {
             Ok(Err(error)) => return Err(Refusal::client_left(&error)),
             Err(_elapsed) => return Err(Refusal::client_left(&std::io::ErrorKind::TimedOut.into())),
         }
-        let read_ahead = ReadAhead { client: &read_ahead, upstream: &greeting.read_ahead };
+        let read_ahead = ReadAhead { client: &read_ahead, upstream: &read_ahead_of_server };
         let buffer_bytes = self.limits.relay_buffer_bytes.get();
         live.enter(SessionState::Idle);
-        let relay = Relay::new(stream, upstream, read_ahead, buffer_bytes, Arc::clone(live), Arc::clone(&self.metrics));
-        Ok(Session { relay, issued, place, _held: held })
+        let talk =
+            if parameters.is_some() { Conversation::after_login_for_reuse() } else { Conversation::after_login() };
+        let (live, on_error) = (Arc::clone(live), Arc::clone(&self.on_error));
+        let relay = Relay::new(stream, upstream, read_ahead, talk, buffer_bytes, live, on_error);
+        if parameters.is_none() {
+            // Only needed to greet another one.
+            login.greeting = Greeting::default();
+        }
+        Ok(Session { relay, issued, place, login, parameters })
     }
 }
 

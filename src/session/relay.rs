@@ -9,13 +9,10 @@ mod pace;
 mod stall;
 
 use crate::{
-    metrics::{
-        ListenerMetrics,
-        labels::{CloseReason, ErrorClass},
-    },
+    metrics::labels::CloseReason,
     sessions::{Live, SessionState, Totals},
     shutdown::{Phase, Stop},
-    wire::{Conversation, conversation::Activity},
+    wire::{Conversation, SqlState, conversation::Activity},
 };
 use flow::{Flow, FlowEnd};
 use on_wake::OnWake;
@@ -49,8 +46,11 @@ pub(crate) struct Relay<C, U> {
     /// What [`Relay::moved`] said when it was last shown.
     shown_moved: u64,
     live: Arc<Live>,
-    metrics: Arc<ListenerMetrics>,
+    on_error: OnError,
 }
+
+/// Told of every error of the server.
+pub(crate) type OnError = Arc<dyn Fn(SqlState) + Send + Sync>;
 
 /// How a relay came to its end.
 #[derive(Clone, Debug)]
@@ -82,14 +82,14 @@ where
         client: C,
         upstream: U,
         read_ahead: ReadAhead<'_>,
+        mut talk: Conversation,
         buffer_bytes: usize,
         live: Arc<Live>,
-        metrics: Arc<ListenerMetrics>,
+        on_error: OnError,
     ) -> Self {
-        let mut talk = Conversation::after_login();
         let to_upstream = Flow::new(buffer_bytes, read_ahead.client, |piece| talk.follow_client(piece));
         let to_client = Flow::new(buffer_bytes, read_ahead.upstream, |piece| {
-            talk.follow_server(piece, &mut |sqlstate| metrics.errors.at(ErrorClass::of(sqlstate)).inc())
+            talk.follow_server(piece, &mut |sqlstate| on_error(sqlstate))
         });
         Self {
             client,
@@ -102,7 +102,7 @@ where
             client_first: false,
             shown_moved: 0,
             live,
-            metrics,
+            on_error,
         }
     }
 
@@ -193,9 +193,8 @@ where
     }
 
     fn poll_to_client(&mut self, cx: &mut Context<'_>) -> Poll<FlowEnd> {
-        let (talk, metrics) = (&mut self.talk, &self.metrics);
-        let mut count_error = |sqlstate| metrics.errors.at(ErrorClass::of(sqlstate)).inc();
-        let mut follow = |piece: &[u8]| talk.follow_server(piece, &mut count_error);
+        let (talk, on_error) = (&mut self.talk, &self.on_error);
+        let mut follow = |piece: &[u8]| talk.follow_server(piece, &mut |sqlstate| on_error(sqlstate));
         self.to_client.poll(cx, &mut self.upstream, &mut self.client, &mut follow)
     }
 
@@ -234,6 +233,11 @@ where
                 self.to_upstream.discard();
                 return None;
             }
+            // Everything before it was handed on; what the client has coming still flows.
+            FlowEnd::Malformed(_) if self.talk.client_said_goodbye() => {
+                self.client_eof = true;
+                return None;
+            }
             FlowEnd::Malformed(_) => CloseReason::ClientProtocol,
             FlowEnd::SourceFailed(_) if self.talk.client_said_goodbye() => CloseReason::ClientTerminate,
             FlowEnd::SourceFailed(_) => CloseReason::ClientReset,
@@ -268,6 +272,11 @@ where
             Activity::Failed => SessionState::Failed,
             Activity::Copy => SessionState::Copy,
         }
+    }
+
+    /// Whether the upstream could serve somebody else: nothing is open, owed, unread or half sent.
+    pub(crate) fn leaves_nothing_behind(&self) -> bool {
+        self.talk.is_idle() && self.to_upstream.is_drained() && self.to_client.is_drained()
     }
 
     /// Bytes of the server that the client has not got yet.

@@ -1,7 +1,7 @@
 //! An upstream of its own for one session: a login slot, a secret, and a search through the endpoints.
 
 use super::{
-    Choice, Cluster, Upstream, Way,
+    Choice, Cluster, LoggedIn, Upstream, Way,
     connect::{Connection, Progress},
     error::{ClaimError, EndpointError, LoginError, Loss},
     login::Login,
@@ -16,7 +16,7 @@ use crate::{
     settings::Limits,
     wire::StartupParameters,
 };
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 use tokio::{
     sync::SemaphorePermit,
     time::{Instant, sleep, timeout, timeout_at},
@@ -60,7 +60,7 @@ impl Cluster {
         let deadlines = Deadlines { has_another: false, deadline };
         let attempt = Attempt { way: &way, parameters: claim.parameters, lease: lease.as_ref(), deadlines };
         let made = self.attempt(&attempt, &Progress::default()).await;
-        Some(made.map_err(|error| ClaimError::Login { endpoint: std::sync::Arc::clone(&way.endpoint), error }))
+        Some(made.map_err(|error| ClaimError::Login { endpoint: Arc::clone(&way.endpoint), error }))
     }
 
     /// Where the nearest region is to serve, the very first sessions wait a moment for it to be known.
@@ -146,14 +146,14 @@ impl Cluster {
         drop(held);
         let Connection { stream, route } = connection;
         let held = Held::new(way.metrics.upstreams.at(UpstreamState::Session));
-        Ok(Upstream { stream, route, greeting, held, birth })
+        Ok(Upstream { stream, login: LoggedIn { way: Arc::clone(way), route, greeting, held, birth } })
     }
 }
 
 /// What an attempt at an endpoint needs.
 #[derive(Clone, Copy)]
 pub(super) struct Attempt<'a> {
-    pub(super) way: &'a Way,
+    pub(super) way: &'a Arc<Way>,
     pub(super) parameters: &'a StartupParameters,
     pub(super) lease: Option<&'a Lease>,
     pub(super) deadlines: Deadlines,

@@ -214,6 +214,23 @@ impl LoginError {
 }
 
 impl ClaimError {
+    /// What went wrong, in a few words, for the operator.
+    pub(crate) fn in_short(&self) -> String {
+        match self {
+            Self::Login { endpoint, error } => format!("\"{}\": {}", endpoint.name, error.in_short()),
+            Self::Secret(_) => "the secret could not be read".to_owned(),
+            Self::NoLoginSlot { .. } | Self::NoEndpoint(_) => "no endpoint".to_owned(),
+        }
+    }
+
+    /// The server's own word, if it had one.
+    pub(crate) fn sqlstate(&self) -> Option<SqlState> {
+        match self {
+            Self::Login { error: LoginError::Server(error), .. } => Some(error.sqlstate),
+            _ => None,
+        }
+    }
+
     /// The server that let nobody in, if one was reached.
     pub(crate) fn endpoint(&self) -> Option<&Name> {
         match self {

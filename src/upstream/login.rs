@@ -149,6 +149,11 @@ impl Login<'_> {
 }
 
 impl Greeting {
+    /// How many bytes it takes.
+    pub(crate) fn bytes(&self) -> usize {
+        self.before_key.len().saturating_add(self.after_key.len()).saturating_add(self.read_ahead.len())
+    }
+
     fn hold(&mut self, message: &Message) {
         let part = if self.key.is_some() { &mut self.after_key } else { &mut self.before_key };
         part.extend_from_slice(&message.0);

@@ -132,7 +132,7 @@ impl Cluster {
     }
 
     /// Somebody wants a session.
-    pub(super) fn note_client(&self) {
+    pub(crate) fn note_client(&self) {
         let was_quiet = {
             let now = self.clock.now();
             let mut activity = lock(&self.activity);

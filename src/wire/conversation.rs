@@ -11,6 +11,7 @@ mod owed;
 use super::{
     SqlState,
     frames::{FrameError, Frames, Watch},
+    reported::Reported,
 };
 use error_scan::ErrorScan;
 use owed::{Answer, Owed};
@@ -42,6 +43,23 @@ impl Conversation {
     /// A conversation that begins with a login's ReadyForQuery.
     pub fn after_login() -> Self {
         Self { from_client: Frames::default(), from_server: Frames::default(), state: State::default() }
+    }
+
+    /// The same, for an upstream that is to be used again: Terminate is withheld from it (see
+    /// [`Conversation::withholds_goodbye`]), and what the server reports of its parameters is remembered.
+    pub fn after_login_for_reuse() -> Self {
+        let state = State { reported: Some(Box::default()), ..State::default() };
+        Self { from_client: Frames::default(), from_server: Frames::default(), state }
+    }
+
+    /// Whether [`Conversation::follow_client`] fails at a Terminate, which ends what the server may read.
+    pub fn withholds_goodbye(&self) -> bool {
+        self.state.reported.is_some()
+    }
+
+    /// What the server has reported of its parameters since login, if that was to be remembered.
+    pub fn take_reported(&mut self) -> Option<Reported> {
+        self.state.reported.take().map(|watch| watch.reported)
     }
 
     /// Follows the client's next bytes.
@@ -150,7 +168,33 @@ struct State {
     kind: u8,
     error: ErrorScan,
     fatal: bool,
+    reported: Option<Box<ReportWatch>>,
 }
+
+/// ParameterStatus messages, whose bodies may come in pieces.
+#[derive(Debug, Default)]
+struct ReportWatch {
+    reported: Reported,
+    body: Vec<u8>,
+}
+
+impl ReportWatch {
+    fn body(&mut self, piece: &[u8]) {
+        if self.body.len().saturating_add(piece.len()) > REPORT_BYTES_MAX {
+            self.reported.lose();
+        } else {
+            self.body.extend_from_slice(piece);
+        }
+    }
+
+    fn end(&mut self) {
+        self.reported.note(&self.body);
+        self.body.clear();
+    }
+}
+
+/// Longer than any parameter that is reported.
+const REPORT_BYTES_MAX: usize = 4096;
 
 impl Default for State {
     fn default() -> Self {
@@ -171,6 +215,7 @@ impl Default for State {
             kind: 0,
             error: ErrorScan::default(),
             fatal: false,
+            reported: None,
         }
     }
 }
@@ -197,7 +242,12 @@ impl Watch for FromClient<'_> {
             }
             b'B' | b'C' | b'D' | b'E' | b'H' => state.unsynced = true,
             b'c' | b'f' => state.end_copy(),
-            b'X' => state.terminated = true,
+            b'X' => {
+                state.terminated = true;
+                if state.reported.is_some() {
+                    return Err("Terminate, which an upstream that is used again must not read");
+                }
+            }
             // After login no server asks for one; what a client sends unasked goes nowhere.
             b'p' => return Err("a password that nobody asked for"),
             _ => {}
@@ -286,6 +336,11 @@ impl Watch for FromServer<'_> {
         match (self.state.kind, piece.first()) {
             (b'Z', Some(&status)) => self.state.ready_for_query(status),
             (b'E', _) => self.state.error.scan(piece),
+            (b'S', _) => {
+                if let Some(watch) = &mut self.state.reported {
+                    watch.body(piece);
+                }
+            }
             _ => {}
         }
     }
@@ -294,6 +349,10 @@ impl Watch for FromServer<'_> {
         if self.state.kind == b'E' {
             self.state.fatal |= self.state.error.is_fatal();
             (self.on_error)(self.state.error.sqlstate());
+        } else if self.state.kind == b'S'
+            && let Some(watch) = &mut self.state.reported
+        {
+            watch.end();
         }
     }
 }

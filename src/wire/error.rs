@@ -25,6 +25,8 @@ impl SqlState {
     pub const NO_DATABASE: Self = Self(*b"3D000");
     /// A limit on sessions or logins is reached.
     pub const TOO_MANY_CONNECTIONS: Self = Self(*b"53300");
+    /// Something is in use: a database that others are connected to, for one.
+    pub const OBJECT_IN_USE: Self = Self(*b"55006");
     /// The server or daemon stops; try again.
     pub const ADMIN_SHUTDOWN: Self = Self(*b"57P01");
     /// Not now: starting or stopping.

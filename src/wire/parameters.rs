@@ -47,6 +47,11 @@ impl StartupParameters {
         self.0.iter().rev().find(|(n, _)| n.eq_ignore_ascii_case(name.as_bytes())).map(|(_, value)| &**value)
     }
 
+    /// How many bytes they take.
+    pub fn bytes(&self) -> usize {
+        self.0.iter().map(|(name, value)| name.len().saturating_add(value.len()).saturating_add(2)).sum()
+    }
+
     /// The last value of `name`, for a person to read: not UTF-8 is replaced.
     pub fn text(&self, name: &str) -> Option<String> {
         self.get(name).map(|value| String::from_utf8_lossy(value).into_owned())

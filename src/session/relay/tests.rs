@@ -32,7 +32,13 @@ fn bench(read_ahead: ReadAhead<'_>) -> Bench {
     let (client, ours) = duplex(1 << 16);
     let (server, theirs) = duplex(1 << 16);
     let (stopper, stop) = stop();
-    Bench { client, server, relay: Relay::new(ours, theirs, read_ahead, 4096, live, metrics), stopper, stop }
+    Bench {
+        client,
+        server,
+        relay: Relay::new(ours, theirs, read_ahead, Conversation::after_login(), 4096, live, Arc::new(|_| ())),
+        stopper,
+        stop,
+    }
 }
 
 fn rules() -> Rules {

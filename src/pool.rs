@@ -1,0 +1,255 @@
+//! Upstreams that stand ready before they are needed, for startup parameters that clients repeat, and, where
+//! a listener wants it, upstreams that are used again.
+//!
+//! One pool for each listener. A session takes from it without waiting; all else is done by one task, the
+//! pool's upkeep. An upstream is handed out only for exactly the parameters that it was logged in with, and
+//! only after a last look at it.
+
+mod burst;
+mod reset;
+mod shelves;
+mod stock;
+mod upkeep;
+
+use crate::{
+    clock::Moment,
+    metrics::{
+        Held, ListenerMetrics,
+        labels::{RecycleCause, ResetResult, UpstreamState, WarmResult},
+    },
+    settings,
+    upstream::{Birth, Choice, Cluster, Upstream},
+    wire::StartupParameters,
+};
+pub(crate) use reset::Used;
+use shelves::{Key, Rules, Shelves};
+use std::{
+    hash::{BuildHasher, RandomState},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+use stock::Stocked;
+use tokio::sync::{Notify, Semaphore, mpsc};
+
+/// The pool of one listener.
+pub(crate) struct Pool {
+    cluster: Arc<Cluster>,
+    choice: Arc<Choice>,
+    metrics: Arc<ListenerMetrics>,
+    warm_max: usize,
+    warm_age: Duration,
+    hasher: RandomState,
+    stock: Mutex<Stock>,
+    /// Places for upstreams of all pools of the daemon.
+    places: Arc<Semaphore>,
+    /// Something is to be done.
+    work: Notify,
+    returns: mpsc::Sender<Returned>,
+    /// Taken by the upkeep.
+    returned: Mutex<Option<mpsc::Receiver<Returned>>>,
+}
+
+/// What a session found.
+pub(crate) enum Found {
+    /// An upstream that stood ready.
+    Ready {
+        /// It.
+        upstream: Upstream,
+        /// Whether another session has used it before.
+        is_reused: bool,
+    },
+    /// Nothing.
+    Nothing,
+}
+
+/// What stands ready for one set of parameters, for `/status`.
+pub(crate) struct Shown {
+    /// The parameters.
+    pub(crate) parameters: Arc<StartupParameters>,
+    /// How many stand ready.
+    pub(crate) ready: usize,
+    /// How many are to.
+    pub(crate) wanted: usize,
+}
+
+struct Stock {
+    shelves: Shelves<Stocked>,
+    /// To be closed with a goodbye, by the upkeep.
+    discarded: Vec<Upstream>,
+    /// The daemon stops.
+    is_closed: bool,
+}
+
+struct Returned {
+    key: Key,
+    used: Used,
+}
+
+impl Pool {
+    /// An empty pool; `places` are shared by all pools of the daemon.
+    pub(crate) fn new(
+        listener: &settings::Listener,
+        limits: &settings::Limits,
+        cluster: &Arc<Cluster>,
+        choice: &Arc<Choice>,
+        metrics: &Arc<ListenerMetrics>,
+        places: &Arc<Semaphore>,
+    ) -> Self {
+        let (returns, returned) = mpsc::channel(RETURNS_MAX);
+        let rules = Rules { warm_max: listener.warm_max, warm_idle: limits.warm_idle, reuse: listener.reuse };
+        Self {
+            cluster: Arc::clone(cluster),
+            choice: Arc::clone(choice),
+            metrics: Arc::clone(metrics),
+            warm_max: listener.warm_max,
+            warm_age: limits.warm_age,
+            hasher: RandomState::new(),
+            stock: Mutex::new(Stock { shelves: Shelves::new(rules), discarded: Vec::new(), is_closed: false }),
+            places: Arc::clone(places),
+            work: Notify::new(),
+            returns,
+            returned: Mutex::new(Some(returned)),
+        }
+    }
+
+    /// An upstream that was logged in with exactly these parameters, if a sound one stands ready.
+    pub(crate) fn take(&self, parameters: &StartupParameters) -> Found {
+        self.cluster.note_client();
+        if !self.keeps(parameters) {
+            self.metrics.warm_claims.at(WarmResult::MissOff).inc();
+            return Found::Nothing;
+        }
+        let judge = self.judge();
+        let key = self.key(parameters);
+        let mut stock = self.lock();
+        let Stock { shelves, discarded, .. } = &mut *stock;
+        let (result, found) = match shelves.used(key, judge.now) {
+            None => (WarmResult::MissFirst, None),
+            Some(shelf) => {
+                let mut result = WarmResult::MissEmpty;
+                let mut found = None;
+                while let Some(mut stocked) = shelf.ready.pop_front() {
+                    match self.objection(&judge, &stocked).or_else(|| stocked.spoilt_now()) {
+                        None if stocked.is_on_this_network() => {
+                            result = WarmResult::Hit;
+                            found = Some(stocked);
+                            break;
+                        }
+                        None => self.recycle(stocked, RecycleCause::Settings, discarded),
+                        Some(cause) => self.recycle(stocked, cause, discarded),
+                    }
+                    result = WarmResult::MissDead;
+                }
+                (result, found)
+            }
+        };
+        drop(stock);
+        self.metrics.warm_claims.at(result).inc();
+        if result != WarmResult::MissFirst {
+            self.work.notify_one();
+        }
+        found.map_or(Found::Nothing, |Stocked { mut upstream, is_reused, .. }| {
+            upstream.login.held = Held::new(upstream.login.way.metrics.upstreams.at(UpstreamState::Session));
+            Found::Ready { upstream, is_reused }
+        })
+    }
+
+    /// A session had to be given an upstream of its own: what repeats is worth keeping ready.
+    pub(crate) fn learn(&self, parameters: &StartupParameters) {
+        if self.keeps(parameters) && parameters.bytes() <= PARAMETERS_BYTES_MAX {
+            let now = self.cluster.clock().now();
+            self.lock().shelves.learn(self.key(parameters), parameters, now);
+            self.work.notify_one();
+        }
+    }
+
+    /// Takes back what a session has used and left at an idle point, to be reset and used again; what
+    /// cannot be is closed. Never waits.
+    pub(crate) fn give_back(&self, parameters: &StartupParameters, used: Used) {
+        let returned = Returned { key: self.key(parameters), used };
+        if let Err(refused) = self.returns.try_send(returned) {
+            self.metrics.resets.at(ResetResult::Refused).inc();
+            // Without an upkeep nobody would say goodbye to it; dropping it closes it.
+            if let mpsc::error::TrySendError::Full(returned) = refused {
+                self.lock().discarded.push(returned.used.upstream);
+                self.work.notify_one();
+            }
+        }
+    }
+
+    /// A session ended in a way that leaves its upstream of no use to another one.
+    pub(crate) fn note_refused(&self) {
+        self.metrics.resets.at(ResetResult::Refused).inc();
+    }
+
+    /// Every set that is worth keeping ready, and what stands ready for it.
+    pub(crate) fn list(&self) -> Vec<Shown> {
+        let shown = self.lock().shelves.list().into_iter();
+        shown.map(|(parameters, ready, wanted)| Shown { parameters, ready, wanted }).collect()
+    }
+
+    /// Replication connections have a state of their own on the server.
+    fn keeps(&self, parameters: &StartupParameters) -> bool {
+        let is_replication = parameters.get("replication").is_some_and(|value| {
+            !["false", "off", "no", "0"].iter().any(|off| value.eq_ignore_ascii_case(off.as_bytes()))
+        });
+        self.warm_max > 0 && !is_replication
+    }
+
+    fn key(&self, parameters: &StartupParameters) -> Key {
+        self.hasher.hash_one(parameters)
+    }
+
+    fn judge(&self) -> Judge {
+        Judge {
+            now: self.cluster.clock().now(),
+            birth: self.cluster.current_birth(),
+            preferred: self.cluster.order_of(&self.choice).into_iter().next(),
+        }
+    }
+
+    /// What makes an upstream useless although its connection may be sound.
+    fn objection(&self, judge: &Judge, stocked: &Stocked) -> Option<RecycleCause> {
+        let upstream = &stocked.upstream;
+        let is_at_home = judge.preferred.as_ref().is_some_and(|way| way.endpoint == upstream.login.route.endpoint);
+        let has_address = || {
+            let known = self.cluster.addresses(&upstream.login.route.endpoint);
+            known.is_none_or(|known| known.contains(&upstream.login.route.address.ip()))
+        };
+        if upstream.login.birth.era != judge.birth.era {
+            Some(RecycleCause::Settings)
+        } else if upstream.login.birth.secret != judge.birth.secret {
+            Some(RecycleCause::Secret)
+        } else if !is_at_home || !has_address() {
+            Some(RecycleCause::Endpoint)
+        } else if judge.now >= stocked.expires_at {
+            Some(RecycleCause::Age)
+        } else {
+            None
+        }
+    }
+
+    /// Takes one out of use. Those that the server has not closed itself get a goodbye.
+    fn recycle(&self, stocked: Stocked, cause: RecycleCause, discarded: &mut Vec<Upstream>) {
+        self.metrics.warm_recycled.at(cause).inc();
+        if !matches!(cause, RecycleCause::Closed | RecycleCause::Shutdown) {
+            discarded.push(stocked.upstream);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Stock> {
+        self.stock.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What upstreams are judged by.
+struct Judge {
+    now: Moment,
+    birth: Birth,
+    /// The endpoint that the next session would go to.
+    preferred: Option<Arc<crate::upstream::Way>>,
+}
+
+/// Longer sets are not worth the memory.
+const PARAMETERS_BYTES_MAX: usize = 16 * 1024;
+const RETURNS_MAX: usize = 64;

@@ -1,0 +1,246 @@
+//! What is worth keeping ready: sets of startup parameters that clients repeat, and how many of them were
+//! used at once. Pure: no I/O, the time is handed in; what is kept is of any type.
+
+use super::burst::Burst;
+use crate::{clock::Moment, wire::StartupParameters};
+use std::{
+    collections::{BTreeMap, HashMap, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
+
+/// What one listener keeps.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rules {
+    /// Most for one set of parameters.
+    pub(super) warm_max: usize,
+    /// A set unused for so long is forgotten.
+    pub(super) warm_idle: Duration,
+    /// Sessions give back what they used.
+    pub(super) reuse: bool,
+}
+
+/// The sets of one listener. Bounded in number and in bytes.
+pub(super) struct Shelves<T> {
+    rules: Rules,
+    /// Sets that were used once, by their hashes only: most are never seen again.
+    seen: HashMap<Key, Moment>,
+    shelves: BTreeMap<Key, Shelf<T>>,
+    bytes: usize,
+    next_opening_at: Moment,
+    paused_until: Moment,
+}
+
+/// Stands for a set of parameters: its hash under a random key.
+pub(super) type Key = u64;
+
+/// One set of parameters, and what stands ready for it.
+pub(super) struct Shelf<T> {
+    pub(super) parameters: Arc<StartupParameters>,
+    pub(super) ready: VecDeque<T>,
+    used_at: Moment,
+    burst: Burst,
+    /// Shared with every opening under way, so that one that panics is no longer counted either.
+    opening: Arc<()>,
+    failures: u32,
+    not_before: Moment,
+    /// The server refused this secret.
+    refused_secret: Option<u64>,
+}
+
+/// Permission to open one upstream; it counts as under way until dropped.
+#[derive(Debug)]
+pub(super) struct Opening {
+    pub(super) key: Key,
+    pub(super) parameters: Arc<StartupParameters>,
+    _under_way: Arc<()>,
+}
+
+/// Why nothing could be opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Setback {
+    /// Somehow; later it may work.
+    Failed,
+    /// The server has too many connections (SQLSTATE 53300).
+    Full,
+    /// The server refused the secret of this generation.
+    Secret(u64),
+}
+
+impl<T> Shelves<T> {
+    pub(super) fn new(rules: Rules) -> Self {
+        let start = Moment::default();
+        Self {
+            rules,
+            seen: HashMap::new(),
+            shelves: BTreeMap::new(),
+            bytes: 0,
+            next_opening_at: start,
+            paused_until: start,
+        }
+    }
+
+    /// A client comes with a known set; `None` when it is not known.
+    pub(super) fn used(&mut self, key: Key, now: Moment) -> Option<&mut Shelf<T>> {
+        let shelf = self.shelves.get_mut(&key)?;
+        if self.rules.reuse {
+            // A short session gives back what would be opened in its place.
+            self.next_opening_at = self.next_opening_at.max(now.after(REUSE_PATIENCE));
+        }
+        shelf.used_at = now;
+        shelf.burst.taken(now, self.rules.warm_idle);
+        Some(shelf)
+    }
+
+    /// A client with a set that was not known has got a session: it is known from its second use on.
+    pub(super) fn learn(&mut self, key: Key, parameters: &StartupParameters, now: Moment) {
+        let is_second = self.seen.remove(&key).is_some_and(|at| now.since(at) < self.rules.warm_idle);
+        if self.shelves.contains_key(&key) {
+            return;
+        }
+        if !is_second {
+            if self.seen.len() >= SEEN_MAX {
+                let idle = self.rules.warm_idle;
+                self.seen.retain(|_, at| now.since(*at) < idle);
+            }
+            if self.seen.len() < SEEN_MAX {
+                self.seen.insert(key, now);
+            }
+            return;
+        }
+        let bytes = parameters.bytes();
+        if self.shelves.len() >= SHELVES_MAX || self.bytes.saturating_add(bytes) > BYTES_MAX {
+            return;
+        }
+        self.bytes = self.bytes.saturating_add(bytes);
+        let shelf = Shelf {
+            parameters: Arc::new(parameters.clone()),
+            ready: VecDeque::new(),
+            used_at: now,
+            burst: Burst::default(),
+            opening: Arc::new(()),
+            failures: 0,
+            not_before: now,
+            refused_secret: None,
+        };
+        self.shelves.insert(key, shelf);
+    }
+
+    /// One was opened or has come back. `Err` gives it back when there is no place for it.
+    pub(super) fn put(&mut self, key: Key, item: T) -> Result<(), T> {
+        let Some(shelf) = self.shelves.get_mut(&key) else { return Err(item) };
+        (shelf.failures, shelf.refused_secret) = (0, None);
+        if shelf.ready.len() >= self.rules.warm_max {
+            return Err(item);
+        }
+        shelf.ready.push_back(item);
+        if shelf.ready.len() >= shelf.burst.wanted(self.rules.warm_max) {
+            shelf.burst.refilled();
+        }
+        Ok(())
+    }
+
+    /// What was to be opened was not.
+    pub(super) fn failed(&mut self, key: Key, setback: Setback, now: Moment) {
+        let Some(shelf) = self.shelves.get_mut(&key) else { return };
+        match setback {
+            Setback::Failed => {
+                let pause = BACK_OFF.saturating_mul(1 << shelf.failures.min(10)).min(BACK_OFF_MAX);
+                shelf.failures = shelf.failures.saturating_add(1);
+                shelf.not_before = now.after(jittered(pause));
+            }
+            Setback::Full => shelf.not_before = now.after(FULL_PAUSE),
+            Setback::Secret(generation) => shelf.refused_secret = Some(generation),
+        }
+    }
+
+    /// Nothing is opened for so long.
+    pub(super) fn pause(&mut self, span: Duration, now: Moment) {
+        self.paused_until = now.after(span);
+    }
+
+    /// The next upstream to open, if one is due: not more at once than a server takes without noticing.
+    pub(super) fn next_opening(&mut self, secret: u64, now: Moment) -> Option<Opening> {
+        let warm_max = self.rules.warm_max;
+        if now < self.paused_until.max(self.next_opening_at) {
+            return None;
+        }
+        let is_due = |shelf: &Shelf<T>| {
+            shelf.lacks(warm_max) && now >= shelf.not_before && shelf.refused_secret.is_none_or(|known| known != secret)
+        };
+        let (key, shelf) = self.shelves.iter().find(|(_, shelf)| is_due(shelf))?;
+        self.next_opening_at = now.after(jittered(SPACING));
+        Some(Opening { key: *key, parameters: Arc::clone(&shelf.parameters), _under_way: Arc::clone(&shelf.opening) })
+    }
+
+    /// Forgets sets that nobody has used for long, and gives what stood ready for them.
+    pub(super) fn forget_idle(&mut self, now: Moment) -> Vec<T> {
+        let idle = self.rules.warm_idle;
+        let mut left = Vec::new();
+        let mut bytes = self.bytes;
+        self.shelves.retain(|_, shelf| {
+            let is_used = now.since(shelf.used_at) < idle;
+            if !is_used {
+                bytes = bytes.saturating_sub(shelf.parameters.bytes());
+                left.extend(shelf.ready.drain(..));
+            }
+            is_used
+        });
+        self.bytes = bytes;
+        left
+    }
+
+    /// The next moment at which time alone gives something to do; not counting what expires on the shelves.
+    pub(super) fn next_due(&self, secret: u64) -> Option<Moment> {
+        let gate = self.paused_until.max(self.next_opening_at);
+        let lacking = self.shelves.values().filter(|shelf| shelf.lacks(self.rules.warm_max));
+        let lacking = lacking.filter(|shelf| shelf.refused_secret.is_none_or(|known| known != secret));
+        let opening = lacking.map(|shelf| shelf.not_before.max(gate)).min();
+        let idle = self.shelves.values().map(|shelf| shelf.used_at.after(self.rules.warm_idle)).min();
+        opening.into_iter().chain(idle).min()
+    }
+
+    /// All shelves.
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Shelf<T>> {
+        self.shelves.values_mut()
+    }
+
+    /// How many stand ready in all.
+    pub(super) fn ready(&self) -> usize {
+        self.shelves.values().map(|shelf| shelf.ready.len()).sum()
+    }
+
+    /// What is shown of each set: its parameters, how many stand ready and how many are wanted.
+    pub(super) fn list(&self) -> Vec<(Arc<StartupParameters>, usize, usize)> {
+        let shown = |shelf: &Shelf<T>| {
+            (Arc::clone(&shelf.parameters), shelf.ready.len(), shelf.burst.wanted(self.rules.warm_max))
+        };
+        self.shelves.values().map(shown).collect()
+    }
+}
+
+impl<T> Shelf<T> {
+    fn lacks(&self, warm_max: usize) -> bool {
+        let under_way = Arc::strong_count(&self.opening).saturating_sub(1);
+        self.ready.len().saturating_add(under_way) < self.burst.wanted(warm_max)
+    }
+}
+
+fn jittered(span: Duration) -> Duration {
+    span.mul_f64(0.9 + 0.2 * fastrand::f64())
+}
+
+/// Each takes about 50 bytes.
+const SEEN_MAX: usize = 4096;
+const SHELVES_MAX: usize = 256;
+/// Of all sets together.
+const BYTES_MAX: usize = 1 << 20;
+/// Between two openings of one listener.
+const SPACING: Duration = Duration::from_millis(25);
+const REUSE_PATIENCE: Duration = Duration::from_millis(100);
+const BACK_OFF: Duration = Duration::from_secs(1);
+const BACK_OFF_MAX: Duration = Duration::from_secs(60);
+const FULL_PAUSE: Duration = Duration::from_secs(600);
+
+#[cfg(test)]
+mod tests;

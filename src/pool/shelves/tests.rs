@@ -1,0 +1,207 @@
+use super::*;
+
+const RULES: Rules = Rules { warm_max: 4, warm_idle: Duration::from_secs(300), reuse: false };
+const SECRET: u64 = 1;
+
+fn at(seconds: u64) -> Moment {
+    Moment::default().after(Duration::from_secs(seconds))
+}
+
+fn parameters(name: &str) -> StartupParameters {
+    StartupParameters::parse(format!("user\0app\0application_name\0{name}\0\0").as_bytes()).unwrap()
+}
+
+/// A set that clients have used twice.
+fn known(key: Key) -> Shelves<u32> {
+    let mut shelves = Shelves::new(RULES);
+    learn(&mut shelves, key, 0);
+    learn(&mut shelves, key, 0);
+    shelves
+}
+
+fn learn(shelves: &mut Shelves<u32>, key: Key, seconds: u64) {
+    shelves.learn(key, &parameters("a"), at(seconds));
+}
+
+/// How many openings begin in this second, all of them still under way.
+fn openings(shelves: &mut Shelves<u32>, seconds: u64) -> Vec<Opening> {
+    let mut all = Vec::new();
+    for step in 0..40 {
+        all.extend(shelves.next_opening(SECRET, at(seconds).after(step * Duration::from_millis(25) * 11 / 10)));
+    }
+    all
+}
+
+#[test]
+fn a_set_is_kept_ready_from_its_second_use_on() {
+    let mut shelves = Shelves::new(RULES);
+    learn(&mut shelves, 7, 0);
+    assert!(shelves.used(7, at(1)).is_none() && openings(&mut shelves, 1).is_empty());
+
+    learn(&mut shelves, 7, 2);
+
+    assert_eq!(openings(&mut shelves, 2).len(), 1);
+    assert!(shelves.used(7, at(4)).is_some());
+}
+
+#[test]
+fn a_second_use_that_comes_too_late_is_a_first_one() {
+    let mut shelves = Shelves::new(RULES);
+    learn(&mut shelves, 7, 0);
+    learn(&mut shelves, 7, 300);
+
+    assert!(openings(&mut shelves, 300).is_empty());
+}
+
+#[test]
+fn sets_that_never_repeat_cost_nothing_and_are_bounded() {
+    let mut shelves = Shelves::new(RULES);
+    for key in 0..10_000 {
+        learn(&mut shelves, key, 0);
+    }
+
+    assert!(openings(&mut shelves, 0).is_empty());
+    assert_eq!((shelves.seen.len(), shelves.shelves.len()), (SEEN_MAX, 0));
+    // Those that are old make room.
+    learn(&mut shelves, 20_000, 300);
+    assert_eq!(shelves.seen.len(), 1);
+}
+
+#[test]
+fn sets_are_bounded_in_number_and_in_bytes() {
+    let mut many = Shelves::<u32>::new(RULES);
+    let mut large = Shelves::<u32>::new(RULES);
+    for key in 0..1000 {
+        for _ in 0..2 {
+            many.learn(key, &parameters("a"), at(0));
+            large.learn(key, &parameters(&"x".repeat(10_000)), at(0));
+        }
+    }
+
+    assert_eq!(many.shelves.len(), SHELVES_MAX);
+    assert!(large.bytes <= BYTES_MAX && large.shelves.len() < 110, "{} sets", large.shelves.len());
+    many.forget_idle(at(300));
+    large.forget_idle(at(300));
+    assert_eq!((many.shelves.len(), large.bytes), (0, 0));
+}
+
+#[test]
+fn as_many_are_opened_as_were_used_at_once_and_no_more_than_the_most() {
+    let mut shelves = known(7);
+    shelves.used(7, at(1));
+    shelves.used(7, at(1));
+    assert_eq!(openings(&mut shelves, 1).len(), 2);
+
+    for _ in 0..20 {
+        shelves.used(7, at(2));
+    }
+    assert_eq!(openings(&mut shelves, 2).len(), RULES.warm_max);
+}
+
+#[test]
+fn openings_keep_a_distance() {
+    let mut shelves = known(7);
+    shelves.used(7, at(1));
+    shelves.used(7, at(1));
+
+    let first = shelves.next_opening(SECRET, at(1));
+    assert!(first.is_some() && shelves.next_opening(SECRET, at(1)).is_none());
+    assert!(shelves.next_due(SECRET).unwrap() > at(1));
+    assert!(shelves.next_opening(SECRET, at(2)).is_some());
+}
+
+#[test]
+fn an_opening_that_is_dropped_is_tried_again() {
+    let mut shelves = known(7);
+    let first = shelves.next_opening(SECRET, at(1));
+    assert!(first.is_some() && shelves.next_opening(SECRET, at(2)).is_none());
+
+    drop(first);
+
+    assert!(shelves.next_opening(SECRET, at(3)).is_some());
+}
+
+#[test]
+fn failures_back_off_and_a_success_ends_that() {
+    let mut shelves = known(7);
+    let mut pauses = Vec::new();
+    let mut now = at(1);
+    for _ in 0..10 {
+        let opening = shelves.next_opening(SECRET, now).unwrap();
+        drop(opening);
+        shelves.failed(7, Setback::Failed, now);
+        let next = shelves.next_due(SECRET).unwrap();
+        pauses.push(next.since(now));
+        now = next.after(Duration::from_millis(1));
+    }
+
+    assert!(pauses[0] < Duration::from_millis(1101) && pauses[3] > Duration::from_secs(7), "{pauses:?}");
+    assert!(pauses.iter().all(|pause| *pause <= BACK_OFF_MAX.mul_f64(1.1)), "{pauses:?}");
+    shelves.put(7, 1).unwrap();
+    shelves.used(7, now).unwrap().ready.pop_front();
+    assert!(shelves.next_opening(SECRET, now.after(Duration::from_secs(1))).is_some());
+}
+
+#[test]
+fn a_full_server_is_left_alone_for_ten_minutes() {
+    let mut shelves = known(7);
+    shelves.failed(7, Setback::Full, at(1));
+    shelves.used(7, at(599));
+
+    assert!(shelves.next_opening(SECRET, at(600)).is_none());
+    assert!(shelves.next_opening(SECRET, at(601)).is_some());
+}
+
+#[test]
+fn a_refused_secret_is_not_tried_again_and_another_one_is() {
+    let mut shelves = known(7);
+    shelves.failed(7, Setback::Secret(SECRET), at(1));
+
+    assert!(shelves.next_opening(SECRET, at(200)).is_none());
+    assert!(shelves.next_opening(SECRET + 1, at(200)).is_some());
+}
+
+#[test]
+fn an_unused_set_is_forgotten_with_what_stood_ready() {
+    let mut shelves = known(7);
+    shelves.put(7, 42).unwrap();
+    shelves.used(7, at(10));
+
+    assert!(shelves.forget_idle(at(309)).is_empty());
+    assert_eq!(shelves.next_due(SECRET), Some(at(310)));
+    assert_eq!(shelves.forget_idle(at(310)), [42]);
+
+    assert_eq!(shelves.put(7, 43), Err(43), "it is not known any more");
+    assert_eq!(shelves.next_due(SECRET), None);
+}
+
+#[test]
+fn no_more_stand_ready_than_the_most() {
+    let mut shelves = known(7);
+    for item in 0..4 {
+        shelves.put(7, item).unwrap();
+    }
+
+    assert_eq!(shelves.put(7, 4), Err(4));
+    assert_eq!((shelves.ready(), shelves.list()[0].1), (4, 4));
+}
+
+#[test]
+fn a_pause_holds_for_all_sets() {
+    let mut shelves = known(7);
+    shelves.pause(Duration::from_secs(60), at(1));
+
+    assert!(shelves.next_opening(SECRET, at(60)).is_none());
+    assert!(shelves.next_opening(SECRET, at(61)).is_some());
+}
+
+#[test]
+fn where_sessions_give_back_they_are_waited_for_a_moment() {
+    let mut shelves = Shelves::<u32>::new(Rules { reuse: true, ..RULES });
+    learn(&mut shelves, 7, 0);
+    learn(&mut shelves, 7, 0);
+    shelves.used(7, at(1));
+
+    assert!(shelves.next_opening(SECRET, at(1)).is_none());
+    assert!(shelves.next_opening(SECRET, at(1).after(REUSE_PATIENCE)).is_some());
+}

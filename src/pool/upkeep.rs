@@ -1,0 +1,286 @@
+//! The task behind a pool: opens what is wanted, hears what servers say to upstreams that wait, closes what
+//! is no longer of use, and resets what sessions give back.
+
+use super::{
+    Pool, RETURNS_MAX, Returned, Stock,
+    reset::{self, Used},
+    shelves::{Key, Opening, Setback},
+    stock::Stocked,
+};
+use crate::{
+    clock::Moment,
+    metrics::{
+        Held,
+        labels::{RecycleCause, ResetResult, UpstreamState},
+    },
+    shutdown::{Phase, Stop},
+    upstream::{Claim, ClaimError, Upstream},
+    wire::{SqlState, messages},
+};
+use std::{
+    future::{pending, poll_fn},
+    sync::{Arc, PoisonError},
+    task::{Context, Poll},
+    time::Duration,
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    sync::{OwnedSemaphorePermit, mpsc},
+    task::JoinSet,
+    time::{sleep, timeout},
+};
+use tracing::debug;
+
+/// What a piece of work of the upkeep has come to.
+enum Done {
+    Opened { opening: Opening, place: OwnedSemaphorePermit, made: Option<Result<Upstream, ClaimError>> },
+    Reset { key: Key, birth_at: Moment, done: Result<Upstream, ResetResult> },
+    Looked,
+    Closed,
+}
+
+impl Pool {
+    /// Keeps the pool until the daemon stops; then closes everything and returns. Dropping the future drops
+    /// what stands ready without a goodbye, once the pool is gone too.
+    pub(crate) async fn keep(self: Arc<Self>, mut stop: Stop) {
+        let returned = self.returned.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(mut returned) = returned else { return };
+        let mut work = JoinSet::new();
+        let (mut changes, mut in_use) = (self.cluster.changes(), self.cluster.in_use());
+        let mut looked_at = self.cluster.clock().now();
+        while stop.phase() == Phase::Running {
+            let now = self.cluster.clock().now();
+            self.sweep();
+            self.say_goodbyes(&mut work);
+            self.open_what_is_wanted(&mut work, now);
+            if self.lock().shelves.ready() > 0 && now.since(looked_at) >= LOOK_EVERY {
+                looked_at = now;
+                let pool = Arc::clone(&self);
+                work.spawn(async move { pool.look_around().await });
+            }
+            tokio::select! {
+                biased;
+                _ = stop.phase_changed() => {}
+                Some(done) = work.join_next() => self.take_in(done.unwrap_or(Done::Closed)),
+                Some(Returned { key, used }) = returned.recv() => {
+                    let birth_at = used.upstream.login.birth.at;
+                    work.spawn(async move { Done::Reset { key, birth_at, done: reset::reset(used).await } });
+                }
+                () = poll_fn(|cx| self.poll_spoilt(cx)) => {}
+                _ = in_use.changed() => self.make_room(),
+                _ = changes.changed() => {}
+                () = self.work.notified() => {}
+                () = self.something_due(now, looked_at) => {}
+            }
+        }
+        self.close(returned, work).await;
+    }
+
+    /// Takes out of use what an objection stands against, and forgets sets that nobody uses.
+    fn sweep(&self) {
+        let judge = self.judge();
+        let mut stock = self.lock();
+        let Stock { shelves, discarded, .. } = &mut *stock;
+        for shelf in shelves.iter_mut() {
+            for stocked in std::mem::take(&mut shelf.ready) {
+                match self.objection(&judge, &stocked) {
+                    None => shelf.ready.push_back(stocked),
+                    Some(cause) => self.recycle(stocked, cause, discarded),
+                }
+            }
+        }
+        for stocked in shelves.forget_idle(judge.now) {
+            self.recycle(stocked, RecycleCause::Idle, discarded);
+        }
+    }
+
+    /// Ready whenever one of those that wait was found to be of no use, which is then taken out.
+    fn poll_spoilt(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut stock = self.lock();
+        let Stock { shelves, discarded, .. } = &mut *stock;
+        let mut any = Poll::Pending;
+        for shelf in shelves.iter_mut() {
+            for mut stocked in std::mem::take(&mut shelf.ready) {
+                match stocked.poll_spoilt(cx) {
+                    Poll::Pending => shelf.ready.push_back(stocked),
+                    Poll::Ready(cause) => {
+                        self.recycle(stocked, cause, discarded);
+                        any = Poll::Ready(());
+                    }
+                }
+            }
+        }
+        any
+    }
+
+    fn open_what_is_wanted(self: &Arc<Self>, work: &mut JoinSet<Done>, now: Moment) {
+        let secret = self.cluster.current_birth().secret;
+        loop {
+            let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else { return };
+            let Some(opening) = self.lock().shelves.next_opening(secret, now) else { return };
+            let pool = Arc::clone(self);
+            work.spawn(async move {
+                let claim = Claim { parameters: &opening.parameters, choice: &pool.choice };
+                let made = pool.cluster.prepare(&claim).await;
+                Done::Opened { opening, place, made }
+            });
+        }
+    }
+
+    fn take_in(&self, done: Done) {
+        match done {
+            Done::Opened { opening, place, made: Some(Ok(upstream)) } => {
+                let expires_at = upstream.login.birth.at.after(jittered(self.warm_age));
+                self.put(opening.key, upstream, expires_at, place, false);
+            }
+            Done::Opened { opening, made: Some(Err(error)), .. } => {
+                debug!(cluster.name = %self.cluster.name(), cause = error.in_short(), "no upstream could be made ready");
+                let now = self.cluster.clock().now();
+                self.lock().shelves.failed(opening.key, self.setback(&error), now);
+            }
+            // Clients that wait go first; there is another chance soon.
+            Done::Opened { opening, made: None, .. } => {
+                let now = self.cluster.clock().now();
+                self.lock().shelves.failed(opening.key, Setback::Failed, now);
+            }
+            Done::Reset { key, birth_at, done } => {
+                let result = done.as_ref().map_or_else(|result| *result, |_| ResetResult::Ok);
+                self.metrics.resets.at(result).inc();
+                let Ok(upstream) = done else { return };
+                match Arc::clone(&self.places).try_acquire_owned() {
+                    // The age counts from its login, or it would live for ever.
+                    Ok(place) => self.put(key, upstream, birth_at.after(jittered(self.warm_age)), place, true),
+                    Err(_) => self.lock().discarded.push(upstream),
+                }
+            }
+            Done::Looked | Done::Closed => {}
+        }
+    }
+
+    fn put(&self, key: Key, mut upstream: Upstream, expires_at: Moment, place: OwnedSemaphorePermit, is_reused: bool) {
+        upstream.login.held = Held::new(upstream.login.way.metrics.upstreams.at(UpstreamState::Warm));
+        let _ready = Held::new(&self.metrics.warm_ready);
+        let stocked = Stocked { upstream, is_reused, expires_at, _place: place, _ready };
+        let mut stock = self.lock();
+        let Stock { shelves, discarded, is_closed } = &mut *stock;
+        let is_small = stocked.upstream.login.greeting.bytes() <= GREETING_BYTES_MAX;
+        if *is_closed || !is_small {
+            return discarded.push(stocked.upstream);
+        }
+        // The sweep that follows looks at whether it is still of use.
+        if let Err(stocked) = shelves.put(key, stocked) {
+            discarded.push(stocked.upstream);
+        }
+    }
+
+    fn setback(&self, error: &ClaimError) -> Setback {
+        match error.sqlstate() {
+            Some(SqlState::TOO_MANY_CONNECTIONS) => Setback::Full,
+            Some(SqlState::INVALID_PASSWORD | SqlState::INVALID_AUTHORIZATION) => {
+                Setback::Secret(self.cluster.current_birth().secret)
+            }
+            _ => Setback::Failed,
+        }
+    }
+
+    /// Somebody needs a database to be free of connections: it may be these.
+    fn make_room(&self) {
+        let now = self.cluster.clock().now();
+        let mut stock = self.lock();
+        let Stock { shelves, discarded, .. } = &mut *stock;
+        shelves.pause(ROOM_PAUSE, now);
+        for shelf in shelves.iter_mut() {
+            for stocked in std::mem::take(&mut shelf.ready) {
+                self.recycle(stocked, RecycleCause::Limit, discarded);
+            }
+        }
+    }
+
+    /// Looks at what may have changed while nobody logs in: the secret's file, and the endpoint's addresses.
+    async fn look_around(&self) -> Done {
+        if let Some(credentials) = self.cluster.credentials() {
+            // A failure is logged there, and the last good secret stays in use.
+            let _ = credentials.try_out().await;
+        }
+        if let Some(way) = self.cluster.order_of(&self.choice).into_iter().next() {
+            self.cluster.refresh_addresses(&way).await;
+        }
+        Done::Looked
+    }
+
+    /// Waits for the next moment at which time alone gives something to do.
+    async fn something_due(&self, now: Moment, looked_at: Moment) {
+        let due = {
+            let secret = self.cluster.current_birth().secret;
+            let mut stock = self.lock();
+            let expiry =
+                stock.shelves.iter_mut().flat_map(|shelf| &shelf.ready).map(|stocked| stocked.expires_at).min();
+            let look = expiry.map(|_| looked_at.after(LOOK_EVERY));
+            let due = stock.shelves.next_due(secret).filter(|_| self.places.available_permits() > 0);
+            [expiry, look, due].into_iter().flatten().min()
+        };
+        match due {
+            Some(at) => sleep(at.since(now).max(WAIT_MIN)).await,
+            None => pending().await,
+        }
+    }
+
+    fn say_goodbyes(&self, work: &mut JoinSet<Done>) {
+        let discarded = std::mem::take(&mut self.lock().discarded);
+        for upstream in discarded {
+            work.spawn(async move {
+                say_goodbye(upstream).await;
+                Done::Closed
+            });
+        }
+    }
+
+    async fn close(&self, mut returned: mpsc::Receiver<Returned>, mut work: JoinSet<Done>) {
+        // Resets and openings under way are of no use any more.
+        work.abort_all();
+        returned.close();
+        let mut left = Vec::with_capacity(RETURNS_MAX);
+        while let Some(Returned { used: Used { upstream, .. }, .. }) = returned.recv().await {
+            left.push(upstream);
+        }
+        {
+            let mut stock = self.lock();
+            stock.is_closed = true;
+            let Stock { shelves, discarded, .. } = &mut *stock;
+            for shelf in shelves.iter_mut() {
+                for stocked in std::mem::take(&mut shelf.ready) {
+                    self.recycle(stocked, RecycleCause::Drain, discarded);
+                }
+            }
+            left.append(discarded);
+        }
+        let mut goodbyes: JoinSet<()> = left.into_iter().map(say_goodbye).collect();
+        while goodbyes.join_next().await.is_some() {}
+    }
+}
+
+/// Ends an upstream in the way that servers expect. Takes at most a second.
+async fn say_goodbye(mut upstream: Upstream) {
+    let talk = async {
+        upstream.stream.write_all(messages::TERMINATE).await?;
+        upstream.stream.shutdown().await?;
+        while upstream.stream.read(&mut [0; 256]).await? > 0 {}
+        std::io::Result::Ok(())
+    };
+    // A server that is gone, or does not go, changes nothing.
+    let _ = timeout(GOODBYE_LIMIT, talk).await;
+}
+
+fn jittered(span: Duration) -> Duration {
+    span.mul_f64(0.9 + 0.2 * fastrand::f64())
+}
+
+/// As files are looked at everywhere.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// After an error that says that something is in use.
+const ROOM_PAUSE: Duration = Duration::from_secs(60);
+const GOODBYE_LIMIT: Duration = Duration::from_secs(1);
+/// Clocks may differ a little in when a moment has come.
+const WAIT_MIN: Duration = Duration::from_millis(1);
+/// What a server says at login is kept with each upstream that waits.
+const GREETING_BYTES_MAX: usize = 16 * 1024;
