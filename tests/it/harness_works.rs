@@ -1,5 +1,7 @@
 //! The harness itself, proven without the daemon: what it offers is what it says.
 
+mod relay;
+
 use crate::harness::{
     DEADLINE, FakeUpstream, Login, PASSWORD, Postgres, Script, postgres::program, process, scram::Flaw,
     settings::Cluster, wire,
