@@ -114,6 +114,11 @@ fn a_path_that_leaves_no_endpoint_is_refused() {
 }
 
 #[test]
+fn a_path_that_cannot_be_read_is_not_judged_as_the_default_one() {
+    assert!(fault("regions = [\"us-west2\"]\npath = [\"vpn\"]").contains("\"vpn\": must be"));
+}
+
+#[test]
 fn no_endpoint_left_is_blamed_on_whoever_named_the_regions() {
     let faults = World::of_file(TWO_REGIONS).flag(Flag::Region, "us-west2").faults();
 
