@@ -152,7 +152,7 @@ struct SettingsFlags {
     /// Port of the cluster [default: 26257]
     #[arg(long, value_name = "PORT", help_heading = "Cluster")]
     port: Option<String>,
-    /// Regions to use, in order; with --host, the region of that host
+    /// Regions to use, in order, or "nearest"; with --host, the region of that host
     #[arg(long, value_name = "A,B", help_heading = "Cluster")]
     region: Option<String>,
     /// The cluster's CA certificate (PEM), or "system"

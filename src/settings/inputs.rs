@@ -87,7 +87,7 @@ pub enum Flag {
     CertFile,
     /// `--key-file`: the only cluster's.
     KeyFile,
-    /// `--region`: every listener's regions, or with a host the endpoint's region.
+    /// `--region`: every listener's regions, or with a host the endpoint's region; `nearest` is always the former.
     Region,
     /// `--log-format`.
     LogFormat,

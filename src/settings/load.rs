@@ -180,9 +180,13 @@ fn in_order(mut faults: Vec<Fault>) -> Vec<Fault> {
 }
 
 #[cfg(test)]
+mod endpoint_names;
+#[cfg(test)]
 mod examples;
 #[cfg(test)]
 mod faults;
+#[cfg(test)]
+mod policies;
 #[cfg(test)]
 mod precedence;
 #[cfg(test)]

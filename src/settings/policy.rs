@@ -218,3 +218,69 @@ const REGIONS_RULE: &str = "must be a list of regions in order, \"nearest\", or 
     of some";
 const WITHOUT_PATH: &str = "without path only private ones (internal, psc, custom) serve where a cluster has any; \
     path = [\"public\"] lets public ones serve";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::Name;
+    use EndpointKind::{Custom, Internal, Psc, Public};
+
+    fn endpoints(of: &[(&str, EndpointKind)]) -> Vec<Arc<Endpoint>> {
+        let endpoint = |(region, kind): &(&str, EndpointKind)| Endpoint {
+            name: Name::new(&format!("{region}-{}", kind_text(*kind))).unwrap(),
+            region: Some((*region).to_owned()).filter(|region| region != "none"),
+            kind: *kind,
+            host: "db.example".into(),
+            endpoint_name: None,
+            port: 26257,
+            tls_server_name: "db.example".try_into().unwrap(),
+        };
+        of.iter().map(endpoint).map(Arc::new).collect()
+    }
+
+    fn allowed(policy: &Policy, of: &[(&str, EndpointKind)]) -> Vec<String> {
+        let all = endpoints(of);
+        all.iter().filter(|one| policy.allows(one, &all)).map(|one| one.name.to_string()).collect()
+    }
+
+    fn regions(names: &[&str]) -> Vec<String> {
+        names.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn without_a_path_public_endpoints_serve_only_where_there_is_no_private_one() {
+        let policy = Policy::default();
+
+        assert_eq!(allowed(&policy, &[("a", Public), ("none", Public)]), ["a-public", "none-public"]);
+        for private in [Psc, Internal, Custom] {
+            let name = format!("b-{}", kind_text(private));
+            assert_eq!(allowed(&policy, &[("a", Public), ("b", private)]), [name]);
+        }
+        assert_eq!(allowed(&policy, &[("a", Psc), ("a", Internal), ("b", Custom)]).len(), 3);
+    }
+
+    #[test]
+    fn without_a_path_a_private_way_into_one_region_closes_the_public_one_into_another() {
+        let policy = Policy { regions: Regions::Listed(regions(&["a"])), ..Policy::default() };
+
+        assert_eq!(allowed(&policy, &[("a", Public), ("b", Psc)]), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_path_allows_the_kinds_that_it_lists_and_no_other() {
+        let policy = Policy { path: vec![Public, Psc], ..Policy::default() };
+
+        assert_eq!(allowed(&policy, &[("a", Psc), ("a", Internal), ("a", Public)]), ["a-psc", "a-public"]);
+    }
+
+    #[test]
+    fn regions_that_are_named_leave_out_the_others_and_endpoints_without_one() {
+        let of = [("a", Public), ("b", Public), ("none", Public)];
+        for named in [Regions::Listed, Regions::Nearest] {
+            let policy = |names| Policy { regions: named(regions(names)), ..Policy::default() };
+
+            assert_eq!(allowed(&policy(&["b"]), &of), ["b-public"]);
+            assert_eq!(allowed(&policy(&[]), &of).len(), 3);
+        }
+    }
+}

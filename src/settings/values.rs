@@ -4,7 +4,7 @@
 use super::{
     Name,
     reader::Places,
-    shown::{CONNECTION_STRING, is_connection_string},
+    shown::{CONNECTION_STRING, is_connection_string, is_plain},
     source::Source,
     tree::{Node, Value},
 };
@@ -149,6 +149,7 @@ pub(super) fn list(node: &Node) -> Result<Vec<String>, String> {
         Value::Plain(text) if text.is_empty() => Ok(Vec::new()),
         Value::Plain(text) => Ok(text.split(',').map(|item| item.trim().to_owned()).collect()),
         Value::List(items) => items.iter().map(|item| text(item).map(str::to_owned)).collect::<Result<_, _>>(),
+        Value::Text(text) if is_plain(text) => Err(format!("must be a list of text, like [{text:?}]")),
         other => Err(format!("must be a list of text, not {}", kind(other))),
     }
 }

@@ -104,13 +104,19 @@ fn showing_masks_every_secret() {
 #[test]
 fn what_is_shown_can_be_served_again() {
     let cluster = FakeUpstream::answering();
-    let settings = SettingsFile::of(&cluster);
+    let policy = "regions = { nearest = [\"first\"] }\npath = [\"psc\", \"public\"]\nreuse = true";
+    let psc = "[[cluster.test.endpoint]]\nname = \"psc\"\nkind = \"psc\"\nhost = \"h\"\nendpoint_name = \"n\"\n";
+    let settings = SettingsFile::of(&cluster).listener(policy).appendix(psc);
     let shown = show(&settings, &[], &[]);
     let again = settings.path("again.toml");
-    std::fs::write(&again, shown).unwrap();
+    std::fs::write(&again, &shown).unwrap();
 
     let arguments = ["config", "check", "--config", again.to_str().unwrap()];
     run_daemon(again.parent().unwrap(), &arguments, &[]).expect_success();
+    let values =
+        |shown: &str| shown.lines().map(|line| line.split("  # ").next().unwrap().to_owned()).collect::<Vec<_>>();
+    let shown_again = run_daemon(again.parent().unwrap(), &["config", "show", arguments[2], arguments[3]], &[]);
+    assert_eq!(values(&shown_again.expect_success())[1..], values(&shown)[1..]);
 }
 
 #[test]
@@ -218,6 +224,113 @@ fn a_wrong_command_line_is_one_line_and_one_object_where_json_was_asked_for() {
     }
     let bare = run_daemon(folder.path(), &[], &json);
     serde_json::from_str::<serde_json::Value>(&bare.stderr).expect(&bare.stderr);
+}
+
+#[test]
+fn an_endpoint_that_cannot_be_dialled_is_refused_with_what_is_missing() {
+    let endpoint = |lines: &str| {
+        let cluster = FakeUpstream::answering();
+        let block = format!("[[cluster.test.endpoint]]\nname = \"second\"\nregion = \"second\"\n{lines}\n");
+        refused(&SettingsFile::of(&cluster).appendix(&block))
+    };
+
+    for (lines, rule) in [
+        ("", "host: missing; the host name of the connection string"),
+        ("host = \"\"", "host = \"\": must not be empty; give the host name"),
+        ("kind = \"psc\"\nhost = \"db.example\"", "endpoint_name: missing; a psc endpoint is dialled as"),
+        ("kind = \"psc\"\nhost = \"h\"\nendpoint_name = \"A.b\"", "endpoint_name = \"A.b\": must be the name of"),
+        ("kind = \"psk\"\nhost = \"db.example\"", "kind = \"psk\": must be \"public\", \"internal\", \"psc\" or"),
+        ("host = \"db.example\"\nendpoint_name = \"a\"", "endpoint_name: only an endpoint of kind \"psc\""),
+    ] {
+        let told = endpoint(lines);
+
+        assert!(told.contains("cluster \"test\": endpoint \"second\": ") && told.contains(rule), "{lines}: {told}");
+    }
+}
+
+#[test]
+fn a_policy_that_cannot_be_followed_is_refused_with_key_and_rule() {
+    for (line, rule) in [
+        ("regions = [\"second\"]", "regions: no endpoint of cluster \"test\" has the region \"second\""),
+        ("regions = [\"first\", \"first\"]", "regions: names \"first\" twice"),
+        ("regions = \"first\"", "must be a list of regions in order, \"nearest\", or { nearest = "),
+        ("regions = { nearest = [\"second\"] }", "regions: no endpoint of cluster \"test\" has the region"),
+        ("path = [\"psc\"]", "path: leaves no endpoint: those of cluster \"test\" are public"),
+        ("path = [\"public\", \"public\"]", "path: names \"public\" twice"),
+        ("path = [\"vpn\"]", "path: \"vpn\": must be \"public\", \"internal\""),
+        ("path = \"public\"", "path = \"public\": must be a list of text, like [\"public\"]"),
+        ("prefer = \"speed\"", "prefer = \"speed\": must be \"path\" or \"region\""),
+        ("reuse = true\nwarm_max = 0", "reuse: needs a warm_max of at least 1"),
+    ] {
+        let cluster = FakeUpstream::answering();
+
+        let told = refused(&SettingsFile::of(&cluster).listener(line));
+
+        assert!(told.contains("listener \"main\": ") && told.contains(rule), "{line}: {told}");
+    }
+}
+
+#[test]
+fn a_path_that_leaves_no_endpoint_of_the_regions_is_refused_and_of_one_region_warned_about() {
+    let private = |listener: &str| {
+        let cluster = FakeUpstream::answering();
+        let block = "[[cluster.test.endpoint]]\nregion = \"second\"\nkind = \"internal\"\nhost = \"db.example\"\n";
+        SettingsFile::of(&cluster).listener(listener).appendix(block)
+    };
+
+    let told = refused(&private("regions = [\"first\"]\npath = [\"internal\"]"));
+    let by_default = refused(&private("regions = [\"first\"]"));
+    let warned = check(&private("regions = [\"first\", \"second\"]\npath = [\"internal\"]"), &[], &[]);
+
+    assert!(told.contains("listener \"main\": path: leaves no endpoint together with regions"), "{told}");
+    assert!(by_default.contains("listener \"main\": regions: leaves no endpoint"), "{by_default}");
+    assert!(warned.status.success(), "{}", warned.stderr);
+    assert!(warned.stdout.contains("no endpoint of \"first\" ever serves"), "{}", warned.stdout);
+}
+
+#[test]
+fn two_listeners_on_one_address_are_refused() {
+    let cluster = FakeUpstream::answering();
+    let settings = SettingsFile::of(&cluster).address("127.0.0.1:5");
+    let second = "[[listener]]\nname = \"second\"\ncluster = \"test\"\naddress = \"localhost:5\"\n";
+
+    let told = refused(&settings.appendix(second));
+
+    assert!(told.contains("listener \"second\": address: localhost:5 is taken by listener \"main\""), "{told}");
+}
+
+#[test]
+fn a_duration_without_a_unit_is_refused_whatever_the_key() {
+    for key in ["warm_idle", "warm_age", "probe_interval", "probe_down_interval", "dns_refresh", "failback_after"] {
+        let cluster = FakeUpstream::answering();
+
+        let told = refused(&SettingsFile::of(&cluster).global(&format!("{key} = 60")));
+
+        assert!(told.contains(&format!("{key} = 60: needs a unit: \"500ms\"")), "{told}");
+    }
+}
+
+#[test]
+fn the_nearest_region_can_be_asked_for_by_flag_and_variable_also_beside_a_host() {
+    let cluster = FakeUpstream::answering();
+    let settings = SettingsFile::of(&cluster);
+
+    for shown in [
+        show(&settings, &["--region", "nearest"], &[]),
+        show(&settings, &[], &[("CRDB_PROXY_REGION", "nearest")]),
+        show(&settings, &["--region", "nearest", "--host", "db.example"], &[]),
+    ] {
+        assert!(shown.contains("\nregions = \"nearest\""), "{shown}");
+        assert!(shown.contains("\nregion = \"first\""), "{shown}");
+    }
+}
+
+/// What a check of the settings says, which must refuse them with one fault.
+fn refused(settings: &SettingsFile) -> String {
+    let checked = check(settings, &[], &[]);
+    assert_eq!(checked.status.code(), Some(2), "{}", checked.stderr);
+    assert_eq!(checked.stderr.lines().count(), 1, "{}", checked.stderr);
+    checked.stderr
 }
 
 fn check(settings: &SettingsFile, arguments: &[&str], variables: &[(&str, &str)]) -> crate::harness::process::Finished {

@@ -425,7 +425,7 @@ const MINIMAL: &str = "[cluster.c]\nca = \"ca.crt\"\nuser = \"u\"\npassword = { 
     [[cluster.c.endpoint]]\nhost = \"h\"\n";
 
 /// Defaults that are no fixed text, as the documentation puts them.
-const DERIVED: [(&str, &str, &str); 7] = [
+const DERIVED: [(&str, &str, &str); 8] = [
     ("endpoint", "name", "REGION-KIND"),
     ("endpoint", "tls_server_name", "the host"),
     ("listener", "name", "listener-N"),
@@ -433,6 +433,7 @@ const DERIVED: [(&str, &str, &str); 7] = [
     ("listener", "sessions_max", "the daemon's"),
     ("listener", "session_idle_limit", "the daemon's"),
     ("listener", "session_age_limit", "the daemon's"),
+    ("listener", "warm_max", "the daemon's"),
 ];
 
 const FREE_LABELS: [&str; 8] = ["listener", "cluster", "endpoint", "name", "version", "revision", "rustc", "le"];

@@ -30,7 +30,16 @@ fn no_fault_repeats_a_connection_string_wherever_it_was_put() {
                 assert!(told.contains(flag.name()) || told.contains(&flag.variable()), "{flag:?}: {told}");
             }
         }
-        for key in ["admin", "log_format", "sessions_max", "drain_limit", "strict_secrets", "threads"] {
+        for key in [
+            "admin",
+            "log_format",
+            "sessions_max",
+            "drain_limit",
+            "strict_secrets",
+            "threads",
+            "warm_max",
+            "admin_post",
+        ] {
             let told = World::of_file(&format!("{key} = \"{string}\"\n{ONE_CLUSTER}")).faults().concat();
             assert!(told.contains("give it as the URL argument") && !told.contains("topsecret"), "{key}: {told}");
         }
@@ -39,7 +48,15 @@ fn no_fault_repeats_a_connection_string_wherever_it_was_put() {
             "[[cluster.prod.endpoint]]\nregion = \"S\"\nhost = \"x\"",
             "[[listener]]\nname = \"S\"",
             "[[listener]]\ncluster = \"S\"",
+            "[[cluster.prod.endpoint]]\nname = \"b\"\nkind = \"psc\"\nhost = \"x\"\nendpoint_name = \"S\"",
             "[[listener]]\nregions = [\"S\"]",
+            "[[listener]]\nregions = { nearest = [\"S\"] }",
+            "[[listener]]\nregions = { \"S\" = [] }",
+            "[[listener]]\nregions = \"S\"",
+            "[[listener]]\npath = [\"S\"]",
+            "[[listener]]\npath = \"S\"",
+            "[[listener]]\nprefer = \"S\"",
+            "[[listener]]\nreuse = \"S\"",
             "[[listener]]\nsession_parameters = { \"S\" = 1.5 }",
             "[[listener]]\nlocal_password = { file = \"S\" }",
             "[[listener]]\nlocal_password = { env = \"S\" }",

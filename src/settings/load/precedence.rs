@@ -28,6 +28,7 @@ fn samples(name: &str, slot: &Slot) -> [(String, String); 2] {
         ("log_level", _) => [text("debug"), text("error")],
         (_, Slot::Span { .. } | Slot::SpanOrOff { .. }) => [text("7s"), text("3min")],
         (_, Slot::Count { .. }) => [bare("5000"), bare("6000")],
+        (_, Slot::Number { .. }) => [bare("7"), bare("0")],
         (_, Slot::Switch { .. }) => [bare("true"), bare("false")],
         _ => [bare("7"), bare("9")],
     }
@@ -129,7 +130,7 @@ ca-file|[cluster.prod]|ca|"ca.crt"|"c1"|/f/c1|c2>/w/c2|c3>/w/c3
 tls-server-name|[[cluster.prod.endpoint]]|tls_server_name|#endpoint|tls_server_name = "t1"|t1|t2>t2|t3>t3
 cert-file|[cluster.prod]|cert|user = "app"|user = "app";cert = "c1";key = "k"|/f/c1|c2>/w/c2|c3>/w/c3
 key-file|[cluster.prod]|key|user = "app"|user = "app";cert = "c";key = "k1"|/f/k1|k2>/w/k2|k3>/w/k3
-region|[[listener]]|regions|#listener|regions = ["r1"]|["r1"]|r2>["r2"]|r3,r2>["r3","r2"]
+region|[[listener]]|regions|#listener|regions = { nearest = ["r1"] }|{"nearest":["r1"]}|r3,r2>["r3","r2"]|nearest>"nearest"
 log-format||log_format|#root|log_format = "json"|json|text>text|json>json
 log-level||log_level|#root|log_level = "warn"|warn|debug>debug|trace>trace
 unsafe-allow-remote|[[listener]]|unsafe_allow_remote|#listener|unsafe_allow_remote = true|true|false>false|true>true

@@ -183,6 +183,7 @@ fn each_rule_between_keys_has_its_sentence() {
         (endpoint("host = \"x\"\nname = \"b\"\nkind = \"vpn\""), "\"custom\""),
         (endpoint("host = \"x\"\nname = \"b\"\ntls_server_name = \"a b\""), "must be a host name or an IP"),
         (endpoint("host = \"x\"\nregion = \"\""), "region"),
+        (endpoint("host = \"x\"\nregion = \"nearest\""), "is no region"),
         (listener("cluster = \"prd\""), "no cluster of this name; did you mean \"prod\"?"),
         (listener("regions = [\"gcp-us-east1\"]"), "no endpoint of cluster \"prod\" has the region"),
         (listener("tls = \"allow\""), "needs tls_cert and tls_key"),
@@ -234,6 +235,28 @@ fn each_rule_of_a_cluster_has_its_sentence() {
     ];
     for (said, expected) in cases {
         assert!(said.contains(expected), "{said} does not say: {expected}");
+    }
+}
+
+#[test]
+fn numbers_and_spans_of_the_first_block_have_their_bounds() {
+    let load = |line: &str| World::of_file(&format!("{line}\n{ONE_CLUSTER}"));
+    let cases = [
+        ("warm_max", "0", "1001", "from 0 to 1000"),
+        ("warm_max", "1000", "-1", "from 0 to 1000"),
+        ("warm_total_max", "0", "100001", "from 0 to 100000"),
+        ("probe_interval", "\"1s\"", "\"999ms\"", "from 1s to 8760h"),
+        ("probe_down_interval", "\"100ms\"", "\"99ms\"", "from 100ms to 8760h"),
+        ("dns_refresh", "\"1ms\"", "\"off\"", "whole number and a unit"),
+        ("failback_after", "\"1ms\"", "\"0s\"", "from 1ms to 8760h"),
+        ("warm_idle", "\"1ms\"", "300", "needs a unit"),
+        ("warm_age", "\"8760h\"", "\"8761h\"", "from 1ms to 8760h"),
+    ];
+    for (key, taken, refused, rule) in cases {
+        load(&format!("{key} = {taken}")).loaded();
+        let faults = load(&format!("{key} = {refused}")).faults();
+        assert_eq!(faults.len(), 1, "{faults:#?}");
+        assert!(faults[0].contains(key) && faults[0].contains(rule), "{} does not say: {rule}", faults[0]);
     }
 }
 
@@ -406,8 +429,12 @@ fn what_is_shown_is_a_settings_file_that_means_the_same() {
         "{ONE_CLUSTER}[[listener]]\nname = \"a.b\"\naddress = \"unix:/run/x\"\nmode = \"0660\"\n\
          session_parameters = {{ application_name = \"x \\\"y\\\" z\" }}\nsession_age_limit = \"90s\"\n\
          local_password = {{ command = [\"p\", \"a b\"], lifetime = \"1h\" }}\n\
-         [[listener]]\naddress = \"localhost:5\"\ntls = \"allow\"\ntls_cert = \"c\"\ntls_key = \"k\"\n"
+         regions = \"nearest\"\npath = [\"public\"]\nprefer = \"region\"\noverflow = true\nwarm_max = 0\n\
+         [[listener]]\naddress = \"localhost:5\"\ntls = \"allow\"\ntls_cert = \"c\"\ntls_key = \"k\"\nreuse = true\n\
+         regions = {{ nearest = [\"us-east1\"] }}\n\
+         [[cluster.prod.endpoint]]\nkind = \"psc\"\nregion = \"gcp-us-east1\"\nhost = \"h\"\nendpoint_name = \"n\"\n"
     );
+    let text = format!("admin_post = true\nwarm_total_max = 7\nprobe_down_interval = \"100ms\"\n{text}");
     let first = World::of_file(&text).loaded();
 
     let again = World::of_file(&show(&first)).loaded();
