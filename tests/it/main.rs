@@ -20,6 +20,7 @@ mod connect;
 mod demo;
 mod docs;
 mod drivers;
+mod failover;
 mod harness;
 mod harness_works;
 mod late_readers;
