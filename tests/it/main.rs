@@ -29,6 +29,7 @@ mod limits;
 mod local_tls;
 mod login;
 mod logs;
+mod nearest;
 mod password;
 mod programs;
 #[cfg(feature = "demo")]
