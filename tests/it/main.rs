@@ -14,6 +14,7 @@ mod black_hole;
 mod bulk;
 mod cancel;
 mod certificates_matrix;
+mod changes;
 mod config;
 mod connect;
 #[cfg(feature = "demo")]
