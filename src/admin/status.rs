@@ -105,6 +105,13 @@ struct EndpointStatus {
     certificate_not_after: Option<String>,
     sessions: usize,
     warm: usize,
+    by_hand: Option<ByHand>,
+}
+
+#[derive(Serialize)]
+struct ByHand {
+    order: &'static str,
+    until: String,
 }
 
 #[derive(Serialize)]
@@ -254,6 +261,9 @@ fn endpoint_status(cluster: &Cluster, endpoint: &Endpoint, sessions: usize) -> E
         certificate_not_after: cluster.server_certificate_not_after(&endpoint.name).map(rfc3339),
         sessions,
         warm: 0,
+        by_hand: cluster
+            .ordered(&endpoint.name)
+            .map(|(order, until)| ByHand { order: order.text(), until: rfc3339(until) }),
     }
 }
 

@@ -201,6 +201,14 @@ labels! {
         Warm = "warm",
     }
 
+    /// What the operator ordered for an endpoint.
+    OrderByHand {
+        /// New sessions pass it over.
+        Disabled = "disabled",
+        /// New sessions try it first.
+        Preferred = "preferred",
+    }
+
     /// Where a session's upstream came from.
     ClaimSource {
         /// It was connected for this session.
