@@ -12,6 +12,7 @@
 mod admin;
 mod black_hole;
 mod bulk;
+mod by_hand;
 mod cancel;
 mod certificates_matrix;
 mod changes;
