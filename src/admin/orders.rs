@@ -107,12 +107,12 @@ fn find<'c>(
 ) -> Result<(&'c Arc<Cluster>, Name), Refused> {
     let mut found = Vec::new();
     for one in among(clusters, cluster) {
-        let endpoints = &one.settings().endpoints;
-        found.extend(endpoints.iter().filter(|known| known.name.as_str() == endpoint).map(|known| (one, &known.name)));
+        let ways = one.ways();
+        found.extend(ways.iter().filter(|way| way.name().as_str() == endpoint).map(|way| (one, way.name().clone())));
     }
     match found.as_slice() {
         [] => Err(unknown(clusters, cluster)),
-        [(one, name)] => Ok((one, (*name).clone())),
+        [(one, name)] => Ok((one, name.clone())),
         several => {
             let names = listed(several.iter().map(|(one, _)| one.name()));
             let reason =
@@ -123,11 +123,11 @@ fn find<'c>(
 }
 
 fn unknown(clusters: &[Arc<Cluster>], cluster: Option<&str>) -> Refused {
-    let mut endpoints = among(clusters, cluster).flat_map(|one| &one.settings().endpoints).peekable();
-    let reason = if endpoints.peek().is_some() {
-        format!("there is no such endpoint, but there are: {}", listed(endpoints.map(|endpoint| &endpoint.name)))
-    } else {
+    let ways: Vec<_> = among(clusters, cluster).flat_map(|one| one.ways().to_vec()).collect();
+    let reason = if ways.is_empty() {
         format!("there is no such cluster, but there are: {}", listed(clusters.iter().map(|one| one.name())))
+    } else {
+        format!("there is no such endpoint, but there are: {}", listed(ways.iter().map(|way| way.name())))
     };
     (StatusCode::NOT_FOUND, reason)
 }

@@ -247,6 +247,41 @@ fn a_region_that_turns_everybody_away_is_left_in_the_end() {
     }
 }
 
+#[test]
+fn orders_by_hand_move_new_sessions_and_what_stands_ready_and_end_by_themselves() {
+    let (first, second) = (FakeUpstream::answering(), FakeUpstream::answering());
+    let proxy = two_regions((&first, first.address()), (&second, second.address())).start();
+    proxy.client();
+    proxy.client();
+    wait_for_warm(&proxy, "first", 1.0);
+    let mut open = proxy.client();
+
+    order(&proxy, "first/disable?for=2s");
+    assert_eq!(endpoint_of(&proxy, &mut proxy.client()), "second");
+    wait_for_warm(&proxy, "first", 0.0);
+    open.query("select 1");
+    proxy.wait_for_message("endpoint order ended");
+    assert_eq!(endpoint_of(&proxy, &mut proxy.client()), "first");
+
+    order(&proxy, "second/prefer");
+    assert_eq!(endpoint_of(&proxy, &mut proxy.client()), "second");
+    assert_eq!(proxy.status()["listeners"][0]["why"], "preferred by hand");
+    order(&proxy, "second/enable");
+    assert_eq!(endpoint_of(&proxy, &mut proxy.client()), "first");
+
+    for name in ["first", "second"] {
+        order(&proxy, &format!("{name}/disable"));
+    }
+    let refusal = proxy.startup(&[("user", "anyone")]).refusal();
+    let (text, hint) = (refusal.field(b'M').unwrap(), refusal.field(b'H').unwrap());
+    assert!(text.contains("no endpoint") && hint.contains("endpoint enable"), "{text} {hint}");
+}
+
+fn order(proxy: &TestProxy, path: &str) {
+    let (status, _, body) = proxy.http(&format!("POST /endpoints/{path}"), "");
+    assert_eq!(status, 202, "{body}");
+}
+
 /// Endpoints `first` and `second`, each a region of its own, reached at these addresses.
 pub(crate) fn two_regions(first: (&FakeUpstream, SocketAddr), second: (&FakeUpstream, SocketAddr)) -> SettingsFile {
     let bundle = [first.0.authority.pem(), second.0.authority.pem()].concat();

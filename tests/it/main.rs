@@ -37,6 +37,7 @@ mod programs;
 #[cfg(feature = "demo")]
 mod readme;
 mod refusals;
+mod regions;
 mod relay;
 mod reuse;
 mod secrets;

@@ -94,6 +94,15 @@ impl Postgres {
         self.wait_until_ready();
     }
 
+    /// Shows this certificate from now on.
+    pub(crate) fn show(&self, identity: &Identity) {
+        for (name, text) in [("server.crt", &identity.certificate), ("server.key", &identity.key)] {
+            // Over the file that is there, which has its mode and owner already.
+            fs::write(self.folder.path().join("data").join(name), text).unwrap();
+        }
+        assert_eq!(self.sql("select pg_reload_conf()").trim(), "t");
+    }
+
     /// Runs SQL as the superuser, past the daemon; gives the rows as unaligned text.
     pub(crate) fn sql(&self, sql: &str) -> String {
         let mut psql = Command::new(program("psql"));
