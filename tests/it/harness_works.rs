@@ -1,11 +1,17 @@
 //! The harness itself, proven without the daemon: what it offers is what it says.
 
+mod fake_upstream;
 mod postgres;
 mod relay;
 
 use crate::harness::{
-    DEADLINE, FakeUpstream, Login, PASSWORD, Postgres, Script, postgres::program, process, scram::Flaw,
-    settings::Cluster, wire,
+    DEADLINE, FakeUpstream, Login, PASSWORD, Postgres, Script,
+    client::connect_tls,
+    postgres::program,
+    process,
+    scram::Flaw,
+    settings::Cluster,
+    wire::{self, Wire, message, startup},
 };
 use std::process::Command;
 
@@ -64,4 +70,13 @@ fn psql_with(cluster: &impl Cluster, sslmode: &str, sql: &str) -> process::Finis
     psql.args(["-XAt", "-c", sql, "-d", &connection]);
     psql.env("PGPASSWORD", PASSWORD).env("PGSSLROOTCERT", &ca);
     process::run(&mut psql, "", DEADLINE)
+}
+
+/// Sends the password in clear under TLS, as PostgreSQL's user `plain` does; what comes then is to be read.
+fn log_in_in_clear(cluster: &impl Cluster) -> Wire {
+    let mut wire = connect_tls(cluster.address(), cluster.authority());
+    wire.send(&startup(&[("user", "plain"), ("database", "defaultdb")]));
+    assert_eq!(wire.message().body, [0, 0, 0, 3]);
+    wire.send(&message(b'p', &[PASSWORD.as_bytes(), b"\0"].concat()));
+    wire
 }

@@ -1,16 +1,26 @@
 //! A scripted server for what PostgreSQL does not do: CockroachDB's ways, and bad manners.
 //!
 //! A thread accepts, a thread serves each connection: answer to SSLRequest, TLS, startup, login, key.
-//! The logged-in connection then belongs to the test ([`FakeUpstream::session`]), or to a function.
+//! The logged-in connection then belongs to the test ([`FakeUpstream::session`]), to the server itself
+//! ([`Session::Answers`]), or to a function.
 
 mod serve;
+mod sessions;
 
-use super::{Authority, DEADLINE, PASSWORD, certificates::Identity, scram::Flaw, settings::Cluster, wire::Wire};
+use super::{
+    Authority, DEADLINE, PASSWORD,
+    certificates::Identity,
+    scram::Flaw,
+    settings::Cluster,
+    wire::{Wire, error},
+};
 use serve::accept;
+use sessions::Sessions;
 use std::{
     net::{SocketAddr, TcpListener, TcpStream},
     sync::{Arc, Condvar, Mutex, mpsc},
     thread,
+    time::Duration,
 };
 
 /// What the server does; the default is a CockroachDB node that lets `app` in.
@@ -18,12 +28,16 @@ use std::{
 pub(crate) struct Script {
     /// How SSLRequest is answered.
     pub(crate) front: Front,
+    /// How long that takes.
+    pub(crate) front_delay: Duration,
     /// The certificate shown; absent: the usual one of the server's authority.
     pub(crate) identity: Option<Identity>,
     /// Whose client certificates are accepted, as PEM text; absent: none is asked for.
     pub(crate) client_authority: Option<String>,
     /// How the user logs in.
     pub(crate) login: Login,
+    /// How long it takes from the proof to AuthenticationOk, or to what is sent in its place.
+    pub(crate) login_delay: Duration,
     /// Sent in place of AuthenticationOk, after the proof; then the server closes.
     pub(crate) instead_of_ok: Option<Vec<u8>>,
     /// Sent in place of parameters, key and ReadyForQuery; then the server closes.
@@ -47,7 +61,7 @@ pub(crate) enum Front {
     Silent,
     /// `S`, and then nothing.
     SilentInTls,
-    /// The end of file.
+    /// The end of file, in good order.
     Closes,
     /// An RST.
     Resets,
@@ -71,7 +85,8 @@ pub(crate) enum Login {
 pub(crate) enum Session {
     /// The test, by [`FakeUpstream::session`].
     ByHand,
-    /// The server itself: every query is answered at once with nothing in it.
+    /// The server itself: every query is noted and answered at once with nothing in it, outside of any
+    /// transaction; [`FakeUpstream::drain_sessions`] and [`FakeUpstream::close_sessions`] end it.
     Answers,
     /// A function, in the connection's thread.
     Run(Arc<dyn Fn(Wire) + Send + Sync>),
@@ -81,9 +96,11 @@ impl Default for Script {
     fn default() -> Self {
         Self {
             front: Front::Tls,
+            front_delay: Duration::ZERO,
             identity: None,
             client_authority: None,
             login: Login::scram(PASSWORD),
+            login_delay: Duration::ZERO,
             instead_of_ok: None,
             instead_of_ready: None,
             before_key: Vec::new(),
@@ -141,11 +158,21 @@ pub(crate) struct Seen {
     pub(crate) after_request: Vec<u8>,
     /// Connections that ended, whatever became of them.
     pub(crate) ended: usize,
+    /// Sessions that are open now, without those that the test has by hand.
+    pub(crate) open: usize,
+    /// Simple queries in the order in which [`Session::Answers`] met them, each with the number of its
+    /// connection; the first is 1.
+    pub(crate) queries: Vec<(usize, String)>,
 }
+
+type Change = Box<dyn Fn(&mut Script) + Send>;
 
 /// What all threads of a server share.
 struct Shared {
     script: Mutex<Script>,
+    /// For how many further connections the script is changed, and how.
+    next: Mutex<(usize, Change)>,
+    answered: Sessions,
     usual: Identity,
     seen: Mutex<Seen>,
     changed: Condvar,
@@ -179,6 +206,8 @@ impl FakeUpstream {
         let address = listener.local_addr().unwrap();
         let shared = Arc::new(Shared {
             script: Mutex::new(script),
+            next: Mutex::new((0, Box::new(|_| {}))),
+            answered: Sessions::default(),
             usual: authority.server(),
             seen: Mutex::default(),
             changed: Condvar::new(),
@@ -200,6 +229,28 @@ impl FakeUpstream {
     /// Changes what later connections meet.
     pub(crate) fn change(&self, change: impl FnOnce(&mut Script)) {
         change(&mut self.shared.script.lock().unwrap());
+    }
+
+    /// Changes what the next `count` connections meet, of whatever kind they are; later ones meet what
+    /// they would have met.
+    pub(crate) fn change_next(&self, count: usize, change: impl Fn(&mut Script) + Send + 'static) {
+        *self.shared.next.lock().unwrap() = (count, Box::new(change));
+    }
+
+    /// Refuses the next `count` logins after the proof with a FATAL error of this SQLSTATE.
+    pub(crate) fn fail_next(&self, count: usize, sqlstate: &str) {
+        let refusal = error("FATAL", sqlstate, "refused by the script");
+        self.change_next(count, move |script| script.instead_of_ok = Some(refusal.clone()));
+    }
+
+    /// Tells all sessions of [`Session::Answers`], unasked, that the server shuts down (57P01), and ends them.
+    pub(crate) fn drain_sessions(&self) {
+        self.shared.answered.drain();
+    }
+
+    /// Ends all sessions of [`Session::Answers`] without a word.
+    pub(crate) fn close_sessions(&self) {
+        self.shared.answered.close();
     }
 
     /// What was seen so far.

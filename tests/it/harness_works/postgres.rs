@@ -1,12 +1,7 @@
 //! Real servers that are killed, stopped, continued and restarted.
 
-use super::psql;
-use crate::harness::{
-    PASSWORD, Postgres, TestClient,
-    client::connect_tls,
-    settings::Cluster,
-    wire::{message, query, startup},
-};
+use super::{log_in_in_clear, psql};
+use crate::harness::{Postgres, TestClient, settings::Cluster, wire::query};
 use std::{io::ErrorKind, net::TcpStream, path::Path, time::Duration};
 
 #[test]
@@ -76,11 +71,6 @@ fn a_restart_tells_clients_that_the_server_shuts_down() {
     assert_eq!(psql(&postgres, "select 1").expect_success(), "1");
 }
 
-/// The user `plain`, whose password goes in clear under TLS.
 fn log_in(postgres: &Postgres) -> TestClient {
-    let mut wire = connect_tls(postgres.address(), &postgres.authority);
-    wire.send(&startup(&[("user", "plain"), ("database", "defaultdb")]));
-    assert_eq!(wire.message().body, [0, 0, 0, 3]);
-    wire.send(&message(b'p', &[PASSWORD.as_bytes(), b"\0"].concat()));
-    TestClient::ready(wire)
+    TestClient::ready(log_in_in_clear(postgres))
 }

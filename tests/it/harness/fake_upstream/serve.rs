@@ -5,7 +5,7 @@ use crate::harness::{
     DEADLINE,
     certificates::Identity,
     scram::{Exchange, Flaw},
-    wire::{self, CANCEL_CODE, Wire, command_complete, error, message, parameter_status, ready},
+    wire::{self, CANCEL_CODE, Wire, error, message, parameter_status, ready},
 };
 use rustls::{
     HandshakeKind, RootCertStore, ServerConfig, ServerConnection, StreamOwned,
@@ -25,35 +25,50 @@ pub(super) fn accept(listener: &TcpListener, shared: &Arc<Shared>, sessions: &mp
             return;
         }
         let (shared, sessions) = (Arc::clone(shared), sessions.clone());
-        shared.note(|seen| seen.connections += 1);
+        let mut number = 0;
+        shared.note(|seen| {
+            seen.connections += 1;
+            number = seen.connections;
+        });
         // An error means that the client has left, which is its right.
         thread::spawn(move || {
-            socket.and_then(|socket| shared.serve(socket, &sessions)).ok();
+            socket.and_then(|socket| shared.serve(number, socket, &sessions)).ok();
             shared.note(|seen| seen.ended += 1);
         });
     }
 }
 
 impl Shared {
-    fn note(&self, change: impl FnOnce(&mut Seen)) {
+    pub(super) fn note(&self, change: impl FnOnce(&mut Seen)) {
         change(&mut self.seen.lock().unwrap());
         self.changed.notify_all();
     }
 
-    fn serve(&self, mut socket: TcpStream, sessions: &mpsc::Sender<Wire>) -> io::Result<()> {
+    /// What the next connection meets.
+    fn next_script(&self) -> Script {
+        let mut script = self.script.lock().unwrap().clone();
+        let (left, change) = &mut *self.next.lock().unwrap();
+        if *left > 0 {
+            *left -= 1;
+            change(&mut script);
+        }
+        script
+    }
+
+    fn serve(&self, number: usize, mut socket: TcpStream, sessions: &mpsc::Sender<Wire>) -> io::Result<()> {
         socket.set_nodelay(true)?;
-        let script = self.script.lock().unwrap().clone();
+        let script = self.next_script();
+        let mut request = [0; 8];
+        socket.read_exact(&mut request)?;
+        thread::sleep(script.front_delay);
         match script.front {
             Front::Closes => return Ok(()),
             Front::Resets => {
-                socket.read_exact(&mut [0; 8])?;
                 Wire::new(socket).reset();
                 return Ok(());
             }
             _ => {}
         }
-        let mut request = [0; 8];
-        socket.read_exact(&mut request)?;
         if request[4..] == CANCEL_CODE.to_be_bytes() {
             let length = u32::from_be_bytes([request[0], request[1], request[2], request[3]]);
             let mut key = vec![0; length as usize - 8];
@@ -80,7 +95,7 @@ impl Shared {
         }
         let identity = script.identity.clone().unwrap_or_else(|| self.usual.clone());
         let wire = self.handshake(socket, &identity, script.client_authority.as_deref())?;
-        self.log_in(wire, script, &identity, sessions)
+        self.log_in(number, wire, script, &identity, sessions)
     }
 
     fn handshake(
@@ -123,6 +138,7 @@ impl Shared {
 
     fn log_in(
         &self,
+        number: usize,
         mut wire: Wire,
         script: Script,
         identity: &Identity,
@@ -140,6 +156,7 @@ impl Shared {
         if !self.authenticate(&mut wire, &script.login, identity)? {
             return close_with(wire, &error("FATAL", "28P01", "password authentication failed for user app"));
         }
+        thread::sleep(script.login_delay);
         if let Some(bytes) = script.instead_of_ok {
             return close_with(wire, &bytes);
         }
@@ -154,10 +171,18 @@ impl Shared {
         greeting.extend(message(b'K', &script.key));
         greeting.extend(ready(b'I'));
         wire.try_send(&greeting)?;
-        match script.session {
+        self.hand_over(number, wire, script.session, sessions)
+    }
+
+    fn hand_over(&self, number: usize, wire: Wire, session: Session, sessions: &mpsc::Sender<Wire>) -> io::Result<()> {
+        match session {
             Session::ByHand => drop(sessions.send(wire)),
-            Session::Answers => answer(wire)?,
-            Session::Run(run) => run(wire),
+            Session::Answers => return self.answer(number, wire),
+            Session::Run(run) => {
+                self.note(|seen| seen.open += 1);
+                run(wire);
+                self.note(|seen| seen.open -= 1);
+            }
         }
         Ok(())
     }
@@ -191,21 +216,9 @@ impl Shared {
 }
 
 /// Sends bytes and closes so that they arrive.
-fn close_with(mut wire: Wire, bytes: &[u8]) -> io::Result<()> {
+pub(super) fn close_with(mut wire: Wire, bytes: &[u8]) -> io::Result<()> {
     wire.try_send(bytes)?;
     wire.half_close();
     wire.rest();
     Ok(())
-}
-
-/// Answers every query at once with nothing in it, until the client leaves.
-fn answer(mut wire: Wire) -> io::Result<()> {
-    loop {
-        match wire.next_message()?.tag {
-            b'Q' => wire.try_send(&[command_complete("SELECT 0"), ready(b'I')].concat())?,
-            b'S' => wire.try_send(&ready(b'I'))?,
-            b'X' => return Ok(()),
-            _ => {}
-        }
-    }
 }
