@@ -1,8 +1,9 @@
-//! The admin address: probes, metrics, status. Reads what others publish, changes nothing, and takes no
-//! lock of the data path. What tells of hosts and sessions is guarded against other hosts and against
-//! pages in a browser (DNS rebinding); probes and metrics are not.
+//! The admin address: probes, metrics, status, orders by hand. Reads what others publish and hands orders
+//! on; takes no lock of the data path. What tells of hosts and sessions is guarded against other hosts and
+//! against pages in a browser (DNS rebinding), orders against other users too; probes and metrics are not.
 
 mod guard;
+mod orders;
 mod status;
 
 use crate::{
@@ -26,7 +27,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use std::{
     collections::VecDeque,
     convert::Infallible,
-    net::IpAddr,
+    net::SocketAddr,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -60,9 +61,14 @@ pub(crate) struct ListenerView {
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Peer {
     /// Another process, over TCP.
-    Tcp(IpAddr),
-    /// A process that may open the Unix socket.
-    Unix,
+    Tcp {
+        /// Its address.
+        peer: SocketAddr,
+        /// Ours, unless the connection is gone already.
+        own: Option<SocketAddr>,
+    },
+    /// A process that may open the Unix socket, and its user.
+    Unix(Option<u32>),
 }
 
 /// Answers on one socket until the future is dropped. So many connections at once; beyond that the oldest
@@ -96,18 +102,21 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 async fn accept(socket: &Socket) -> std::io::Result<(Box<dyn Stream>, Peer)> {
     Ok(match socket {
         Socket::Tcp(socket) => {
-            let (stream, address) = socket.accept().await?;
-            (Box::new(stream), Peer::Tcp(address.ip()))
+            let (stream, peer) = socket.accept().await?;
+            let own = stream.local_addr().ok();
+            (Box::new(stream), Peer::Tcp { peer, own })
         }
-        Socket::Unix(socket, _) => (Box::new(socket.accept().await?.0), Peer::Unix),
+        Socket::Unix(socket, _) => {
+            let (stream, _) = socket.accept().await?;
+            let uid = stream.peer_cred().ok().map(|peer| peer.uid());
+            (Box::new(stream), Peer::Unix(uid))
+        }
     })
 }
 
 async fn converse(stream: Box<dyn Stream>, peer: Peer, admin: Arc<Admin>) {
-    let answer = service_fn(|request| {
-        let response = admin.answer(&request, peer);
-        async move { Ok::<_, Infallible>(response) }
-    });
+    let admin = &*admin;
+    let answer = service_fn(|request| async move { Ok::<_, Infallible>(admin.answer(&request, peer).await) });
     let mut http = hyper::server::conn::http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HEADER_LIMIT).max_buf_size(HEADER_BYTES_MAX);
     if let Err(error) = http.serve_connection(TokioIo::new(stream), answer).await {
@@ -118,22 +127,26 @@ async fn converse(stream: Box<dyn Stream>, peer: Peer, admin: Arc<Admin>) {
 type Answer = Response<Full<Bytes>>;
 
 impl Admin {
-    fn answer(&self, request: &Request<Incoming>, peer: Peer) -> Answer {
+    async fn answer(&self, request: &Request<Incoming>, peer: Peer) -> Answer {
         let path = request.uri().path();
+        if let Some(asked) = orders::asked(path) {
+            return match *request.method() {
+                Method::POST => orders::carry_out(self, asked, request, peer).await,
+                _ => only("POST"),
+            };
+        }
         if !["/metrics", "/livez", "/readyz", "/status"].contains(&path) {
-            return text(StatusCode::NOT_FOUND, "there are /metrics, /livez, /readyz and /status\n");
+            return text(StatusCode::NOT_FOUND, NOT_FOUND);
         }
         if ![Method::GET, Method::HEAD].contains(request.method()) {
-            let mut refused = text(StatusCode::METHOD_NOT_ALLOWED, "GET and HEAD only\n");
-            refused.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
-            return refused;
+            return only("GET, HEAD");
         }
         match path {
             "/metrics" => self.metrics(),
             "/readyz" => self.readiness(),
             "/status" => match guard::check(request.headers(), peer, &self.settings) {
                 Ok(()) => json(&status::status(self)),
-                Err(reason) => text(StatusCode::FORBIDDEN, reason),
+                Err(reason) => text(StatusCode::FORBIDDEN, format!("{reason}\n")),
             },
             _ => text(StatusCode::OK, "ok\n"),
         }
@@ -142,7 +155,13 @@ impl Admin {
     fn metrics(&self) -> Answer {
         self.sessions.count();
         self.count_off_preferred();
-        self.clusters.iter().for_each(|cluster| cluster.publish());
+        for cluster in &self.clusters {
+            cluster.publish();
+            for way in cluster.ways().iter() {
+                let order = cluster.ordered(way.name()).map(|(order, _)| orders::label(order));
+                self.metrics.set_by_hand(cluster.name(), way.name(), order);
+            }
+        }
         match self.metrics.render() {
             Ok(body) => answer(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", body),
             Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
@@ -185,6 +204,12 @@ impl Admin {
     }
 }
 
+fn only(methods: &'static str) -> Answer {
+    let mut refused = text(StatusCode::METHOD_NOT_ALLOWED, format!("only {methods}\n"));
+    refused.headers_mut().insert(ALLOW, HeaderValue::from_static(methods));
+    refused
+}
+
 fn text(status: StatusCode, body: impl Into<Bytes>) -> Answer {
     answer(status, "text/plain; charset=utf-8", body)
 }
@@ -206,6 +231,8 @@ fn answer(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Ans
     response
 }
 
+const NOT_FOUND: &str = "there are /metrics, /livez, /readyz and /status, and for POST /endpoints/NAME/disable, \
+    /endpoints/NAME/enable and /endpoints/NAME/prefer\n";
 const CONNECTIONS_MAX: usize = 64;
 const CONNECTION_LIMIT: Duration = Duration::from_secs(60);
 const HEADER_LIMIT: Duration = Duration::from_secs(5);

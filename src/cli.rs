@@ -3,7 +3,10 @@
 
 mod wrong;
 
-use crate::settings::{Flag, Flags};
+use crate::{
+    control::{Order, Verb},
+    settings::{Flag, Flags},
+};
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use std::{ffi::OsString, path::PathBuf};
 
@@ -20,6 +23,13 @@ pub enum Command {
         flags: Flags,
         /// As JSON instead of TOML.
         json: bool,
+    },
+    /// Have a running daemon carry out an order for an endpoint.
+    Endpoint {
+        /// Where its admin address is said.
+        flags: Flags,
+        /// The order.
+        order: Order,
     },
     /// Serve an embedded cluster.
     #[cfg(feature = "demo")]
@@ -66,6 +76,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, D
         Some(Sub::Config { command: ConfigSub::Show { settings, json } }) => {
             Ok(Command::ConfigShow { flags: settings.flags()?, json })
         }
+        Some(Sub::Endpoint { command }) => Ok(command.into()),
         #[cfg(feature = "demo")]
         Some(Sub::Demo(flags)) => Ok(Command::Demo(flags)),
     }
@@ -101,9 +112,16 @@ enum Sub {
     #[command(after_help = AFTER_HELP)]
     Run(SettingsFlags),
     /// Check or show the settings without serving
+    #[command(arg_required_else_help = false)]
     Config {
         #[command(subcommand)]
         command: ConfigSub,
+    },
+    /// Move traffic by hand: tell a running daemon which endpoint to pass over, or to take first
+    #[command(arg_required_else_help = false)]
+    Endpoint {
+        #[command(subcommand)]
+        command: EndpointSub,
     },
     /// Try it out: serve an embedded three-region cluster in this process
     #[cfg(feature = "demo")]
@@ -122,6 +140,62 @@ enum ConfigSub {
         #[arg(long, help_heading = "Output")]
         json: bool,
     },
+}
+
+#[derive(Subcommand)]
+enum EndpointSub {
+    /// Let new sessions pass an endpoint over, until the order ends
+    Disable {
+        #[command(flatten)]
+        target: TargetFlags,
+        #[command(flatten)]
+        span: SpanFlag,
+    },
+    /// End an order: the settings alone count again
+    Enable(TargetFlags),
+    /// Let new sessions try an endpoint first, until the order ends
+    Prefer {
+        #[command(flatten)]
+        target: TargetFlags,
+        #[command(flatten)]
+        span: SpanFlag,
+    },
+}
+
+#[derive(Args)]
+struct TargetFlags {
+    /// The endpoint's name, as the settings and /status have it
+    #[arg(value_name = "NAME")]
+    endpoint: String,
+    /// The endpoint's cluster, where several have an endpoint of this name
+    #[arg(long, value_name = "NAME")]
+    cluster: Option<String>,
+    /// The daemon's settings file (TOML), which says where it takes orders
+    #[arg(long, value_name = "FILE", help_heading = "Daemon")]
+    config: Option<PathBuf>,
+    /// Where it takes orders: localhost:PORT, IP:PORT or unix:PATH [default: localhost:9257]
+    #[arg(long, value_name = "ADDR", help_heading = "Daemon")]
+    admin: Option<String>,
+}
+
+#[derive(Args)]
+struct SpanFlag {
+    /// How long the order stands, from 1s to 24h [default: 1h]
+    #[arg(long = "for", value_name = "SPAN")]
+    span: Option<String>,
+}
+
+impl From<EndpointSub> for Command {
+    fn from(command: EndpointSub) -> Self {
+        let (verb, target, span) = match command {
+            EndpointSub::Disable { target, span } => (Verb::Disable, target, span.span),
+            EndpointSub::Enable(target) => (Verb::Enable, target, None),
+            EndpointSub::Prefer { target, span } => (Verb::Prefer, target, span.span),
+        };
+        let TargetFlags { endpoint, cluster, config, admin } = target;
+        let given = admin.into_iter().map(|said| (Flag::Admin, said)).collect();
+        Self::Endpoint { flags: Flags { config, url: None, given }, order: Order { verb, endpoint, cluster, span } }
+    }
 }
 
 #[derive(Args)]
@@ -230,7 +304,7 @@ variable, a variable before the file. There is no password flag: other users can
 Without a file, a connection string or --host, crdb-proxy/crdb-proxy.toml is read from $XDG_CONFIG_HOME \
 (or ~/.config), then from /etc.
 
-Exit codes: 0 done, 1 fault of the daemon, 2 command line, variables or settings, 3 address cannot be \
+Exit codes: 0 done, 1 fault of the daemon, or an order that it did not take, 2 command line, variables or settings, 3 address cannot be \
 bound, 4 sessions cut at drain_limit, 5 ended by a second signal.";
 
 #[cfg(test)]
@@ -308,6 +382,11 @@ mod tests {
             ("--host h config check", "the command `config` goes before everything else"),
             ("run config", "the command `config` goes before everything else"),
             ("config", "`config` needs a command: `config check` or `config show`"),
+            ("endpoint", "`endpoint` needs a command: `endpoint disable`, `endpoint enable` or `endpoint prefer`"),
+            ("endpoint disable", "the endpoint's name is missing"),
+            ("endpoint disabel e", "`disabel` is no command; did you mean `endpoint disable`?"),
+            ("endpoint enable e --for 1h", "`--for` is no flag of this command"),
+            ("endpoint disable e f", "an argument is not expected here"),
             ("config chekc", "`chekc` is no command; did you mean `config check`?"),
             ("status", "`status` is neither a command nor a connection string, which begins with postgresql://"),
             (
@@ -323,7 +402,19 @@ mod tests {
 
     #[test]
     fn no_sentence_repeats_what_may_hold_a_password() {
-        for place in ["S", "run S", "config S", "config check S", "--S", "x://y S", "S x://y", "demo S", "--json=S"] {
+        for place in [
+            "S",
+            "run S",
+            "config S",
+            "config check S",
+            "--S",
+            "x://y S",
+            "S x://y",
+            "demo S",
+            "--json=S",
+            "endpoint S",
+            "endpoint disable e S",
+        ] {
             for secret in ["app:hunter2@host/d", "hunter2", "Correcthorse", "h=x,password=hunter2"] {
                 let sentence = wrong(&place.replace('S', secret));
                 assert!(!sentence.contains(secret) && !sentence.contains("hunter2"), "{place}: {sentence}");
@@ -357,6 +448,22 @@ mod tests {
         };
         assert_eq!(asked("--help").exit_code(), 0);
         assert_eq!(asked("--version").to_string(), "crdb-proxy 0.1.0\n");
+    }
+
+    #[test]
+    fn an_order_for_an_endpoint_is_told_apart_from_where_the_daemon_is() {
+        let Ok(Command::Endpoint { flags, order }) = parsed("endpoint prefer e --for 2h --cluster c --admin unix:s")
+        else {
+            panic!("not taken")
+        };
+
+        assert_eq!((order.verb, order.endpoint.as_str()), (Verb::Prefer, "e"));
+        assert_eq!((order.span.as_deref(), order.cluster.as_deref()), (Some("2h"), Some("c")));
+        assert_eq!(flags.given, [(Flag::Admin, "unix:s".to_owned())]);
+        assert!(matches!(
+            parsed("endpoint enable e --config f.toml"),
+            Ok(Command::Endpoint { flags: Flags { config: Some(_), .. }, order: Order { span: None, .. } })
+        ));
     }
 
     #[cfg(feature = "demo")]

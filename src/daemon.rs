@@ -9,7 +9,9 @@ use crate::{
     listener::{self, BindError, Socket},
     metrics::labels::DaemonState,
     session::Parts,
+    settings::{Endpoint, Name},
     shutdown::{Drain, Phase, Stop, Stopper},
+    upstream::Cluster,
 };
 use std::{fmt, num::NonZero, sync::Arc};
 use tokio::{
@@ -29,6 +31,21 @@ pub struct Daemon {
     startups: Arc<Semaphore>,
     stopper: Stopper,
     stop: Stop,
+}
+
+/// Changes a daemon while it serves.
+#[derive(Clone)]
+pub struct Control {
+    clusters: Vec<Arc<Cluster>>,
+}
+
+impl Control {
+    /// Goes on with these endpoints for a cluster. An endpoint that is gone gets no new session, what stands
+    /// ready there is closed, and sessions that are open on it live on. Whether there is such a cluster.
+    pub fn replace_endpoints(&self, cluster: &Name, endpoints: &[Arc<Endpoint>]) -> bool {
+        let known = self.clusters.iter().find(|known| known.name() == cluster);
+        known.inspect(|known| known.replace_endpoints(endpoints)).is_some()
+    }
 }
 
 /// Why the daemon cannot start.
@@ -81,6 +98,11 @@ impl Daemon {
     /// Where clients can connect: the addresses of the first listener.
     pub fn addresses(&self) -> Vec<String> {
         self.admin.listeners.first().map(|view| view.addresses.clone()).unwrap_or_default()
+    }
+
+    /// What can be changed while it serves.
+    pub fn control(&self) -> Control {
+        Control { clusters: self.admin.clusters.clone() }
     }
 
     /// Serves until a signal stops it. Dropping the future cuts every session off.

@@ -3,6 +3,7 @@
 
 use crdb_proxy::{
     cli,
+    control::ControlError,
     daemon::StartError,
     diagnostics,
     settings::{Faults, LogFormat},
@@ -46,6 +47,12 @@ impl From<Faults> for Failure {
 
 impl From<StartError> for Failure {
     fn from(error: StartError) -> Self {
+        Self::new(error.exit_code(), error.to_string())
+    }
+}
+
+impl From<ControlError> for Failure {
+    fn from(error: ControlError) -> Self {
         Self::new(error.exit_code(), error.to_string())
     }
 }

@@ -17,6 +17,7 @@ pub mod upstream;
 
 mod admin;
 pub mod clock;
+pub mod control;
 pub mod credentials;
 pub mod diagnostics;
 pub mod metrics;

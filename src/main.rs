@@ -4,19 +4,21 @@ mod failure;
 
 use crdb_proxy::{
     cli::{self, Command, Declined},
+    control,
     daemon::{self, Built},
     diagnostics,
     settings::{self, Flags, Inputs, Loaded},
     upstream::World,
 };
 use failure::Failure;
-use std::{io::Write, process::ExitCode};
+use std::{io::Write, num::NonZero, process::ExitCode};
 
 fn main() -> ExitCode {
     let done = match cli::parse(std::env::args_os()) {
         Ok(Command::Run(flags)) => run(flags),
         Ok(Command::ConfigCheck(flags)) => check(flags),
         Ok(Command::ConfigShow { flags, json }) => show(flags, json),
+        Ok(Command::Endpoint { flags, order }) => endpoint(flags, &order),
         #[cfg(feature = "demo")]
         Ok(Command::Demo(flags)) => crdb_proxy::demo::run(flags, &World::of_machine()).map_err(Failure::from),
         Err(Declined::Asked(answer)) => answer.exit(),
@@ -57,6 +59,13 @@ fn check(flags: Flags) -> Result<u8, Failure> {
 fn show(flags: Flags, json: bool) -> Result<u8, Failure> {
     let loaded = settings::load(&Inputs::of_process(flags))?;
     say(&if json { settings::show_json(&loaded) } else { settings::show(&loaded) })?;
+    Ok(0)
+}
+
+fn endpoint(flags: Flags, order: &control::Order) -> Result<u8, Failure> {
+    let admin = settings::load_admin(&Inputs::of_process(flags))?;
+    let taken = daemon::runtime(NonZero::<usize>::MIN)?.block_on(control::send(&admin, order))?;
+    say(&format!("{taken}\n"))?;
     Ok(0)
 }
 

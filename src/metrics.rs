@@ -7,7 +7,8 @@ mod series;
 use crate::settings::Name;
 use labels::{
     AttemptResult, CacheResult, CancelResult, ClaimSource, CloseReason, DaemonState, Direction, EndpointState,
-    ErrorClass, HandshakeKind, Label, RecycleCause, RefuseReason, ResetResult, Stage, UpstreamState, WarmResult,
+    ErrorClass, HandshakeKind, Label, OrderByHand, RecycleCause, RefuseReason, ResetResult, Stage, UpstreamState,
+    WarmResult,
 };
 use prometheus::{
     Encoder, GaugeVec, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry, TextEncoder,
@@ -47,6 +48,7 @@ pub struct Metrics {
     warm_ready: IntGaugeVec,
     warm_recycled: IntCounterVec,
     resets: IntCounterVec,
+    by_hand: IntGaugeVec,
     ca_not_after: GaugeVec,
     secret_read: GaugeVec,
     certificate_not_after: GaugeVec,
@@ -200,6 +202,11 @@ impl Metrics {
                 &["listener", "cause"],
             )?,
             resets: r.counters("resets_total", "Upstreams reset for another session.", &["listener", "result"])?,
+            by_hand: r.gauges(
+                "endpoint_by_hand",
+                "1 for the order that stands for an endpoint.",
+                &["cluster", "endpoint", "order"],
+            )?,
             ca_not_after: r.times("ca_not_after_timestamp_seconds", "When the cluster's CA expires.", &["cluster"])?,
             secret_read: r.times(
                 "secret_read_timestamp_seconds",
@@ -271,6 +278,14 @@ impl Metrics {
     /// Notes when a certificate of ours expires; `kind` is `client` or `local`.
     pub fn certificate_expires(&self, kind: &'static str, name: &Name, at: SystemTime) {
         self.certificate_not_after.with_label_values(&[kind, name.as_str()]).set(unix_seconds(at));
+    }
+
+    /// Shows the order that stands for an endpoint, or that none does.
+    pub fn set_by_hand(&self, cluster: &Name, endpoint: &Name, order: Option<OrderByHand>) {
+        for &known in OrderByHand::ALL {
+            let gauge = self.by_hand.with_label_values(&[cluster.as_str(), endpoint.as_str(), known.text()]);
+            gauge.set(i64::from(order == Some(known)));
+        }
     }
 
     /// Shows what the daemon is doing.

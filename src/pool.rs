@@ -49,17 +49,12 @@ pub(crate) struct Pool {
     returned: Mutex<Option<mpsc::Receiver<Returned>>>,
 }
 
-/// What a session found.
-pub(crate) enum Found {
-    /// An upstream that stood ready.
-    Ready {
-        /// It.
-        upstream: Upstream,
-        /// Whether another session has used it before.
-        is_reused: bool,
-    },
-    /// Nothing.
-    Nothing,
+/// An upstream that stood ready.
+pub(crate) struct Ready {
+    /// It.
+    pub(crate) upstream: Upstream,
+    /// Whether another session has used it before.
+    pub(crate) is_reused: bool,
 }
 
 /// What stands ready for one set of parameters, for `/status`.
@@ -113,11 +108,11 @@ impl Pool {
     }
 
     /// An upstream that was logged in with exactly these parameters, if a sound one stands ready.
-    pub(crate) fn take(&self, parameters: &StartupParameters) -> Found {
+    pub(crate) fn take(&self, parameters: &StartupParameters) -> Option<Ready> {
         self.cluster.note_client();
         if !self.keeps(parameters) {
             self.metrics.warm_claims.at(WarmResult::MissOff).inc();
-            return Found::Nothing;
+            return None;
         }
         let judge = self.judge();
         let key = self.key(parameters);
@@ -148,9 +143,9 @@ impl Pool {
         if result != WarmResult::MissFirst {
             self.work.notify_one();
         }
-        found.map_or(Found::Nothing, |Stocked { mut upstream, is_reused, .. }| {
+        found.map(|Stocked { mut upstream, is_reused, .. }| {
             upstream.login.held = Held::new(upstream.login.way.metrics.upstreams.at(UpstreamState::Session));
-            Found::Ready { upstream, is_reused }
+            Ready { upstream, is_reused }
         })
     }
 

@@ -293,6 +293,8 @@ impl Session {
         if let Some(parameters) = parameters {
             match reuse::part(whole.relay, whole.issued, ended) {
                 Ok(Parted { client, upstream, reported }) => {
+                    // It may have been lifted while the server did not read.
+                    upstream.set_user_timeout(Some(parts.limits.tcp_user_timeout));
                     parts
                         .pool
                         .give_back(&parameters, Used { upstream: Upstream { stream: upstream, login }, reported });

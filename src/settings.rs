@@ -25,10 +25,11 @@ mod values;
 pub(crate) use self::source::nearest;
 pub use self::{
     inputs::{Flag, Flags, Inputs},
-    load::{Loaded, load},
+    load::{Loaded, load, load_admin},
     policy::{Policy, Prefer, Regions},
     show::{show, show_json},
     source::{Fault, Faults, Provenance, Source},
+    values::duration_from_text,
 };
 
 use crate::secret::Secret;

@@ -1,5 +1,9 @@
 //! Calls that only some systems have: the one place to look at when porting.
 
+mod peer;
+
+pub use peer::tcp_peer_uid;
+
 use std::time::Duration;
 
 /// Raises the soft limit of open descriptors to the hard one and returns it; `None` is unlimited.
@@ -11,6 +15,11 @@ pub fn raise_descriptor_limit() -> Option<u64> {
         Ok(()) => limit.maximum,
         Err(_) => limit.current,
     }
+}
+
+/// The user that this process acts as.
+pub fn own_uid() -> u32 {
+    rustix::process::geteuid().as_raw()
 }
 
 /// Time since some fixed point, exact to a few milliseconds and cheaper to ask than `Instant`.

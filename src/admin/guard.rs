@@ -1,25 +1,86 @@
-//! Who may read what tells of hosts and sessions: this machine, or hosts that were let in by name.
+//! Who may read what tells of hosts and sessions, and who may give orders: this machine, and for orders the
+//! daemon's own user and root; or those that were let in by name.
 
 use super::Peer;
-use crate::settings::Settings;
-use hyper::{HeaderMap, header::HOST};
+use crate::{settings::Settings, sys};
+use hyper::{
+    HeaderMap,
+    header::{HOST, ORIGIN},
+};
 use std::net::IpAddr;
+use tokio::task::spawn_blocking;
 
-/// `Err` says why not.
+/// Whether this may be read; `Err` says why not.
 pub(super) fn check(headers: &HeaderMap, peer: Peer, settings: &Settings) -> Result<(), &'static str> {
-    if let Peer::Tcp(ip) = peer
-        && !ip.to_canonical().is_loopback()
-        && !settings.admin_unsafe_allow_remote
-    {
-        return Err("other hosts may not read this; \"admin_unsafe_allow_remote\" would let them\n");
+    if !is_of_this_machine(peer) && !settings.admin_unsafe_allow_remote {
+        return Err("other hosts may not read this; \"admin_unsafe_allow_remote\" would let them");
     }
+    expected_host(headers, settings).map(drop)
+}
+
+/// Whether an order may be given; the user who gives it, where that is known. `Err` says why not.
+pub(super) async fn check_post(headers: &HeaderMap, peer: Peer, settings: &Settings) -> Result<Option<u32>, String> {
+    if !is_of_this_machine(peer) {
+        return Err("orders are taken over loopback and the Unix socket only".to_owned());
+    }
+    let host = expected_host(headers, settings)?;
+    if !is_from_own_page(headers, host) {
+        return Err("this request comes from another site's page (Origin), which may give no orders".to_owned());
+    }
+    let uid = uid_of(peer).await;
+    if settings.admin_post {
+        return Ok(uid.unwrap_or_default());
+    }
+    judge(uid?, sys::own_uid()).map(Some)
+}
+
+/// The user at the other end; `None` once that end is closed.
+async fn uid_of(peer: Peer) -> Result<Option<u32>, String> {
+    let (peer, own) = match peer {
+        Peer::Unix(uid) => return Ok(uid),
+        Peer::Tcp { own: None, .. } => return Ok(None),
+        Peer::Tcp { peer, own: Some(own) } => (peer, own),
+    };
+    // A table of all sockets is read, which may take a while.
+    let found = spawn_blocking(move || sys::tcp_peer_uid(peer, own)).await.unwrap_or_else(|error| Err(error.into()));
+    found.map_err(|error| {
+        format!("the user who gives this order cannot be told: {error}; use a Unix socket as \"admin\"")
+    })
+}
+
+fn judge(uid: Option<u32>, own: u32) -> Result<u32, String> {
+    match uid {
+        Some(uid) if uid == own || uid == 0 => Ok(uid),
+        Some(uid) => Err(format!(
+            "user ID {uid} may give no orders; the daemon's own ({own}) and root may, and \"admin_post\" would let \
+             every user of this machine"
+        )),
+        None => Err("the user who gives this order cannot be told: the connection was closed meanwhile".to_owned()),
+    }
+}
+
+fn is_of_this_machine(peer: Peer) -> bool {
+    match peer {
+        Peer::Tcp { peer, .. } => peer.ip().to_canonical().is_loopback(),
+        Peer::Unix(_) => true,
+    }
+}
+
+/// The one `Host`, if it is a name of this machine. A page that rebinds its own name to this address still
+/// sends that name.
+fn expected_host<'h>(headers: &'h HeaderMap, settings: &Settings) -> Result<&'h str, &'static str> {
     let mut hosts = headers.get_all(HOST).iter();
-    let host = hosts.next().and_then(|host| host.to_str().ok()).map(without_port);
+    let host = hosts.next().and_then(|host| host.to_str().ok());
     match (host, hosts.next()) {
-        // A page that rebinds its own name to this address still sends that name.
-        (Some(host), None) if is_expected(host, &settings.admin_hosts) => Ok(()),
-        _ => Err("this Host is not expected here; use localhost or an IP address, or add it to \"admin_hosts\"\n"),
+        (Some(host), None) if is_expected(without_port(host), &settings.admin_hosts) => Ok(host),
+        _ => Err("this Host is not expected here; use localhost or an IP address, or add it to \"admin_hosts\""),
     }
+}
+
+/// Whether no page at all made this request, or one that was served here.
+fn is_from_own_page(headers: &HeaderMap, host: &str) -> bool {
+    let own = |origin: &str| origin.strip_prefix("http://").is_some_and(|origin| origin.eq_ignore_ascii_case(host));
+    headers.get_all(ORIGIN).iter().all(|origin| origin.to_str().is_ok_and(own))
 }
 
 fn without_port(host: &str) -> &str {
@@ -41,6 +102,34 @@ fn is_expected(host: &str, admin_hosts: &[String]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use hyper::header::HeaderValue;
+
+    #[test]
+    fn orders_are_for_the_daemons_own_user_and_root() {
+        assert_eq!((judge(Some(1000), 1000), judge(Some(0), 1000)), (Ok(1000), Ok(0)));
+
+        assert!(judge(Some(1001), 1000).unwrap_err().contains("1001"));
+        assert!(judge(Some(1000), 0).is_err() && judge(None, 0).is_err());
+    }
+
+    #[test]
+    fn a_page_may_give_orders_only_where_it_was_served() {
+        let from = |origins: &[&'static str]| {
+            let mut headers = HeaderMap::new();
+            for origin in origins {
+                headers.append(ORIGIN, HeaderValue::from_static(origin));
+            }
+            is_from_own_page(&headers, "localhost:9257")
+        };
+
+        assert!(from(&[]) && from(&["http://localhost:9257"]) && from(&["http://LOCALHOST:9257"]));
+        for origin in
+            ["null", "https://localhost:9257", "http://localhost", "http://localhost:9258", "http://evil.example", ""]
+        {
+            assert!(!from(&[origin]), "{origin}");
+        }
+        assert!(!from(&["http://localhost:9257", "http://evil.example"]));
+    }
 
     #[test]
     fn loopback_names_literals_and_listed_hosts_are_expected() {

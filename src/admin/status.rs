@@ -104,6 +104,13 @@ struct EndpointStatus {
     certificate_not_after: Option<String>,
     sessions: usize,
     warm: usize,
+    by_hand: Option<ByHand>,
+}
+
+#[derive(Serialize)]
+struct ByHand {
+    order: &'static str,
+    until: String,
 }
 
 #[derive(Serialize)]
@@ -253,6 +260,9 @@ fn endpoint_status(cluster: &Cluster, way: &Way, sessions: usize) -> EndpointSta
         certificate_not_after: Cluster::server_certificate_not_after(way).map(rfc3339),
         sessions,
         warm: usize::try_from(way.metrics.upstreams.at(UpstreamState::Warm).get()).unwrap_or(0),
+        by_hand: cluster
+            .ordered(&endpoint.name)
+            .map(|(order, until)| ByHand { order: order.text(), until: rfc3339(until) }),
     }
 }
 

@@ -19,9 +19,12 @@ pub(super) fn sentence(error: &Error) -> String {
         (ErrorKind::TooManyValues, Some(flag)) => format!("`{flag}` takes no value"),
         (ErrorKind::ArgumentConflict, Some(flag)) => format!("`{flag}` was given twice"),
         (ErrorKind::ArgumentConflict, None) => "the command goes before everything else".to_owned(),
-        (ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand, _) => {
-            "`config` needs a command: `config check` or `config show`".to_owned()
+        // "crdb-proxy endpoint"
+        (ErrorKind::MissingSubcommand, _) if context(error, ContextKind::InvalidSubcommand).ends_with(" endpoint") => {
+            "`endpoint` needs a command: `endpoint disable`, `endpoint enable` or `endpoint prefer`".to_owned()
         }
+        (ErrorKind::MissingSubcommand, _) => "`config` needs a command: `config check` or `config show`".to_owned(),
+        (ErrorKind::MissingRequiredArgument, _) => "the endpoint's name is missing".to_owned(),
         (ErrorKind::InvalidSubcommand, _) => stray(context(error, ContextKind::InvalidSubcommand), "no command"),
         (ErrorKind::InvalidUtf8, _) => "an argument is not UTF-8".to_owned(),
         _ => "an argument is not expected here".to_owned(),
@@ -31,7 +34,7 @@ pub(super) fn sentence(error: &Error) -> String {
 
 /// The sentence for an argument that stands where a connection string may, and is none.
 pub(super) fn neither(argument: &str) -> String {
-    if ["run", "config", "demo"].contains(&argument) {
+    if ["run", "config", "endpoint", "demo"].contains(&argument) {
         return format!("the command `{argument}` goes before everything else {SEE_HELP}");
     }
     let what = "neither a command nor a connection string, which begins with postgresql://";
@@ -82,6 +85,10 @@ const COMMANDS: &[(&str, &str)] = &[
     ("config", "config check"),
     ("check", "config check"),
     ("show", "config show"),
+    ("endpoint", "endpoint disable"),
+    ("disable", "endpoint disable"),
+    ("enable", "endpoint enable"),
+    ("prefer", "endpoint prefer"),
     #[cfg(feature = "demo")]
     ("demo", "demo"),
     ("help", "--help"),

@@ -266,6 +266,14 @@ labels! {
         Changed = "changed",
     }
 
+    /// What the operator ordered for an endpoint.
+    OrderByHand {
+        /// New sessions pass it over.
+        Disabled = "disabled",
+        /// New sessions try it first.
+        Preferred = "preferred",
+    }
+
     /// Where a session's upstream came from.
     ClaimSource {
         /// It was connected for this session.

@@ -220,6 +220,20 @@ impl<T> Shelves<T> {
 }
 
 impl<T> Shelf<T> {
+    /// Takes out those against which `objection` has something, with what it has.
+    pub(super) fn take_out<R>(&mut self, mut objection: impl FnMut(&mut T) -> Option<R>) -> Vec<(T, R)> {
+        let mut taken = Vec::new();
+        let mut place = 0;
+        while let Some(item) = self.ready.get_mut(place) {
+            let Some(reason) = objection(item) else {
+                place = place.saturating_add(1);
+                continue;
+            };
+            taken.extend(self.ready.remove(place).map(|item| (item, reason)));
+        }
+        taken
+    }
+
     fn lacks(&self, warm_max: usize) -> bool {
         let under_way = Arc::strong_count(&self.opening).saturating_sub(1);
         self.ready.len().saturating_add(under_way) < self.burst.wanted(warm_max)

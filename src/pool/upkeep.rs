@@ -82,11 +82,8 @@ impl Pool {
         let mut stock = self.lock();
         let Stock { shelves, discarded, .. } = &mut *stock;
         for shelf in shelves.iter_mut() {
-            for stocked in std::mem::take(&mut shelf.ready) {
-                match self.objection(&judge, &stocked) {
-                    None => shelf.ready.push_back(stocked),
-                    Some(cause) => self.recycle(stocked, cause, discarded),
-                }
+            for (stocked, cause) in shelf.take_out(|stocked| self.objection(&judge, stocked)) {
+                self.recycle(stocked, cause, discarded);
             }
         }
         for stocked in shelves.forget_idle(judge.now) {
@@ -100,14 +97,13 @@ impl Pool {
         let Stock { shelves, discarded, .. } = &mut *stock;
         let mut any = Poll::Pending;
         for shelf in shelves.iter_mut() {
-            for mut stocked in std::mem::take(&mut shelf.ready) {
-                match stocked.poll_spoilt(cx) {
-                    Poll::Pending => shelf.ready.push_back(stocked),
-                    Poll::Ready(cause) => {
-                        self.recycle(stocked, cause, discarded);
-                        any = Poll::Ready(());
-                    }
-                }
+            let spoilt = shelf.take_out(|stocked| match stocked.poll_spoilt(cx) {
+                Poll::Pending => None,
+                Poll::Ready(cause) => Some(cause),
+            });
+            for (stocked, cause) in spoilt {
+                self.recycle(stocked, cause, discarded);
+                any = Poll::Ready(());
             }
         }
         any
@@ -190,8 +186,8 @@ impl Pool {
         let Stock { shelves, discarded, .. } = &mut *stock;
         shelves.pause(ROOM_PAUSE, now);
         for shelf in shelves.iter_mut() {
-            for stocked in std::mem::take(&mut shelf.ready) {
-                self.recycle(stocked, RecycleCause::Limit, discarded);
+            for (stocked, cause) in shelf.take_out(|_| Some(RecycleCause::Limit)) {
+                self.recycle(stocked, cause, discarded);
             }
         }
     }
@@ -248,8 +244,8 @@ impl Pool {
             stock.is_closed = true;
             let Stock { shelves, discarded, .. } = &mut *stock;
             for shelf in shelves.iter_mut() {
-                for stocked in std::mem::take(&mut shelf.ready) {
-                    self.recycle(stocked, RecycleCause::Drain, discarded);
+                for (stocked, cause) in shelf.take_out(|_| Some(RecycleCause::Drain)) {
+                    self.recycle(stocked, cause, discarded);
                 }
             }
             left.append(discarded);

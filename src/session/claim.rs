@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     metrics::labels::ClaimSource,
-    pool::Found,
+    pool::Ready,
     settings::{AuthKind, Name},
     shutdown::Stop,
     upstream::{Claim, Facts, Upstream},
@@ -62,7 +62,7 @@ impl Parts {
             jwt: cluster.auth == AuthKind::Jwt,
         });
         let began = Instant::now();
-        if let Found::Ready { upstream, is_reused } = self.pool.take(&for_upstream) {
+        if let Some(Ready { upstream, is_reused }) = self.pool.take(&for_upstream) {
             let source = if is_reused { ClaimSource::Reused } else { ClaimSource::Warm };
             return Ok(self.claimed(client, upstream, for_upstream, source, began));
         }

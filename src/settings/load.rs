@@ -1,6 +1,10 @@
 //! From inputs to checked settings, step by step: file, layers, first block, clusters, listeners,
 //! rules between them. Owns the order of the steps and no rule of its own for a value.
 
+mod admin;
+
+pub use admin::load_admin;
+
 use super::{
     SecretSource, Settings,
     clusters::read_clusters,

@@ -101,6 +101,14 @@ pub(super) fn duration(node: &Node, bounds: RangeInclusive<Duration>) -> Result<
     })
 }
 
+/// As [`duration`], of text from elsewhere: a flag of a command, a request.
+///
+/// # Errors
+/// The rule, in words, without the text.
+pub fn duration_from_text(text: &str, bounds: RangeInclusive<Duration>) -> Result<Duration, String> {
+    duration(&Node { value: Value::Plain(text.to_owned()), source: Source::CommandLine }, bounds)
+}
+
 /// As [`duration`], or `"off"`.
 pub(super) fn duration_or_off(node: &Node) -> Result<Option<Duration>, String> {
     match &node.value {

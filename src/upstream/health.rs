@@ -227,7 +227,7 @@ mod tests {
     fn nodes_that_turn_away_are_no_mark_until_none_can_be_left() {
         let mut health = Health::unknown(at(0));
         health.succeeded(at(0));
-        let mut away = |health: &mut Health| health.turned_away("57P03".into(), at(1)).map(|change| change.is);
+        let away = |health: &mut Health| health.turned_away("57P03".into(), at(1)).map(|change| change.is);
 
         for _ in 1..TURNED_AWAY_MAX {
             assert_eq!(away(&mut health), None);

@@ -46,7 +46,7 @@ struct Trying<'a> {
 
 enum Event {
     /// The attempt at this place has ended.
-    Done(usize, Result<Upstream, LoginError>),
+    Done(usize, Box<Result<Upstream, LoginError>>),
     /// The attempt at this place was the first to be answered.
     Answered(usize),
     /// No attempt has been answered in time.
@@ -74,10 +74,12 @@ impl<'a> Search<'a> {
         self.try_next(None);
         while !self.trying.is_empty() {
             match self.next_event().await {
-                Event::Done(_, Ok(upstream)) => return Ok(upstream),
-                Event::Done(place, Err(error)) => {
-                    let failed = self.trying.swap_remove(place);
-                    self.failed(failed.way, error).await?;
+                Event::Done(place, result) => {
+                    let done = self.trying.swap_remove(place);
+                    match *result {
+                        Ok(upstream) => return Ok(upstream),
+                        Err(error) => self.failed(done.way, error).await?,
+                    }
                 }
                 Event::Answered(place) => self.go_on_with(place),
                 Event::Late => {
@@ -97,7 +99,7 @@ impl<'a> Search<'a> {
             let has_several = trying.len() > 1;
             for (place, attempt) in trying.iter_mut().enumerate() {
                 if let Poll::Ready(result) = attempt.done.as_mut().poll(cx) {
-                    return Poll::Ready(Event::Done(place, result));
+                    return Poll::Ready(Event::Done(place, Box::new(result)));
                 }
                 if attempt.progress.answered().is_some() && (has_several || attempt.beside_at.is_some()) {
                     return Poll::Ready(Event::Answered(place));

@@ -106,6 +106,37 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_private_endpoint_in_public_space_is_noticed_until_it_is_private_again() {
+        let endpoint = |kind| Endpoint {
+            name: Name::new("e").unwrap(),
+            region: None,
+            kind,
+            host: "internal-prod.example".into(),
+            endpoint_name: None,
+            port: 26257,
+            tls_server_name: "internal-prod.example".try_into().unwrap(),
+        };
+        let cluster = Name::new("prod").unwrap();
+        let metrics = crate::metrics::Metrics::new().unwrap();
+        let way = |kind| {
+            let of_endpoint = metrics.endpoint(&cluster, &Name::new("e").unwrap());
+            Way::new(Arc::new(endpoint(kind)), of_endpoint, Moment::default())
+        };
+        let (private, public) =
+            (["10.0.0.1".parse().unwrap()], ["10.0.0.1".parse().unwrap(), "8.8.8.8".parse().unwrap()]);
+
+        let internal = way(EndpointKind::Internal);
+        internal.note_addresses(&cluster, &public);
+        assert_eq!(internal.exposed_at(), Some(public[1]));
+        internal.note_addresses(&cluster, &private);
+        assert_eq!(internal.exposed_at(), None);
+
+        let known_as_public = way(EndpointKind::Public);
+        known_as_public.note_addresses(&cluster, &public);
+        assert_eq!(known_as_public.exposed_at(), None);
+    }
+
+    #[test]
     fn public_space_is_told_from_all_else() {
         for private in [
             "10.1.2.3",

@@ -60,8 +60,8 @@ impl Reported {
     pub fn is_as_at_login(&self, login: &[&[u8]]) -> bool {
         let mut at_login = Self::default();
         login.iter().for_each(|messages| at_login.follow(messages));
-        let is_same = |(name, value): (&Box<[u8]>, &Box<[u8]>)| at_login.values.get(name) == Some(value);
-        !self.is_too_much && !at_login.is_too_much && self.values.iter().all(is_same)
+        let is_known = !self.is_too_much && !at_login.is_too_much;
+        is_known && self.values.iter().all(|(name, value)| at_login.values.get(name) == Some(value))
     }
 }
 

@@ -41,6 +41,7 @@ fn every_flag_is_documented_with_its_default_and_no_other() {
     let settings = markdown::read("docs/settings.md");
     let mut known = flags_of(&["--help"]);
     known.extend(flags_of(&["config", "show", "--help"]));
+    known.extend(flags_of(&["endpoint", "disable", "--help"]));
     assert!(known.len() > 15, "{known:?}");
 
     let documented = column(&markdown::tables(&settings), "flag");
@@ -116,6 +117,7 @@ fn no_page_names_a_flag_or_variable_that_does_not_exist() {
     let tables = markdown::tables(&markdown::read("docs/settings.md"));
     let (variables, mut flags) = (column(&tables, "variable"), flags_of(&["demo", "--help"]));
     flags.extend(flags_of(&["config", "show", "--help"]));
+    flags.extend(flags_of(&["endpoint", "disable", "--help"]));
     let others = ["--fail", "--output", "--silent", "--release", "--locked", "--path", "--version", "--crdb"];
     let is_of_kubernetes = |name: &str| name.contains("_SERVICE_") || name == "CRDB_PROXY_PORT=tcp";
     let is_of_others = |name: &str| is_of_kubernetes(name) || name == "CRDB_PROXY_REVISION";

@@ -1,5 +1,6 @@
 //! The harness itself, proven without the daemon: what it offers is what it says.
 
+mod postgres;
 mod relay;
 
 use crate::harness::{

@@ -12,14 +12,17 @@
 mod admin;
 mod black_hole;
 mod bulk;
+mod by_hand;
 mod cancel;
 mod certificates_matrix;
+mod changes;
 mod config;
 mod connect;
 #[cfg(feature = "demo")]
 mod demo;
 mod docs;
 mod drivers;
+mod failover;
 mod harness;
 mod harness_works;
 mod late_readers;
@@ -28,15 +31,18 @@ mod limits;
 mod local_tls;
 mod login;
 mod logs;
+mod nearest;
 mod password;
 mod programs;
 #[cfg(feature = "demo")]
 mod readme;
 mod refusals;
 mod relay;
+mod reuse;
 mod secrets;
 mod start;
 mod startup;
 mod startup_parameters;
 mod stop;
 mod unix_socket;
+mod warm;

@@ -33,7 +33,7 @@ fn every_command_of_the_readme_does_what_the_readme_says() {
             _ => {}
         }
     }
-    assert!(ran >= 14, "only {ran} commands were found");
+    assert!(ran >= 16, "only {ran} commands were found");
     let password = fs::metadata(reader.folder.path().join("prod.pw")).unwrap();
     assert_eq!(password.permissions().mode() & 0o777, 0o600);
 }
@@ -43,6 +43,7 @@ fn commands_that_this_test_does_not_know_are_told_apart() {
     assert_eq!(action("tests/run"), Some(Action::Except));
     assert_eq!(action("export CRDB_PROXY_HOST=h\ncrdb-proxy"), Some(Action::Serve));
     assert_eq!(action("crdb-proxy config check --config f"), Some(Action::Run));
+    assert_eq!(action("crdb-proxy endpoint enable e"), Some(Action::Run));
     assert_eq!(action("rm -r prod"), None);
     assert_eq!(action("crdb-proxies"), None);
 }
@@ -107,7 +108,7 @@ fn action(script: &str) -> Option<Action> {
     }
     let commands = script.lines().filter(|line| !line.starts_with([' ', '#']) && !line.starts_with("export "));
     let actions = commands.map(|line| match line {
-        line if starts(line, "crdb-proxy config") => Some(Action::Run),
+        line if ["crdb-proxy config", "crdb-proxy endpoint"].iter().any(|run| starts(line, run)) => Some(Action::Run),
         line if starts(line, "crdb-proxy") => Some(Action::Serve),
         line if ["psql", "curl", "cargo install"].iter().any(|known| starts(line, known)) => Some(Action::Run),
         _ => None,
@@ -273,7 +274,8 @@ impl Reader {
         if sql.is_empty() { text } else { text.replace("localhost:26257", &sql).replace("localhost:9257", &admin) }
     }
 
-    /// The plainest shell, since the blocks are marked `sh`: as the reader's, but for the ports that the daemon takes and the format of its log.
+    /// The plainest shell, since the blocks are marked `sh`: as the reader's, but for the ports that the daemon
+    /// takes (a command beside it is told where it is) and the format of its log.
     fn shell(&self, script: &str) -> Command {
         let folder = self.folder.path();
         let mut shell = mortal(Path::new("sh"), "KILL", None);
@@ -281,7 +283,11 @@ impl Reader {
         let path = format!("{0}/path:{0}/installed/bin:{path}", folder.display());
         shell.args(["-e", "-c", script]).current_dir(folder).env_clear();
         shell.env("PATH", path).env("HOME", folder);
-        shell.env("CRDB_PROXY_LISTEN", "127.0.0.1:0").env("CRDB_PROXY_ADMIN", "127.0.0.1:0");
+        let admin = match &self.running {
+            Running::Daemon(proxy) => proxy.listener("admin"),
+            _ => "127.0.0.1:0".to_owned(),
+        };
+        shell.env("CRDB_PROXY_LISTEN", "127.0.0.1:0").env("CRDB_PROXY_ADMIN", admin);
         shell.env("CRDB_PROXY_LOG_FORMAT", "json");
         shell
     }

@@ -7,13 +7,15 @@ use rcgen::{
     PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, PKCS_ED25519, PKCS_RSA_SHA512, SignatureAlgorithm, date_time_ymd,
 };
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use std::sync::Arc;
 
 /// The name that a cluster's certificate carries unless a test asks for another.
 pub(crate) const CLUSTER_NAME: &str = "cluster.test";
 
-/// A certificate authority that lives as long as the test.
+/// A certificate authority that lives as long as the test; its clones are the same authority.
+#[derive(Clone)]
 pub(crate) struct Authority {
-    issuer: Issuer<'static, KeyPair>,
+    issuer: Arc<Issuer<'static, KeyPair>>,
     pem: String,
     algorithm: &'static SignatureAlgorithm,
 }
@@ -100,7 +102,7 @@ impl Authority {
         params.not_after = date_time_ymd(years.1, 1, 1);
         let key = KeyPair::generate_for(algorithm).unwrap();
         let pem = params.self_signed(&key).unwrap().pem();
-        Self { issuer: Issuer::new(params, key), pem, algorithm }
+        Self { issuer: Arc::new(Issuer::new(params, key)), pem, algorithm }
     }
 }
 

@@ -5,34 +5,36 @@
 //! `target/tmp` and copied for each server, which then starts in a fraction of a second. The copy is
 //! guarded by a file lock, since test processes run side by side.
 
+mod processes;
+
 use super::{
-    Authority, PASSWORD,
+    Authority, DEADLINE, PASSWORD,
     certificates::Identity,
+    port::Port,
     process::{self, Lines, mortal},
     settings::Cluster,
 };
+use rustix::process::Signal;
 use std::{
     fs::{self, File, Permissions},
     hash::{DefaultHasher, Hash, Hasher},
-    net::{SocketAddr, TcpListener},
+    net::SocketAddr,
     os::unix::fs::{PermissionsExt, chown},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    sync::{
-        Arc,
-        atomic::{AtomicU16, Ordering},
-    },
+    sync::Arc,
     time::Duration,
 };
 use tempfile::TempDir;
 
-/// A running server; stopped and removed when dropped.
+/// A running server; stopped and removed when dropped, whatever was done to it.
 pub(crate) struct Postgres {
     /// What signed its certificate.
     pub(crate) authority: Authority,
     child: Child,
     log: Arc<Lines>,
-    port: u16,
+    settings: Vec<String>,
+    port: Port,
     folder: TempDir,
 }
 
@@ -50,6 +52,57 @@ impl Postgres {
 
     /// With exactly this certificate.
     pub(crate) fn with_identity(authority: Authority, identity: &Identity, settings: &[&str]) -> Self {
+        Self::starting(authority, identity, settings).ready()
+    }
+
+    /// One server for each region of a cluster: they share an authority, and no data.
+    pub(crate) fn regions(count: usize) -> Vec<Self> {
+        let authority = Authority::new();
+        let start = |_| Self::starting(authority.clone(), &authority.server(), &[]);
+        // All are under way before the first is waited for.
+        let starting = (0..count).map(start).collect::<Vec<_>>();
+        starting.into_iter().map(Self::ready).collect()
+    }
+
+    /// Kills all its processes at once (SIGKILL): the kernel closes their connections, and nothing is said.
+    pub(crate) fn kill(&mut self) {
+        // One that is stopped starts no others while they are counted.
+        self.stop_process();
+        self.signal_all(Signal::KILL);
+        self.child.wait().unwrap();
+        // All of them hold the log's pipe, so its end is that of the last one.
+        assert!(self.log.ended_within(DEADLINE), "a process of the server outlives it");
+        processes::remove_shared_memory(&self.folder.path().join("data"));
+    }
+
+    /// Stops all its processes where they are (SIGSTOP): connections are accepted by the kernel, nobody answers.
+    pub(crate) fn stop_process(&self) {
+        processes::stop(&self.child);
+        self.signal_all(Signal::STOP);
+    }
+
+    /// Lets them go on after [`Self::stop_process`].
+    pub(crate) fn continue_process(&self) {
+        self.signal_all(Signal::CONT);
+    }
+
+    /// Starts the server again on the same port, with the same data; one that still runs is shut down first,
+    /// which tells its clients so (57P01).
+    pub(crate) fn restart(&mut self) {
+        self.end(Signal::INT);
+        (self.child, self.log) = spawn(self.folder.path(), &self.port, &self.settings);
+        self.wait_until_ready();
+    }
+
+    /// Runs SQL as the superuser, past the daemon; gives the rows as unaligned text.
+    pub(crate) fn sql(&self, sql: &str) -> String {
+        let mut psql = Command::new(program("psql"));
+        psql.args(["-XAtq", "-v", "ON_ERROR_STOP=1", "-U", "postgres", "-d", "defaultdb", "-c", sql]);
+        psql.arg("-h").arg(self.folder.path()).args(["-p", &self.address().port().to_string()]);
+        process::run(&mut psql, "", DEADLINE).expect_success()
+    }
+
+    fn starting(authority: Authority, identity: &Identity, settings: &[&str]) -> Self {
         let folder = data_folder();
         for (name, text) in [
             ("server.crt", identity.certificate.as_str()),
@@ -62,28 +115,39 @@ impl Postgres {
             fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
             give_away(&path);
         }
-        // Another process may take a port between the look and the bind; the server says so and the next is tried.
-        for _ in 0..20 {
-            let port = free_port();
-            let mut child = server(folder.path(), port, settings).spawn().unwrap();
-            let log = Lines::of(child.stderr.take().unwrap());
-            if log.find(|line| line.contains("ready to accept connections").then_some(())).is_some() {
-                return Self { authority, child, log, port, folder };
-            }
-            child.kill().ok();
-            child.wait().unwrap();
-            let log = log.all().join("\n");
-            assert!(log.contains("Address already in use"), "PostgreSQL did not start:\n{log}");
-        }
-        panic!("no free port for PostgreSQL in twenty tries");
+        let (port, settings) = (Port::reserve(), settings.iter().map(|&setting| setting.into()).collect::<Vec<_>>());
+        let (child, log) = spawn(folder.path(), &port, &settings);
+        Self { authority, child, log, settings, port, folder }
     }
 
-    /// Runs SQL as the superuser, past the daemon; gives the rows as unaligned text.
-    pub(crate) fn sql(&self, sql: &str) -> String {
-        let mut psql = Command::new(program("psql"));
-        psql.args(["-XAtq", "-v", "ON_ERROR_STOP=1", "-U", "postgres", "-d", "defaultdb", "-c", sql]);
-        psql.arg("-h").arg(self.folder.path()).args(["-p", &self.port.to_string()]);
-        process::run(&mut psql, "", super::DEADLINE).expect_success()
+    fn ready(self) -> Self {
+        self.wait_until_ready();
+        self
+    }
+
+    /// Its log is shown, as always on a panic, if it does not get there.
+    fn wait_until_ready(&self) {
+        let ready = self.log.find(|line| line.contains("ready to accept connections").then_some(()));
+        assert!(ready.is_some(), "PostgreSQL did not start");
+    }
+
+    /// Ends the server in the way of `signal`, unless it has ended.
+    fn end(&mut self, signal: Signal) {
+        if let Ok(None) = self.child.try_wait() {
+            self.continue_process();
+            process::signal(&self.child, signal);
+            if !self.log.ended_within(DEADLINE) {
+                self.signal_all(Signal::KILL);
+            }
+            self.child.wait().ok();
+        }
+    }
+
+    fn signal_all(&self, signal: Signal) {
+        for process in processes::of(&self.child) {
+            // One that has ended by itself needs none.
+            rustix::process::kill_process(process, signal).ok();
+        }
     }
 }
 
@@ -93,7 +157,7 @@ impl Cluster for Postgres {
     }
 
     fn address(&self) -> SocketAddr {
-        ([127, 0, 0, 1], self.port).into()
+        self.port.address()
     }
 }
 
@@ -102,8 +166,7 @@ impl Drop for Postgres {
         if std::thread::panicking() {
             eprintln!("--- PostgreSQL's log\n{}", process::tail(&self.log.all()));
         }
-        process::signal(&self.child, rustix::process::Signal::QUIT);
-        self.child.wait().ok();
+        self.end(Signal::QUIT);
     }
 }
 
@@ -126,7 +189,7 @@ fn data_folder() -> TempDir {
     // As root the copy keeps its owner, the user postgres.
     let mut copy = Command::new("cp");
     copy.arg("-a").arg(template).arg(folder.path().join("data"));
-    process::run(&mut copy, "", super::DEADLINE).expect_success();
+    process::run(&mut copy, "", DEADLINE).expect_success();
     folder
 }
 
@@ -167,15 +230,16 @@ fn template() -> PathBuf {
     template
 }
 
-fn server(folder: &Path, port: u16, settings: &[&str]) -> Command {
+fn spawn(folder: &Path, port: &Port, settings: &[String]) -> (Child, Arc<Lines>) {
     let mut command = mortal(&program("postgres"), "QUIT", database_user());
     command.arg("-D").arg(folder.join("data")).current_dir("/").stdin(Stdio::null()).stderr(Stdio::piped());
-    let own = [format!("port={port}"), format!("unix_socket_directories={}", folder.display())];
-    let own = own.iter().map(String::as_str);
-    for setting in CONFIGURATION.iter().copied().chain(own).chain(settings.iter().copied()) {
+    let own = [format!("port={}", port.address().port()), format!("unix_socket_directories={}", folder.display())];
+    for setting in CONFIGURATION.iter().copied().chain(own.iter().chain(settings).map(String::as_str)) {
         command.args(["-c", setting]);
     }
-    command
+    let mut child = command.spawn().unwrap();
+    let log = Lines::of(child.stderr.take().unwrap());
+    (child, log)
 }
 
 /// PostgreSQL refuses to run as root; Debian's package makes this user.
@@ -190,20 +254,6 @@ fn give_away(path: &Path) {
         let entry = passwd.lines().find(|line| line.starts_with("postgres:")).expect("a user postgres");
         let ids = entry.split(':').skip(2).take(2).map(|id| id.parse().unwrap()).collect::<Vec<u32>>();
         chown(path, Some(ids[0]), Some(ids[1])).unwrap();
-    }
-}
-
-/// A port that is free now, from below the range that the kernel gives to outgoing connections,
-/// which the many sockets of tests running side by side are taken from.
-fn free_port() -> u16 {
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    let process = std::process::id() as u16;
-    loop {
-        let step = NEXT.fetch_add(1, Ordering::Relaxed);
-        let port = 20_000 + process.wrapping_mul(97).wrapping_add(step) % 12_000;
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            return port;
-        }
     }
 }
 
@@ -246,6 +296,8 @@ const CONFIGURATION: &[&str] = &[
     "wal_level=logical",
     "max_wal_senders=4",
     "autovacuum=off",
+    // In the data folder, so that a killed server leaves none behind in /dev/shm.
+    "dynamic_shared_memory_type=mmap",
     "log_connections=on",
     "log_disconnections=on",
 ];
