@@ -2,8 +2,8 @@
 //!
 //! The way of one client connection is the reading order: [`cli`] and [`daemon`] build every part from
 //! [`settings`]; a `listener` accepts a client and owns its session; `session` reads its startup, admits
-//! it, claims an `upstream` (from the `pool`, or anew: choose an endpoint, connect, log in), relays, and closes. Everything below
-//! them is a side room: it imports side rooms only.
+//! it, claims an `upstream` (from the `pool`, or anew: choose an endpoint, connect, log in), relays, and
+//! closes. Everything below them is a side room: it imports side rooms only.
 
 pub mod cli;
 pub mod daemon;

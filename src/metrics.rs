@@ -2,6 +2,7 @@
 //! closed: no user, query or client address ever becomes one. A scrape takes no lock of the data path.
 
 pub mod labels;
+mod series;
 
 use crate::settings::Name;
 use labels::{
@@ -10,14 +11,15 @@ use labels::{
     WarmResult,
 };
 use prometheus::{
-    Encoder, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry, TextEncoder, core::Collector,
+    Encoder, GaugeVec, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry, TextEncoder,
 };
+use series::Families;
 use std::{
-    marker::PhantomData,
     sync::atomic::{AtomicU64, Ordering::Relaxed},
     time::{Duration, SystemTime},
 };
+
+pub use series::{Held, Per};
 
 /// The registry and the families in it.
 pub struct Metrics {
@@ -120,11 +122,7 @@ impl Metrics {
     pub fn new() -> Result<Self, prometheus::Error> {
         let registry = Registry::new();
         let r = Families { registry: &registry };
-        let build_info =
-            r.gauges("build_info", "What this program was built from.", &["version", "revision", "rustc"])?;
-        let revision = option_env!("CRDB_PROXY_REVISION").unwrap_or("unknown");
-        let rustc = option_env!("CRDB_PROXY_RUSTC").unwrap_or("unknown");
-        build_info.with_label_values(&[env!("CARGO_PKG_VERSION"), revision, rustc]).set(1);
+        show_build(&r)?;
         let cancels = r.counters("cancels_total", "Cancel requests of clients, by result.", &["result"])?;
         let state = r.gauges("state", "1 for what the daemon is doing.", &["state"])?;
         #[cfg(target_os = "linux")]
@@ -344,73 +342,13 @@ impl ClusterMetrics {
     }
 }
 
-/// One metric for each value of a label.
-pub struct Per<L, M>(Vec<M>, PhantomData<L>);
-
-impl<L: Label, M> Per<L, M> {
-    fn new(make: impl Fn(&'static str) -> M) -> Self {
-        Self(L::ALL.iter().map(|label| make(label.text())).collect(), PhantomData)
-    }
-
-    /// The metric for this value.
-    #[expect(clippy::indexing_slicing, reason = "there is one for each of L::ALL")]
-    pub fn at(&self, label: L) -> &M {
-        &self.0[label.place()]
-    }
-}
-
-/// Keeps a gauge one higher for as long as it lives.
-pub struct Held(IntGauge);
-
-impl Held {
-    /// Raises the gauge.
-    pub fn new(gauge: &IntGauge) -> Self {
-        gauge.inc();
-        Self(gauge.clone())
-    }
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        self.0.dec();
-    }
-}
-
-struct Families<'a> {
-    registry: &'a Registry,
-}
-
-impl Families<'_> {
-    fn counters(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntCounterVec, prometheus::Error> {
-        self.register(IntCounterVec::new(Opts::new(full_name(name), help), labels)?)
-    }
-
-    fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntGaugeVec, prometheus::Error> {
-        self.register(IntGaugeVec::new(Opts::new(full_name(name), help), labels)?)
-    }
-
-    fn times(&self, name: &str, help: &str, labels: &[&str]) -> Result<GaugeVec, prometheus::Error> {
-        self.register(GaugeVec::new(Opts::new(full_name(name), help), labels)?)
-    }
-
-    fn histograms(
-        &self,
-        name: &str,
-        help: &str,
-        labels: &[&str],
-        buckets: &[f64],
-    ) -> Result<HistogramVec, prometheus::Error> {
-        self.register(HistogramVec::new(HistogramOpts::new(full_name(name), help).buckets(buckets.to_vec()), labels)?)
-    }
-
-    fn register<C: Collector + Clone + 'static>(&self, family: C) -> Result<C, prometheus::Error> {
-        self.registry.register(Box::new(family.clone()))?;
-        Ok(family)
-    }
-}
-
-fn full_name(name: &str) -> String {
-    format!("crdb_proxy_{name}")
+fn show_build(families: &Families<'_>) -> Result<(), prometheus::Error> {
+    let labels = &["version", "revision", "rustc"];
+    let build_info = families.gauges("build_info", "What this program was built from.", labels)?;
+    let revision = option_env!("CRDB_PROXY_REVISION").unwrap_or("unknown");
+    let rustc = option_env!("CRDB_PROXY_RUSTC").unwrap_or("unknown");
+    build_info.with_label_values(&[env!("CARGO_PKG_VERSION"), revision, rustc]).set(1);
+    Ok(())
 }
 
 fn unix_seconds(at: SystemTime) -> f64 {
@@ -440,17 +378,5 @@ mod tests {
             assert!(text.contains(&series), "{series}");
         }
         assert!(text.contains("crdb_proxy_sessions_max{listener=\"main\"} 7"));
-    }
-
-    #[test]
-    fn a_held_gauge_falls_when_its_holder_goes() {
-        let metrics = Metrics::new().unwrap();
-        let active = metrics.listener(&Name::new("main").unwrap(), 1).active;
-
-        let held = Held::new(&active);
-        assert_eq!(active.get(), 1);
-        drop(held);
-
-        assert_eq!(active.get(), 0);
     }
 }

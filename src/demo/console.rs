@@ -81,14 +81,17 @@ fn named(region: &Region) -> Named<'_> {
 async fn turn(region: &Region, state: State) -> String {
     let Named { name, short } = named(region);
     match (region.turn(state).await, state) {
-        (Ok(()), State::Up) => format!("{name} is up and takes new sessions."),
+        (Ok(()), State::Up) => {
+            format!("{name} is up and takes new sessions; those that belong there return within a few seconds.")
+        }
         (Ok(()), State::Down) => format!(
             "{name} is down: its sessions were cut off, and new ones try the next region. `up {short}` brings it back."
         ),
         (Ok(()), State::Draining) => format!(
             "{name} is draining, like a node about to restart: sessions may finish their transaction, then\n\
-             they are closed. Until `up {short}`, a new session that is sent here fails with SQLSTATE 57P01:\n\
-             crdb-proxy does not move on to another region in this case yet. `down {short}` shows a failover."
+             they are closed. New ones are turned away here with SQLSTATE 57P01, which their clients do not see:\n\
+             crdb-proxy tries here again, for about half a second, and then goes on to the next region.\n\
+             `up {short}` ends that."
         ),
         (Err(error), _) => format!("{name} could not be changed: {error}. Try again, or restart the demo."),
     }
@@ -163,15 +166,13 @@ fn shown(text: &str) -> String {
 
 fn help(regions: &[Named<'_>]) -> String {
     format!(
-        "down REGION   lose the region: its sessions are cut off, and it refuses new ones\n\
-         up REGION     bring it back\n\
+        "down REGION   lose the region: its sessions are cut off, and new ones go to the next region\n\
+         up REGION     bring it back: new sessions return once it has been well for a few seconds\n\
          drain REGION  as a node does before its restart: sessions are closed between transactions, and\n\
-         {:14}new ones fail with SQLSTATE 57P01 until `up REGION`, since crdb-proxy does not\n\
-         {:14}move on to another region in this case yet\n\
+         {:14}new ones go to the next region after a few tries, until `up REGION`\n\
          status        what each region does, and how far away it is\n\
          REGION is {}; any part of a name\n\
          that no other region has will do, too. Ctrl-C ends the demo.",
-        "",
         "",
         listed(regions)
     )
@@ -252,7 +253,7 @@ mod tests {
         let text = help(&REGIONS);
 
         assert!(text.contains("west (gcp-us-west2)"), "{text}");
-        assert!(text.contains("57P01 until `up REGION`"), "{text}");
+        assert!(text.contains("after a few tries, until `up REGION`"), "{text}");
         assert!(text.lines().all(|line| line.len() <= 100), "{text}");
     }
 }

@@ -162,7 +162,8 @@ fn a_server_that_asks_for_a_second_proof_gets_none() {
 #[test]
 fn derived_keys_are_computed_once() {
     let cluster = FakeUpstream::answering();
-    let proxy = TestProxy::before(&cluster);
+    // An upstream that is made ready logs in, too.
+    let proxy = SettingsFile::of(&cluster).global("warm_max = 0").start();
 
     for _ in 0..3 {
         proxy.client();

@@ -147,6 +147,7 @@ impl Reader {
         let script = CARGO
             .replace("ROOT", env!("CARGO_MANIFEST_DIR"))
             .replace("REAL_HOME", &std::env::var("HOME").unwrap())
+            .replace("REAL_TOOLCHAIN", &std::env::var("RUSTUP_TOOLCHAIN").unwrap_or_default())
             .replace("REAL_CARGO", &std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned()))
             .replace("INSTALLED", installed.to_str().unwrap());
         fs::write(&cargo, script).unwrap();
@@ -301,10 +302,12 @@ impl Drop for Reader {
 /// A build of the release profile, in case nobody has made one.
 const BUILD: Duration = Duration::from_secs(15 * 60);
 
-/// The demo takes no variables, so its ports are given here.
+/// The demo takes no variables, so its ports are given here. The toolchain is the one that runs the
+/// tests: some packages name one of their own, which rustup would go and install.
 const CARGO: &str = "#!/bin/sh
 cd 'ROOT' || exit
-export HOME='REAL_HOME'
+export HOME='REAL_HOME' RUSTUP_TOOLCHAIN='REAL_TOOLCHAIN'
+[ \"$RUSTUP_TOOLCHAIN\" ] || unset RUSTUP_TOOLCHAIN
 case \"$*\" in
 'build --release') exec 'REAL_CARGO' build --quiet --locked --release ;;
 'run --release -- demo') exec 'REAL_CARGO' run --quiet --locked --release -- demo --listen localhost:0 --admin off ;;
