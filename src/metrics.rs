@@ -3,6 +3,7 @@
 
 pub mod labels;
 mod series;
+mod warm;
 
 use crate::settings::Name;
 use labels::{
@@ -18,6 +19,7 @@ use std::{
     sync::atomic::{AtomicU64, Ordering::Relaxed},
     time::{Duration, SystemTime},
 };
+use warm::WarmFamilies;
 
 pub use series::{Held, Per};
 
@@ -44,10 +46,7 @@ pub struct Metrics {
     endpoint_latency: GaugeVec,
     failovers: IntCounterVec,
     sessions_off_preferred: IntGaugeVec,
-    warm_claims: IntCounterVec,
-    warm_ready: IntGaugeVec,
-    warm_recycled: IntCounterVec,
-    resets: IntCounterVec,
+    warm: WarmFamilies,
     by_hand: IntGaugeVec,
     ca_not_after: GaugeVec,
     secret_read: GaugeVec,
@@ -190,18 +189,7 @@ impl Metrics {
                 "Open sessions on another endpoint than the one where they belong.",
                 LISTENER,
             )?,
-            warm_claims: r.counters(
-                "warm_claims_total",
-                "Whether an upstream stood ready for a session.",
-                &["listener", "result"],
-            )?,
-            warm_ready: r.gauges("warm_ready", "Upstreams that stand ready.", LISTENER)?,
-            warm_recycled: r.counters(
-                "warm_recycled_total",
-                "Upstreams that stood ready and were closed, by cause.",
-                &["listener", "cause"],
-            )?,
-            resets: r.counters("resets_total", "Upstreams reset for another session.", &["listener", "result"])?,
+            warm: WarmFamilies::new(&r)?,
             by_hand: r.gauges(
                 "endpoint_by_hand",
                 "1 for the order that stands for an endpoint.",
@@ -240,10 +228,10 @@ impl Metrics {
             claim_seconds: Per::new(|source| self.claim_seconds.with_label_values(&[name, source])),
             failovers: self.failovers.with_label_values(&[name]),
             off_preferred: self.sessions_off_preferred.with_label_values(&[name]),
-            warm_claims: Per::new(|result| self.warm_claims.with_label_values(&[name, result])),
-            warm_ready: self.warm_ready.with_label_values(&[name]),
-            warm_recycled: Per::new(|cause| self.warm_recycled.with_label_values(&[name, cause])),
-            resets: Per::new(|result| self.resets.with_label_values(&[name, result])),
+            warm_claims: Per::new(|result| self.warm.claims.with_label_values(&[name, result])),
+            warm_ready: self.warm.ready.with_label_values(&[name]),
+            warm_recycled: Per::new(|cause| self.warm.recycled.with_label_values(&[name, cause])),
+            resets: Per::new(|result| self.warm.resets.with_label_values(&[name, result])),
         }
     }
 

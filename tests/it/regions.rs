@@ -19,7 +19,7 @@ use std::{
 #[test]
 fn a_region_that_fails_in_any_way_is_left_and_no_session_elsewhere_notices() {
     let mut scene = Scene::start();
-    let ways: [(&str, fn(&mut Scene), fn(&mut Scene)); 5] = [
+    let ways: [(&str, Step, Step); 5] = [
         ("kill -9", |scene| scene.regions[0].kill(), |scene| scene.regions[0].restart()),
         ("SIGSTOP", |scene| scene.regions[0].stop_process(), |scene| scene.regions[0].continue_process()),
         ("refuse", |scene| scene.links[0].set_all(Mode::Refuse), |scene| scene.links[0].set_all(Mode::Up)),
@@ -51,6 +51,8 @@ fn a_region_that_fails_in_any_way_is_left_and_no_session_elsewhere_notices() {
     let report = load.finish();
     println!("load on a region that was well throughout: {report}");
 }
+
+type Step = fn(&mut Scene);
 
 /// Three regions `a`, `b` and `c` with one authority, and a daemon that prefers them in this order; a second
 /// listener leads to `b` alone.

@@ -209,8 +209,7 @@ fn a_reset_that_fails_or_changes_what_the_server_reports_closes() {
         _ => [command_complete("OK"), ready(b'I')].concat(),
     };
     let in_transaction = |_: &str| [command_complete("OK"), ready(b'T')].concat();
-    let answers: [(&str, fn(&str) -> Vec<u8>); 3] =
-        [("failed", refusing), ("changed", changing), ("failed", in_transaction)];
+    let answers: [(&str, Answer); 3] = [("failed", refusing), ("changed", changing), ("failed", in_transaction)];
     for (result, answer) in answers {
         let (cluster, _) = recording(answer);
         let proxy = SettingsFile::of(&cluster).listener("reuse = true").start();
@@ -356,8 +355,11 @@ fn wait_until_gone(server: &Postgres, pid: &str) {
     }
 }
 
+/// What a server says to a query.
+type Answer = fn(&str) -> Vec<u8>;
+
 /// A cluster that answers each query by a function, and the queries that it has read, in order.
-fn recording(answer: fn(&str) -> Vec<u8>) -> (FakeUpstream, Arc<Mutex<Vec<String>>>) {
+fn recording(answer: Answer) -> (FakeUpstream, Arc<Mutex<Vec<String>>>) {
     let heard = Arc::new(Mutex::new(Vec::new()));
     let noted = Arc::clone(&heard);
     let serve = move |mut wire: Wire| {
