@@ -202,6 +202,8 @@ impl LoginError {
             (Self::Server(_), AttemptResult::LoginDraining) => Loss::Node,
             (Self::Server(_), AttemptResult::LoginLimit) => Loss::Full,
             (Self::Endpoint(EndpointError::ClosedBeforeTls(_) | EndpointError::LoginLost(_)), _) => Loss::Node,
+            // The connection broke; TLS itself found no fault.
+            (Self::Endpoint(EndpointError::Tls(error)), _) if is_broken(error.kind()) => Loss::Node,
             (Self::Endpoint(_), _) => Loss::Endpoint,
             _ => Loss::Nothing,
         }
@@ -211,6 +213,11 @@ impl LoginError {
     pub(super) fn rejects_the_secret(&self) -> bool {
         matches!(self.result(), AttemptResult::LoginPassword | AttemptResult::LoginRejected)
     }
+}
+
+fn is_broken(kind: io::ErrorKind) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+    matches!(kind, BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof)
 }
 
 impl ClaimError {

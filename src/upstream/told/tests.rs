@@ -1,5 +1,6 @@
 use super::*;
 use crate::metrics::labels::{AttemptResult, RefuseReason};
+use crate::upstream::error::Loss;
 use std::io;
 
 fn endpoint(kind: EndpointKind) -> Arc<Endpoint> {
@@ -147,4 +148,32 @@ fn certificates_alone_are_counted_as_such() {
     assert_eq!(reason(vec![certificate(), certificate()]), RefuseReason::Certificate);
     assert_eq!(reason(vec![certificate(), EndpointError::TcpTimedOut]), RefuseReason::Unreachable);
     assert_eq!(reason(vec![]), RefuseReason::Unreachable);
+}
+
+#[test]
+fn a_lost_node_is_told_from_a_lost_endpoint_and_from_a_servers_no() {
+    let loss = |error| LoginError::Endpoint(error).loss();
+    for node in [
+        EndpointError::ClosedBeforeTls(io::ErrorKind::UnexpectedEof.into()),
+        EndpointError::Tls(io::ErrorKind::ConnectionReset.into()),
+        EndpointError::LoginLost(io::ErrorKind::ConnectionReset.into()),
+    ] {
+        assert_eq!(loss(node), Loss::Node);
+    }
+    for endpoint in [
+        EndpointError::Tcp(io::ErrorKind::ConnectionRefused.into()),
+        EndpointError::TcpTimedOut,
+        EndpointError::NoAnswer,
+        EndpointError::Tls(io::Error::other("bad record")),
+        EndpointError::ResolveTimedOut,
+        EndpointError::Certificate(CertificateProblem::UnknownCa),
+    ] {
+        assert_eq!(loss(endpoint), Loss::Endpoint);
+    }
+    let servers = |code: &str| match refused(code) {
+        ClaimError::Login { error, .. } => error.loss(),
+        _ => unreachable!(),
+    };
+    assert_eq!([servers("57P01"), servers("57P03")], [Loss::Node; 2]);
+    assert_eq!((servers("53300"), servers("28P01"), servers("3D000")), (Loss::Full, Loss::Nothing, Loss::Nothing));
 }
