@@ -8,6 +8,7 @@ pub(crate) mod certificates;
 pub(crate) mod client;
 pub(crate) mod fake_upstream;
 pub(crate) mod markdown;
+pub(crate) mod names;
 pub(crate) mod port;
 pub(crate) mod postgres;
 pub(crate) mod process;
