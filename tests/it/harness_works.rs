@@ -1,6 +1,7 @@
 //! The harness itself, proven without the daemon: what it offers is what it says.
 
 mod fake_upstream;
+mod names;
 mod postgres;
 mod relay;
 
