@@ -163,16 +163,12 @@ impl Metrics {
                 "TLS handshakes upstream.",
                 &["cluster", "endpoint", "kind"],
             )?,
-            upstreams: r.gauges("upstreams", "Upstream connections, by use.", &["cluster", "endpoint", "state"])?,
-            endpoint_state: r.gauges(
-                "endpoint_state",
-                "1 for what is known of the endpoint.",
-                &["cluster", "endpoint", "state"],
-            )?,
+            upstreams: r.gauges("upstreams", "Upstream connections, by use.", ENDPOINT_STATE)?,
+            endpoint_state: r.gauges("endpoint_state", "1 for what is known of the endpoint.", ENDPOINT_STATE)?,
             endpoint_changes: r.counters(
                 "endpoint_changes_total",
                 "Changes of an endpoint's state, by the new one.",
-                &["cluster", "endpoint", "state"],
+                ENDPOINT_STATE,
             )?,
             endpoint_latency: r.times(
                 "endpoint_latency_seconds",
@@ -345,6 +341,7 @@ fn unix_seconds(at: SystemTime) -> f64 {
 
 const LISTENER: &[&str] = &["listener"];
 const LISTENER_REASON: &[&str] = &["listener", "reason"];
+const ENDPOINT_STATE: &[&str] = &["cluster", "endpoint", "state"];
 const CONNECT_BUCKETS: &[f64] = &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 const SESSION_BUCKETS: &[f64] = &[0.01, 0.1, 1.0, 10.0, 60.0, 300.0, 1800.0, 3600.0, 21600.0, 86400.0];
 

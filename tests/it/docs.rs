@@ -187,7 +187,8 @@ fn every_status_field_is_documented_and_no_other() {
     let cluster = FakeUpstream::answering();
     let settings = SettingsFile::of(&cluster).identity("own", &cluster.authority.client("app"));
     let proxy = settings.cluster("cert = \"own.crt\"\nkey = \"own.key\"").start();
-    let _session = proxy.client();
+    // Twice the same, which is then kept ready.
+    let _sessions = [proxy.client(), proxy.client()];
     proxy.startup(&[("no_user", "x")]).until(b'E');
 
     let mut fields = BTreeSet::new();

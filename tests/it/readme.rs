@@ -33,7 +33,7 @@ fn every_command_of_the_readme_does_what_the_readme_says() {
             _ => {}
         }
     }
-    assert!(ran >= 16, "only {ran} commands were found");
+    assert!(ran >= 17, "only {ran} commands were found");
     let password = fs::metadata(reader.folder.path().join("prod.pw")).unwrap();
     assert_eq!(password.permissions().mode() & 0o777, 0o600);
 }
@@ -68,6 +68,25 @@ fn every_secret_source_of_the_readme_is_taken() {
         let mut command = TestProxy::command(reader.folder.path());
         command.args(["config", "check", "--config", "changed.toml"]);
         command.env("NAME", "secret").env("CREDENTIALS_DIRECTORY", reader.folder.path());
+
+        process::run(&mut command, "", DEADLINE).expect_success();
+    }
+}
+
+#[test]
+fn every_settings_file_of_the_readme_is_sound() {
+    let readme = markdown::read("README.md");
+    let blocks = markdown::blocks(&readme);
+    let reader = Reader::new(&blocks);
+    fs::write(reader.folder.path().join("prod-ca.crt"), reader.server.authority().pem()).unwrap();
+    write_private(&reader.folder.path().join("prod.pw"), "secret");
+    let files: Vec<_> =
+        blocks.iter().filter(|block| block.language == "toml" && block.text.contains("[[listener]]")).collect();
+    assert!(files.len() >= 2, "only {} files were found", files.len());
+    for file in files {
+        fs::write(reader.folder.path().join("shown.toml"), &file.text).unwrap();
+        let mut command = TestProxy::command(reader.folder.path());
+        command.args(["config", "check", "--config", "shown.toml"]);
 
         process::run(&mut command, "", DEADLINE).expect_success();
     }
