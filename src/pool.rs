@@ -22,9 +22,8 @@ use crate::{
     wire::StartupParameters,
 };
 pub(crate) use reset::Used;
-use shelves::{Key, Rules, Shelves};
+use shelves::{Rules, Setback, Shelf, Shelves};
 use std::{
-    hash::{BuildHasher, RandomState},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -38,7 +37,6 @@ pub(crate) struct Pool {
     metrics: Arc<ListenerMetrics>,
     warm_max: usize,
     warm_age: Duration,
-    hasher: RandomState,
     stock: Mutex<Stock>,
     /// Places for upstreams of all pools of the daemon.
     places: Arc<Semaphore>,
@@ -76,7 +74,7 @@ struct Stock {
 }
 
 struct Returned {
-    key: Key,
+    parameters: StartupParameters,
     used: Used,
 }
 
@@ -98,7 +96,6 @@ impl Pool {
             metrics: Arc::clone(metrics),
             warm_max: listener.warm_max,
             warm_age: limits.warm_age,
-            hasher: RandomState::new(),
             stock: Mutex::new(Stock { shelves: Shelves::new(rules), discarded: Vec::new(), is_closed: false }),
             places: Arc::clone(places),
             work: Notify::new(),
@@ -115,10 +112,9 @@ impl Pool {
             return None;
         }
         let judge = self.judge();
-        let key = self.key(parameters);
         let mut stock = self.lock();
         let Stock { shelves, discarded, .. } = &mut *stock;
-        let (result, found) = match shelves.used(key, judge.now) {
+        let (result, found) = match shelves.used(parameters, judge.now) {
             None => (WarmResult::MissFirst, None),
             Some(shelf) => {
                 let mut result = WarmResult::MissEmpty;
@@ -126,6 +122,7 @@ impl Pool {
                 while let Some(mut stocked) = shelf.ready.pop_front() {
                     match self.objection(&judge, &stocked).or_else(|| stocked.spoilt_now()) {
                         None if stocked.is_on_this_network() => {
+                            shelf.succeeded();
                             result = WarmResult::Hit;
                             found = Some(stocked);
                             break;
@@ -153,15 +150,23 @@ impl Pool {
     pub(crate) fn learn(&self, parameters: &StartupParameters) {
         if self.keeps(parameters) && parameters.bytes() <= PARAMETERS_BYTES_MAX {
             let now = self.cluster.clock().now();
-            self.lock().shelves.learn(self.key(parameters), parameters, now);
+            self.lock().shelves.learn(parameters, now);
             self.work.notify_one();
         }
     }
 
     /// Takes back what a session has used and left at an idle point, to be reset and used again; what
     /// cannot be is closed. Never waits.
-    pub(crate) fn give_back(&self, parameters: &StartupParameters, used: Used) {
-        let returned = Returned { key: self.key(parameters), used };
+    pub(crate) fn give_back(&self, parameters: StartupParameters, used: Used) {
+        {
+            let mut stock = self.lock();
+            if !stock.shelves.knows(&parameters) {
+                // It would only be reset to be closed.
+                stock.discarded.push(used.upstream);
+                return self.work.notify_one();
+            }
+        }
+        let returned = Returned { parameters, used };
         if let Err(refused) = self.returns.try_send(returned) {
             self.metrics.resets.at(ResetResult::Refused).inc();
             // Without an upkeep nobody would say goodbye to it; dropping it closes it.
@@ -189,10 +194,6 @@ impl Pool {
             !["false", "off", "no", "0"].iter().any(|off| value.eq_ignore_ascii_case(off.as_bytes()))
         });
         self.warm_max > 0 && !is_replication
-    }
-
-    fn key(&self, parameters: &StartupParameters) -> Key {
-        self.hasher.hash_one(parameters)
     }
 
     fn judge(&self) -> Judge {
@@ -224,6 +225,22 @@ impl Pool {
         }
     }
 
+    /// Takes one out of use that the server has made useless. The next one waits a while if it did not last:
+    /// a server that ends what has just been opened is not to be asked forty times a second.
+    fn recycle_spoilt(
+        &self,
+        stocked: Stocked,
+        cause: RecycleCause,
+        shelf: &mut Shelf<Stocked>,
+        discarded: &mut Vec<Upstream>,
+    ) {
+        let now = self.cluster.clock().now();
+        if now.since(stocked.upstream.login.birth.at) < LASTING {
+            shelf.failed(Setback::Failed, now);
+        }
+        self.recycle(stocked, cause, discarded);
+    }
+
     /// Takes one out of use. Those that the server has not closed itself get a goodbye.
     fn recycle(&self, stocked: Stocked, cause: RecycleCause, discarded: &mut Vec<Upstream>) {
         self.metrics.warm_recycled.at(cause).inc();
@@ -248,3 +265,5 @@ struct Judge {
 /// Longer sets are not worth the memory.
 const PARAMETERS_BYTES_MAX: usize = 16 * 1024;
 const RETURNS_MAX: usize = 64;
+/// What ends sooner was of no use from the start.
+const LASTING: Duration = Duration::from_secs(60);

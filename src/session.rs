@@ -295,9 +295,7 @@ impl Session {
                 Ok(Parted { client, upstream, reported }) => {
                     // It may have been lifted while the server did not read.
                     upstream.set_user_timeout(Some(parts.limits.tcp_user_timeout));
-                    parts
-                        .pool
-                        .give_back(&parameters, Used { upstream: Upstream { stream: upstream, login }, reported });
+                    parts.pool.give_back(parameters, Used { upstream: Upstream { stream: upstream, login }, reported });
                     return closing::refuse(client, &[]).await;
                 }
                 Err(inseparable) => {

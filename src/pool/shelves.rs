@@ -4,7 +4,8 @@
 use super::burst::Burst;
 use crate::{clock::Moment, wire::StartupParameters};
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
+    collections::{HashMap, VecDeque},
+    hash::{BuildHasher, RandomState},
     sync::Arc,
     time::Duration,
 };
@@ -24,19 +25,16 @@ pub(super) struct Rules {
 pub(super) struct Shelves<T> {
     rules: Rules,
     /// Sets that were used once, by their hashes only: most are never seen again.
-    seen: HashMap<Key, Moment>,
-    shelves: BTreeMap<Key, Shelf<T>>,
+    seen: HashMap<u64, Moment>,
+    hasher: RandomState,
+    shelves: HashMap<Arc<StartupParameters>, Shelf<T>>,
     bytes: usize,
     next_opening_at: Moment,
     paused_until: Moment,
 }
 
-/// Stands for a set of parameters: its hash under a random key.
-pub(super) type Key = u64;
-
 /// One set of parameters, and what stands ready for it.
 pub(super) struct Shelf<T> {
-    pub(super) parameters: Arc<StartupParameters>,
     pub(super) ready: VecDeque<T>,
     used_at: Moment,
     burst: Burst,
@@ -51,7 +49,6 @@ pub(super) struct Shelf<T> {
 /// Permission to open one upstream; it counts as under way until dropped.
 #[derive(Debug)]
 pub(super) struct Opening {
-    pub(super) key: Key,
     pub(super) parameters: Arc<StartupParameters>,
     _under_way: Arc<()>,
 }
@@ -73,7 +70,8 @@ impl<T> Shelves<T> {
         Self {
             rules,
             seen: HashMap::new(),
-            shelves: BTreeMap::new(),
+            hasher: RandomState::new(),
+            shelves: HashMap::new(),
             bytes: 0,
             next_opening_at: start,
             paused_until: start,
@@ -81,8 +79,8 @@ impl<T> Shelves<T> {
     }
 
     /// A client comes with a known set; `None` when it is not known.
-    pub(super) fn used(&mut self, key: Key, now: Moment) -> Option<&mut Shelf<T>> {
-        let shelf = self.shelves.get_mut(&key)?;
+    pub(super) fn used(&mut self, parameters: &StartupParameters, now: Moment) -> Option<&mut Shelf<T>> {
+        let shelf = self.shelves.get_mut(parameters)?;
         if self.rules.reuse {
             // A short session gives back what would be opened in its place.
             self.next_opening_at = self.next_opening_at.max(now.after(REUSE_PATIENCE));
@@ -93,18 +91,19 @@ impl<T> Shelves<T> {
     }
 
     /// A client with a set that was not known has got a session: it is known from its second use on.
-    pub(super) fn learn(&mut self, key: Key, parameters: &StartupParameters, now: Moment) {
-        let is_second = self.seen.remove(&key).is_some_and(|at| now.since(at) < self.rules.warm_idle);
-        if self.shelves.contains_key(&key) {
+    pub(super) fn learn(&mut self, parameters: &StartupParameters, now: Moment) {
+        if self.knows(parameters) {
             return;
         }
+        let hash = self.hasher.hash_one(parameters);
+        let is_second = self.seen.remove(&hash).is_some_and(|at| now.since(at) < self.rules.warm_idle);
         if !is_second {
             if self.seen.len() >= SEEN_MAX {
                 let idle = self.rules.warm_idle;
                 self.seen.retain(|_, at| now.since(*at) < idle);
             }
             if self.seen.len() < SEEN_MAX {
-                self.seen.insert(key, now);
+                self.seen.insert(hash, now);
             }
             return;
         }
@@ -114,7 +113,6 @@ impl<T> Shelves<T> {
         }
         self.bytes = self.bytes.saturating_add(bytes);
         let shelf = Shelf {
-            parameters: Arc::new(parameters.clone()),
             ready: VecDeque::new(),
             used_at: now,
             burst: Burst::default(),
@@ -123,13 +121,18 @@ impl<T> Shelves<T> {
             not_before: now,
             refused_secret: None,
         };
-        self.shelves.insert(key, shelf);
+        self.shelves.insert(Arc::new(parameters.clone()), shelf);
+    }
+
+    /// Whether this set is worth keeping ready.
+    pub(super) fn knows(&self, parameters: &StartupParameters) -> bool {
+        self.shelves.contains_key(parameters)
     }
 
     /// One was opened or has come back. `Err` gives it back when there is no place for it.
-    pub(super) fn put(&mut self, key: Key, item: T) -> Result<(), T> {
-        let Some(shelf) = self.shelves.get_mut(&key) else { return Err(item) };
-        (shelf.failures, shelf.refused_secret) = (0, None);
+    pub(super) fn put(&mut self, parameters: &StartupParameters, item: T) -> Result<(), T> {
+        let Some(shelf) = self.shelves.get_mut(parameters) else { return Err(item) };
+        shelf.refused_secret = None;
         if shelf.ready.len() >= self.rules.warm_max {
             return Err(item);
         }
@@ -140,17 +143,10 @@ impl<T> Shelves<T> {
         Ok(())
     }
 
-    /// What was to be opened was not.
-    pub(super) fn failed(&mut self, key: Key, setback: Setback, now: Moment) {
-        let Some(shelf) = self.shelves.get_mut(&key) else { return };
-        match setback {
-            Setback::Failed => {
-                let pause = BACK_OFF.saturating_mul(1 << shelf.failures.min(10)).min(BACK_OFF_MAX);
-                shelf.failures = shelf.failures.saturating_add(1);
-                shelf.not_before = now.after(jittered(pause));
-            }
-            Setback::Full => shelf.not_before = now.after(FULL_PAUSE),
-            Setback::Secret(generation) => shelf.refused_secret = Some(generation),
+    /// What was to be opened was not, or is of no use.
+    pub(super) fn failed(&mut self, parameters: &StartupParameters, setback: Setback, now: Moment) {
+        if let Some(shelf) = self.shelves.get_mut(parameters) {
+            shelf.failed(setback, now);
         }
     }
 
@@ -168,9 +164,9 @@ impl<T> Shelves<T> {
         let is_due = |shelf: &Shelf<T>| {
             shelf.lacks(warm_max) && now >= shelf.not_before && shelf.refused_secret.is_none_or(|known| known != secret)
         };
-        let (key, shelf) = self.shelves.iter().find(|(_, shelf)| is_due(shelf))?;
+        let (parameters, shelf) = self.shelves.iter().find(|(_, shelf)| is_due(shelf))?;
         self.next_opening_at = now.after(jittered(SPACING));
-        Some(Opening { key: *key, parameters: Arc::clone(&shelf.parameters), _under_way: Arc::clone(&shelf.opening) })
+        Some(Opening { parameters: Arc::clone(parameters), _under_way: Arc::clone(&shelf.opening) })
     }
 
     /// Forgets sets that nobody has used for long, and gives what stood ready for them.
@@ -178,10 +174,10 @@ impl<T> Shelves<T> {
         let idle = self.rules.warm_idle;
         let mut left = Vec::new();
         let mut bytes = self.bytes;
-        self.shelves.retain(|_, shelf| {
+        self.shelves.retain(|parameters, shelf| {
             let is_used = now.since(shelf.used_at) < idle;
             if !is_used {
-                bytes = bytes.saturating_sub(shelf.parameters.bytes());
+                bytes = bytes.saturating_sub(parameters.bytes());
                 left.extend(shelf.ready.drain(..));
             }
             is_used
@@ -212,10 +208,9 @@ impl<T> Shelves<T> {
 
     /// What is shown of each set: its parameters, how many stand ready and how many are wanted.
     pub(super) fn list(&self) -> Vec<(Arc<StartupParameters>, usize, usize)> {
-        let shown = |shelf: &Shelf<T>| {
-            (Arc::clone(&shelf.parameters), shelf.ready.len(), shelf.burst.wanted(self.rules.warm_max))
-        };
-        self.shelves.values().map(shown).collect()
+        let wanted = |shelf: &Shelf<T>| shelf.burst.wanted(self.rules.warm_max);
+        let shown = self.shelves.iter();
+        shown.map(|(parameters, shelf)| (Arc::clone(parameters), shelf.ready.len(), wanted(shelf))).collect()
     }
 }
 
@@ -232,6 +227,24 @@ impl<T> Shelf<T> {
             taken.extend(self.ready.remove(place).map(|item| (item, reason)));
         }
         taken
+    }
+
+    /// One of these was good for a client.
+    pub(super) fn succeeded(&mut self) {
+        self.failures = 0;
+    }
+
+    /// One could not be opened, or did not last: the next one waits, longer each time.
+    pub(super) fn failed(&mut self, setback: Setback, now: Moment) {
+        match setback {
+            Setback::Failed => {
+                let pause = BACK_OFF.saturating_mul(1 << self.failures.min(10)).min(BACK_OFF_MAX);
+                self.failures = self.failures.saturating_add(1);
+                self.not_before = now.after(jittered(pause));
+            }
+            Setback::Full => self.not_before = now.after(FULL_PAUSE),
+            Setback::Secret(generation) => self.refused_secret = Some(generation),
+        }
     }
 
     fn lacks(&self, warm_max: usize) -> bool {

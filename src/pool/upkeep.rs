@@ -4,7 +4,7 @@
 use super::{
     Pool, RETURNS_MAX, Returned, Stock,
     reset::{self, Used},
-    shelves::{Key, Opening, Setback},
+    shelves::{Opening, Setback},
     stock::Stocked,
 };
 use crate::{
@@ -15,7 +15,7 @@ use crate::{
     },
     shutdown::{Phase, Stop},
     upstream::{Claim, ClaimError, Upstream},
-    wire::{SqlState, messages},
+    wire::{SqlState, StartupParameters, messages},
 };
 use std::{
     future::{pending, poll_fn},
@@ -34,7 +34,7 @@ use tracing::debug;
 /// What a piece of work of the upkeep has come to.
 enum Done {
     Opened { opening: Opening, place: OwnedSemaphorePermit, made: Option<Result<Upstream, ClaimError>> },
-    Reset { key: Key, birth_at: Moment, done: Result<Upstream, ResetResult> },
+    Reset { parameters: StartupParameters, birth_at: Moment, done: Result<Upstream, ResetResult> },
     Looked,
     Closed,
 }
@@ -62,9 +62,9 @@ impl Pool {
                 biased;
                 _ = stop.phase_changed() => {}
                 Some(done) = work.join_next() => self.take_in(done.unwrap_or(Done::Closed)),
-                Some(Returned { key, used }) = returned.recv() => {
+                Some(Returned { parameters, used }) = returned.recv() => {
                     let birth_at = used.upstream.login.birth.at;
-                    work.spawn(async move { Done::Reset { key, birth_at, done: reset::reset(used).await } });
+                    work.spawn(async move { Done::Reset { parameters, birth_at, done: reset::reset(used).await } });
                 }
                 () = poll_fn(|cx| self.poll_spoilt(cx)) => {}
                 _ = in_use.changed() => self.make_room(),
@@ -102,7 +102,7 @@ impl Pool {
                 Poll::Ready(cause) => Some(cause),
             });
             for (stocked, cause) in spoilt {
-                self.recycle(stocked, cause, discarded);
+                self.recycle_spoilt(stocked, cause, shelf, discarded);
                 any = Poll::Ready(());
             }
         }
@@ -127,25 +127,25 @@ impl Pool {
         match done {
             Done::Opened { opening, place, made: Some(Ok(upstream)) } => {
                 let expires_at = upstream.login.birth.at.after(jittered(self.warm_age));
-                self.put(opening.key, upstream, expires_at, place, false);
+                self.put(&opening.parameters, upstream, expires_at, place, false);
             }
             Done::Opened { opening, made: Some(Err(error)), .. } => {
                 debug!(cluster.name = %self.cluster.name(), cause = error.in_short(), "no upstream could be made ready");
                 let now = self.cluster.clock().now();
-                self.lock().shelves.failed(opening.key, self.setback(&error), now);
+                self.lock().shelves.failed(&opening.parameters, self.setback(&error), now);
             }
             // Clients that wait go first; there is another chance soon.
             Done::Opened { opening, made: None, .. } => {
                 let now = self.cluster.clock().now();
-                self.lock().shelves.failed(opening.key, Setback::Failed, now);
+                self.lock().shelves.failed(&opening.parameters, Setback::Failed, now);
             }
-            Done::Reset { key, birth_at, done } => {
+            Done::Reset { parameters, birth_at, done } => {
                 let result = done.as_ref().map_or_else(|result| *result, |_| ResetResult::Ok);
                 self.metrics.resets.at(result).inc();
                 let Ok(upstream) = done else { return };
                 match Arc::clone(&self.places).try_acquire_owned() {
                     // The age counts from its login, or it would live for ever.
-                    Ok(place) => self.put(key, upstream, birth_at.after(jittered(self.warm_age)), place, true),
+                    Ok(place) => self.put(&parameters, upstream, birth_at.after(jittered(self.warm_age)), place, true),
                     Err(_) => self.lock().discarded.push(upstream),
                 }
             }
@@ -153,7 +153,14 @@ impl Pool {
         }
     }
 
-    fn put(&self, key: Key, mut upstream: Upstream, expires_at: Moment, place: OwnedSemaphorePermit, is_reused: bool) {
+    fn put(
+        &self,
+        parameters: &StartupParameters,
+        mut upstream: Upstream,
+        expires_at: Moment,
+        place: OwnedSemaphorePermit,
+        is_reused: bool,
+    ) {
         upstream.login.held = Held::new(upstream.login.way.metrics.upstreams.at(UpstreamState::Warm));
         let _ready = Held::new(&self.metrics.warm_ready);
         let stocked = Stocked { upstream, is_reused, expires_at, _place: place, _ready };
@@ -161,10 +168,11 @@ impl Pool {
         let Stock { shelves, discarded, is_closed } = &mut *stock;
         let is_small = stocked.upstream.login.greeting.bytes() <= GREETING_BYTES_MAX;
         if *is_closed || !is_small {
+            shelves.failed(parameters, Setback::Failed, self.cluster.clock().now());
             return discarded.push(stocked.upstream);
         }
         // The sweep that follows looks at whether it is still of use.
-        if let Err(stocked) = shelves.put(key, stocked) {
+        if let Err(stocked) = shelves.put(parameters, stocked) {
             discarded.push(stocked.upstream);
         }
     }

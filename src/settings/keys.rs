@@ -265,7 +265,7 @@ pub(super) const SCALARS: &[ScalarKey] = &[
     span("idle_close", |s| &mut s.limits.idle_close),
     numbered("warm_max", WARM_MAX, |s| &mut s.limits.warm_max),
     span("warm_idle", |s| &mut s.limits.warm_idle),
-    span("warm_age", |s| &mut s.limits.warm_age),
+    span_from("warm_age", Duration::from_secs(1), |s| &mut s.limits.warm_age),
     numbered("warm_total_max", 100_000, |s| &mut s.limits.warm_total_max),
     span_from("probe_interval", Duration::from_secs(1), |s| &mut s.limits.probe_interval),
     span_from("probe_down_interval", Duration::from_millis(100), |s| &mut s.limits.probe_down_interval),

@@ -101,13 +101,15 @@ impl Cluster {
     /// there, at another address where there is one.
     pub(super) async fn persist(&self, attempt: &Attempt<'_>, progress: &Progress) -> Result<Upstream, LoginError> {
         let mut tries_left = NODE_TRIES;
+        // Tries that are slow to fail must not use up what another endpoint needs.
+        let retry_until = attempt.deadlines.of_connecting(&self.limits);
         loop {
             let error = match self.attempt(attempt, progress).await {
                 Ok(upstream) => return Ok(upstream),
                 Err(error) => error,
             };
             tries_left = tries_left.saturating_sub(1);
-            let is_over = Instant::now() + NODE_PAUSE_MAX >= attempt.deadlines.deadline;
+            let is_over = Instant::now() + NODE_PAUSE_MAX >= retry_until;
             if tries_left == 0 || is_over || !matches!(error.loss(), Loss::Node | Loss::Full) {
                 return Err(error);
             }

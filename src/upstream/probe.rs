@@ -2,7 +2,7 @@
 //! and TLS, no login. One task for each cluster. Not while there are no clients.
 
 use super::{Cluster, Way, choice::Wanted, connect::Progress, error::LoginError};
-use crate::{clock::Moment, settings::Name};
+use crate::{clock::Moment, metrics::labels::EndpointState, settings::Name};
 use std::{collections::HashMap, sync::Arc, time::Duration};
 use tokio::{
     io::AsyncWriteExt,
@@ -22,6 +22,7 @@ impl Cluster {
             self.look_for_suspend();
             let now = self.clock.now();
             self.end_orders(now);
+            self.note_steady(&mut plan, now);
             let due = plan.due(&self.wishes(now), now);
             for way in due {
                 plan.under_way.push(way.name().clone());
@@ -34,13 +35,16 @@ impl Cluster {
             let wait = self.next_look(&plan, now).map_or(LOOK_MAX, |at| at.since(now).min(LOOK_MAX));
             tokio::select! {
                 Some(done) = probes.join_next() => {
-                    // A probe that panicked is not tried again before its time has come.
-                    let done = done.ok();
-                    plan.under_way.retain(|name| Some(name) != done.as_ref());
+                    match done {
+                        Ok(done) => plan.under_way.retain(|name| *name != done),
+                        // One that panicked does not say which it was.
+                        Err(_) if probes.is_empty() => plan.under_way.clear(),
+                        Err(_) => {}
+                    }
                 }
                 () = self.woken.notified() => {}
                 _ = changes.changed() => {}
-                () = sleep(wait.max(LOOK_MIN)) => self.note_time(now),
+                () = sleep(wait.max(LOOK_MIN)) => {}
             }
         }
     }
@@ -94,14 +98,22 @@ impl Cluster {
         [plan.next(), self.by_hand.next_end(), steady].into_iter().flatten().min()
     }
 
-    /// Time has passed: an endpoint that was returning since `before` may be steady now.
-    fn note_time(&self, before: Moment) {
-        let now = self.clock.now();
-        let is_steady_now =
-            |way: &Arc<Way>| way.health().steady_at(self.limits.failback_after, before).is_some_and(|at| now >= at);
-        for way in self.ways().iter().filter(|way| is_steady_now(way)) {
-            info!(cluster.name = %self.name(), endpoint.name = %way.name(), "endpoint has been well for failback_after");
-            self.has_changed();
+    /// Endpoints that have been well for long enough since they returned: by time alone, so that nobody else
+    /// says so.
+    fn note_steady(&self, plan: &mut Plan, now: Moment) {
+        for way in self.ways().iter() {
+            let health = way.health();
+            let was_returning = plan.returning.contains(way.name());
+            let is_returning = health.steady_at(self.limits.failback_after, now).is_some();
+            if is_returning && !was_returning {
+                plan.returning.push(way.name().clone());
+            } else if was_returning && !is_returning {
+                plan.returning.retain(|name| name != way.name());
+                if health.state() == EndpointState::Well {
+                    info!(cluster.name = %self.name(), endpoint.name = %way.name(), "endpoint has been well for failback_after");
+                    self.has_changed();
+                }
+            }
         }
     }
 }
@@ -113,6 +125,8 @@ struct Plan {
     /// What was due, and what was drawn for it.
     drawn: HashMap<Name, (Moment, Moment)>,
     under_way: Vec<Name>,
+    /// Well again, but not for long enough.
+    returning: Vec<Name>,
 }
 
 impl Plan {

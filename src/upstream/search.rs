@@ -44,6 +44,15 @@ struct Trying<'a> {
     done: Pin<Box<dyn Future<Output = Result<Upstream, LoginError>> + Send + 'a>>,
 }
 
+impl Trying<'_> {
+    /// It ends without an answer, since another one is gone on with; counts that.
+    fn given_up(&self) -> LoginError {
+        let error = LoginError::Endpoint(EndpointError::Overtaken(self.began.elapsed()));
+        self.way.metrics.attempts.at(error.result()).inc();
+        error
+    }
+}
+
 enum Event {
     /// The attempt at this place has ended.
     Done(usize, Box<Result<Upstream, LoginError>>),
@@ -119,9 +128,8 @@ impl<'a> Search<'a> {
         let mut chosen = self.trying.swap_remove(place);
         chosen.beside_at = None;
         for overtaken in std::mem::take(&mut self.trying) {
-            let error = LoginError::Endpoint(EndpointError::Overtaken(overtaken.began.elapsed()));
+            let error = overtaken.given_up();
             self.cluster.note_attempt(&overtaken.way, None, Err(&error));
-            overtaken.way.metrics.attempts.at(error.result()).inc();
             self.untried.push_back(overtaken.way);
         }
         self.trying.push(chosen);
@@ -140,7 +148,9 @@ impl<'a> Search<'a> {
         if loss == Loss::Full && !self.claim.choice.policy.overflow {
             let region = select::region_of(&way.endpoint);
             self.untried.retain(|other| select::region_of(&other.endpoint) == region);
-            self.trying.retain(|other| select::region_of(&other.way.endpoint) == region);
+            for other in self.trying.extract_if(.., |other| select::region_of(&other.way.endpoint) != region) {
+                other.given_up();
+            }
         }
         self.failures.push((Arc::clone(&way), error));
         if self.trying.iter().all(|trying| trying.beside_at.is_none() && trying.progress.answered().is_none()) {

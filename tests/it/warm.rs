@@ -1,7 +1,7 @@
 //! Upstreams that stand ready before they are needed: who gets one, and what is never handed out.
 
 use crate::harness::{
-    FakeUpstream, Login, Postgres, SettingsFile, TestClient, TestProxy,
+    FakeUpstream, Login, Postgres, Script, Session, SettingsFile, TestClient, TestProxy,
     settings::write_private,
     wire::{self, command_complete, parameter_status, query, ready, terminate},
 };
@@ -146,7 +146,7 @@ fn anything_else_that_a_server_says_makes_it_useless() {
 #[test]
 fn age_replaces_what_waits_and_disuse_forgets_it() {
     let cluster = FakeUpstream::answering();
-    let proxy = SettingsFile::of(&cluster).global("warm_age = \"300ms\"").start();
+    let proxy = SettingsFile::of(&cluster).global("warm_age = \"1s\"").start();
     make_ready(&proxy);
     wait_for_recycled(&proxy, "age", 1.0);
     wait_for_ready(&proxy, 1.0);
@@ -189,6 +189,24 @@ fn a_refused_secret_is_not_tried_again_while_nobody_comes() {
     // Longer than the first pause after any other failure.
     assert!(proxy.never_says("panic", Duration::from_millis(1500)));
     assert_eq!(count_of(&proxy, "crdb_proxy_connect_attempts_total", &refused), 1.0);
+}
+
+#[test]
+fn a_server_that_ends_what_was_just_opened_is_not_asked_all_the_time() {
+    let closes = Session::Run(std::sync::Arc::new(|mut wire: wire::Wire| {
+        wire.try_send(&wire::error("FATAL", "57P05", "no idle sessions here")).ok();
+    }));
+    let cluster = FakeUpstream::start(Script { session: closes, ..Script::default() });
+    let proxy = TestProxy::before(&cluster);
+    proxy.client();
+    proxy.client();
+    wait_for_recycled(&proxy, "closed", 1.0);
+
+    // Time for sixty openings, if there were no pause between them.
+    assert!(proxy.never_says("panic", Duration::from_millis(1500)));
+
+    let opened = cluster.seen().connections;
+    assert!((3..=5).contains(&opened), "{opened} connections");
 }
 
 #[test]

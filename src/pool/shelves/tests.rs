@@ -11,16 +11,21 @@ fn parameters(name: &str) -> StartupParameters {
     StartupParameters::parse(format!("user\0app\0application_name\0{name}\0\0").as_bytes()).unwrap()
 }
 
+/// The set with this number.
+fn set(number: u64) -> StartupParameters {
+    parameters(&number.to_string())
+}
+
 /// A set that clients have used twice.
-fn known(key: Key) -> Shelves<u32> {
+fn known(number: u64) -> Shelves<u32> {
     let mut shelves = Shelves::new(RULES);
-    learn(&mut shelves, key, 0);
-    learn(&mut shelves, key, 0);
+    learn(&mut shelves, number, 0);
+    learn(&mut shelves, number, 0);
     shelves
 }
 
-fn learn(shelves: &mut Shelves<u32>, key: Key, seconds: u64) {
-    shelves.learn(key, &parameters("a"), at(seconds));
+fn learn(shelves: &mut Shelves<u32>, number: u64, seconds: u64) {
+    shelves.learn(&set(number), at(seconds));
 }
 
 /// How many openings begin in this second, all of them still under way.
@@ -36,12 +41,12 @@ fn openings(shelves: &mut Shelves<u32>, seconds: u64) -> Vec<Opening> {
 fn a_set_is_kept_ready_from_its_second_use_on() {
     let mut shelves = Shelves::new(RULES);
     learn(&mut shelves, 7, 0);
-    assert!(shelves.used(7, at(1)).is_none() && openings(&mut shelves, 1).is_empty());
+    assert!(shelves.used(&set(7), at(1)).is_none() && openings(&mut shelves, 1).is_empty());
 
     learn(&mut shelves, 7, 2);
 
     assert_eq!(openings(&mut shelves, 2).len(), 1);
-    assert!(shelves.used(7, at(4)).is_some());
+    assert!(shelves.used(&set(7), at(4)).is_some());
 }
 
 #[test]
@@ -73,8 +78,8 @@ fn sets_are_bounded_in_number_and_in_bytes() {
     let mut large = Shelves::<u32>::new(RULES);
     for key in 0..1000 {
         for _ in 0..2 {
-            many.learn(key, &parameters("a"), at(0));
-            large.learn(key, &parameters(&"x".repeat(10_000)), at(0));
+            many.learn(&set(key), at(0));
+            large.learn(&parameters(&format!("{key:010000}")), at(0));
         }
     }
 
@@ -88,12 +93,12 @@ fn sets_are_bounded_in_number_and_in_bytes() {
 #[test]
 fn as_many_are_opened_as_were_used_at_once_and_no_more_than_the_most() {
     let mut shelves = known(7);
-    shelves.used(7, at(1));
-    shelves.used(7, at(1));
+    shelves.used(&set(7), at(1));
+    shelves.used(&set(7), at(1));
     assert_eq!(openings(&mut shelves, 1).len(), 2);
 
     for _ in 0..20 {
-        shelves.used(7, at(2));
+        shelves.used(&set(7), at(2));
     }
     assert_eq!(openings(&mut shelves, 2).len(), RULES.warm_max);
 }
@@ -101,8 +106,8 @@ fn as_many_are_opened_as_were_used_at_once_and_no_more_than_the_most() {
 #[test]
 fn openings_keep_a_distance() {
     let mut shelves = known(7);
-    shelves.used(7, at(1));
-    shelves.used(7, at(1));
+    shelves.used(&set(7), at(1));
+    shelves.used(&set(7), at(1));
 
     let first = shelves.next_opening(SECRET, at(1));
     assert!(first.is_some() && shelves.next_opening(SECRET, at(1)).is_none());
@@ -128,10 +133,10 @@ fn failures_back_off_and_a_success_ends_that() {
     let mut now = at(1);
     for _ in 0..10 {
         // Or the moment to forget the set would come before that of the next opening.
-        shelves.used(7, now).unwrap();
+        shelves.used(&set(7), now).unwrap();
         let opening = shelves.next_opening(SECRET, now).unwrap();
         drop(opening);
-        shelves.failed(7, Setback::Failed, now);
+        shelves.failed(&set(7), Setback::Failed, now);
         let next = shelves.next_due(SECRET).unwrap();
         pauses.push(next.since(now));
         now = next.after(Duration::from_millis(1));
@@ -139,16 +144,18 @@ fn failures_back_off_and_a_success_ends_that() {
 
     assert!(pauses[0] < Duration::from_millis(1101) && pauses[3] > Duration::from_secs(7), "{pauses:?}");
     assert!(pauses.iter().all(|pause| *pause <= BACK_OFF_MAX.mul_f64(1.1)), "{pauses:?}");
-    shelves.put(7, 1).unwrap();
-    shelves.used(7, now).unwrap().ready.pop_front();
-    assert!(shelves.next_opening(SECRET, now.after(Duration::from_secs(1))).is_some());
+    shelves.put(&set(7), 1).unwrap();
+    shelves.used(&set(7), now).unwrap().ready.pop_front();
+    shelves.used(&set(7), now).unwrap().succeeded();
+    shelves.failed(&set(7), Setback::Failed, now);
+    assert!(shelves.next_due(SECRET).unwrap().since(now) < Duration::from_millis(1101));
 }
 
 #[test]
 fn a_full_server_is_left_alone_for_ten_minutes() {
     let mut shelves = known(7);
-    shelves.failed(7, Setback::Full, at(1));
-    shelves.used(7, at(599));
+    shelves.failed(&set(7), Setback::Full, at(1));
+    shelves.used(&set(7), at(599));
 
     assert!(shelves.next_opening(SECRET, at(600)).is_none());
     assert!(shelves.next_opening(SECRET, at(601)).is_some());
@@ -157,7 +164,7 @@ fn a_full_server_is_left_alone_for_ten_minutes() {
 #[test]
 fn a_refused_secret_is_not_tried_again_and_another_one_is() {
     let mut shelves = known(7);
-    shelves.failed(7, Setback::Secret(SECRET), at(1));
+    shelves.failed(&set(7), Setback::Secret(SECRET), at(1));
 
     assert!(shelves.next_opening(SECRET, at(200)).is_none());
     assert!(shelves.next_opening(SECRET + 1, at(200)).is_some());
@@ -166,14 +173,14 @@ fn a_refused_secret_is_not_tried_again_and_another_one_is() {
 #[test]
 fn an_unused_set_is_forgotten_with_what_stood_ready() {
     let mut shelves = known(7);
-    shelves.put(7, 42).unwrap();
-    shelves.used(7, at(10));
+    shelves.put(&set(7), 42).unwrap();
+    shelves.used(&set(7), at(10));
 
     assert!(shelves.forget_idle(at(309)).is_empty());
     assert_eq!(shelves.next_due(SECRET), Some(at(310)));
     assert_eq!(shelves.forget_idle(at(310)), [42]);
 
-    assert_eq!(shelves.put(7, 43), Err(43), "it is not known any more");
+    assert_eq!(shelves.put(&set(7), 43), Err(43), "it is not known any more");
     assert_eq!(shelves.next_due(SECRET), None);
 }
 
@@ -181,10 +188,10 @@ fn an_unused_set_is_forgotten_with_what_stood_ready() {
 fn no_more_stand_ready_than_the_most() {
     let mut shelves = known(7);
     for item in 0..4 {
-        shelves.put(7, item).unwrap();
+        shelves.put(&set(7), item).unwrap();
     }
 
-    assert_eq!(shelves.put(7, 4), Err(4));
+    assert_eq!(shelves.put(&set(7), 4), Err(4));
     assert_eq!((shelves.ready(), shelves.list()[0].1), (4, 4));
 }
 
@@ -202,7 +209,7 @@ fn where_sessions_give_back_they_are_waited_for_a_moment() {
     let mut shelves = Shelves::<u32>::new(Rules { reuse: true, ..RULES });
     learn(&mut shelves, 7, 0);
     learn(&mut shelves, 7, 0);
-    shelves.used(7, at(1));
+    shelves.used(&set(7), at(1));
 
     assert!(shelves.next_opening(SECRET, at(1)).is_none());
     assert!(shelves.next_opening(SECRET, at(1).after(REUSE_PATIENCE)).is_some());
