@@ -1,7 +1,7 @@
 //! Limits: what is refused at each, and that a place is free again at once.
 
 use crate::harness::{
-    FakeUpstream, Front, Script, Session, SettingsFile, TestClient, TestProxy,
+    FakeUpstream, Front, Login, Script, Session, SettingsFile, TestClient, TestProxy,
     proxy::series,
     wire::{Wire, startup},
 };
@@ -52,6 +52,25 @@ fn clients_beyond_the_login_slots_wait_their_turn() {
     for wire in &mut waiting {
         wire.until(b'Z');
     }
+}
+
+#[test]
+fn a_thousand_clients_at_once_are_all_served_with_so_many_logins_in_flight_and_no_more() {
+    let script = Script {
+        login: Login::Cleartext(crate::harness::PASSWORD.into()),
+        session: Session::Answers,
+        ..Script::default()
+    };
+    let cluster = FakeUpstream::start(script);
+    let proxy = SettingsFile::of(&cluster).global("logins_max = 16").start();
+
+    let mut clients = (0..1000).map(|_| proxy.startup(&[("user", "anyone")])).collect::<Vec<_>>();
+    for wire in &mut clients {
+        wire.until(b'Z');
+    }
+
+    let most = cluster.seen().most_in_login;
+    assert!((2..=16).contains(&most), "{most} logins at once");
 }
 
 #[test]

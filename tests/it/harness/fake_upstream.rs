@@ -158,6 +158,10 @@ pub(crate) struct Seen {
     pub(crate) after_request: Vec<u8>,
     /// Connections that ended, whatever became of them.
     pub(crate) ended: usize,
+    /// Connections that were logged in.
+    pub(crate) logged_in: usize,
+    /// The most connections at once that were accepted and not logged in, as long as no login fails.
+    pub(crate) most_in_login: usize,
     /// Sessions that are open now, without those that the test has by hand.
     pub(crate) open: usize,
     /// Simple queries in the order in which [`Session::Answers`] met them, each with the number of its

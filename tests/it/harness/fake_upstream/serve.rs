@@ -40,7 +40,11 @@ pub(super) fn accept(listener: &TcpListener, shared: &Arc<Shared>, sessions: &mp
 
 impl Shared {
     pub(super) fn note(&self, change: impl FnOnce(&mut Seen)) {
-        change(&mut self.seen.lock().unwrap());
+        let mut seen = self.seen.lock().unwrap();
+        change(&mut seen);
+        let in_login = seen.connections.saturating_sub(seen.logged_in);
+        seen.most_in_login = seen.most_in_login.max(in_login);
+        drop(seen);
         self.changed.notify_all();
     }
 
@@ -170,6 +174,8 @@ impl Shared {
         greeting.extend(script.before_key);
         greeting.extend(message(b'K', &script.key));
         greeting.extend(ready(b'I'));
+        // Before the client knows, so that it is never counted late.
+        self.note(|seen| seen.logged_in += 1);
         wire.try_send(&greeting)?;
         self.hand_over(number, wire, script.session, sessions)
     }
