@@ -7,6 +7,7 @@ use crate::harness::{
     in_process::{Answer, InProcess},
     settings::Cluster,
 };
+use crate::names::one_port_at_two_addresses;
 use std::{
     net::{IpAddr, Ipv4Addr, TcpListener},
     time::Duration,
@@ -48,7 +49,7 @@ fn an_endpoint_that_was_down_before_a_suspend_is_tried_first_after_it() {
 
 #[test]
 fn an_address_that_a_name_no_longer_has_gets_no_session_and_nothing_stands_ready_there() {
-    let (old, new) = two_addresses();
+    let (old, new) = one_port_at_two_addresses();
     let (daemon, _) = by_name(&old);
     daemon.names.set("db.test", Answer::Addresses(vec![old.address().ip()]));
     make_ready(&daemon);
@@ -130,21 +131,6 @@ fn by_name(cluster: &FakeUpstream) -> (InProcess, IpAddr) {
     let daemon = InProcess::start(settings.endpoint_at("first", "db.test", cluster.address().port(), &name));
     daemon.names.set("db.test", Answer::Addresses(vec![cluster.address().ip()]));
     (daemon, cluster.address().ip())
-}
-
-/// Two servers on one port at two addresses, with certificates of one authority.
-fn two_addresses() -> (FakeUpstream, FakeUpstream) {
-    let authority = Authority::new();
-    let identity = authority.server();
-    let script = Script { session: Session::Answers, identity: Some(identity), ..Script::default() };
-    loop {
-        let first = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = first.local_addr().unwrap().port();
-        // Whoever has the port at the other address keeps it; another one is drawn then.
-        let Ok(second) = TcpListener::bind((Ipv4Addr::new(127, 0, 0, 2), port)) else { continue };
-        let new = FakeUpstream::bound_to(second, Authority::new(), script.clone());
-        return (FakeUpstream::bound_to(first, authority, script), new);
-    }
 }
 
 fn make_ready(daemon: &InProcess) {

@@ -31,6 +31,7 @@ mod limits;
 mod local_tls;
 mod login;
 mod logs;
+mod names;
 mod nearest;
 mod password;
 mod programs;
