@@ -18,16 +18,16 @@ use crate::{
         labels::{RecycleCause, ResetResult, UpstreamState, WarmResult},
     },
     settings,
-    upstream::{Birth, Choice, Cluster, Upstream},
+    upstream::{Birth, Choice, Cluster, Health, Upstream},
     wire::StartupParameters,
 };
 pub(crate) use reset::Used;
-use shelves::{Rules, Setback, Shelf, Shelves};
+use shelves::{Coming, Rules, Setback, Shelf, Shelves};
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
-use stock::Stocked;
+use stock::{Pace, Stocked};
 use tokio::sync::{Notify, Semaphore, mpsc};
 
 /// The pool of one listener.
@@ -76,6 +76,7 @@ struct Stock {
 struct Returned {
     parameters: StartupParameters,
     used: Used,
+    coming: Coming,
 }
 
 impl Pool {
@@ -117,20 +118,30 @@ impl Pool {
         let (result, found) = match shelves.used(parameters, judge.now) {
             None => (WarmResult::MissFirst, None),
             Some(shelf) => {
+                let pace = self.pace(shelf, judge.now);
                 let mut result = WarmResult::MissEmpty;
                 let mut found = None;
-                while let Some(mut stocked) = shelf.ready.pop_front() {
-                    match self.objection(&judge, &stocked).or_else(|| stocked.spoilt_now()) {
-                        None if stocked.is_on_this_network() => {
+                // Each once: one whose ping is under way goes back.
+                for _ in 0..shelf.ready.len() {
+                    let Some(mut stocked) = shelf.ready.pop_front() else { break };
+                    let objection = self.objection(&judge, &stocked.upstream, Some(stocked.expires_at));
+                    match objection.or_else(|| stocked.spoilt_now(pace)) {
+                        None if !stocked.is_on_this_network() => {
+                            result = WarmResult::MissDead;
+                            self.recycle(stocked, RecycleCause::Settings, discarded);
+                        }
+                        None if stocked.awaits_answer() => shelf.ready.push_back(stocked),
+                        None => {
                             shelf.succeeded();
                             result = WarmResult::Hit;
                             found = Some(stocked);
                             break;
                         }
-                        None => self.recycle(stocked, RecycleCause::Settings, discarded),
-                        Some(cause) => self.recycle(stocked, cause, discarded),
+                        Some(cause) => {
+                            result = WarmResult::MissDead;
+                            self.recycle(stocked, cause, discarded);
+                        }
                     }
-                    result = WarmResult::MissDead;
                 }
                 (result, found)
             }
@@ -158,15 +169,20 @@ impl Pool {
     /// Takes back what a session has used and left at an idle point, to be reset and used again; what
     /// cannot be is closed. Never waits.
     pub(crate) fn give_back(&self, parameters: StartupParameters, used: Used) {
-        {
+        let judge = self.judge();
+        let coming = {
             let mut stock = self.lock();
-            if !stock.shelves.knows(&parameters) {
+            let is_of_use = self.objection(&judge, &used.upstream, None).is_none();
+            match stock.shelves.expect_back(&parameters).filter(|_| is_of_use) {
+                Some(coming) => coming,
                 // It would only be reset to be closed.
-                stock.discarded.push(used.upstream);
-                return self.work.notify_one();
+                None => {
+                    stock.discarded.push(used.upstream);
+                    return self.work.notify_one();
+                }
             }
-        }
-        let returned = Returned { parameters, used };
+        };
+        let returned = Returned { parameters, used, coming };
         if let Err(refused) = self.returns.try_send(returned) {
             self.metrics.resets.at(ResetResult::Refused).inc();
             // Without an upkeep nobody would say goodbye to it; dropping it closes it.
@@ -205,8 +221,7 @@ impl Pool {
     }
 
     /// What makes an upstream useless although its connection may be sound.
-    fn objection(&self, judge: &Judge, stocked: &Stocked) -> Option<RecycleCause> {
-        let upstream = &stocked.upstream;
+    fn objection(&self, judge: &Judge, upstream: &Upstream, expires_at: Option<Moment>) -> Option<RecycleCause> {
         let is_at_home = judge.preferred.as_ref().is_some_and(|way| way.endpoint == upstream.login.route.endpoint);
         let has_address = || {
             let known = self.cluster.addresses(&upstream.login.route.endpoint);
@@ -218,11 +233,19 @@ impl Pool {
             Some(RecycleCause::Secret)
         } else if !is_at_home || !has_address() {
             Some(RecycleCause::Endpoint)
-        } else if judge.now >= stocked.expires_at {
+        } else if expires_at.is_some_and(|at| judge.now >= at) {
             Some(RecycleCause::Age)
         } else {
             None
         }
+    }
+
+    /// Often while clients come often; never so often that the answers are in their way.
+    fn pace(&self, shelf: &Shelf<Stocked>, now: Moment) -> Pace {
+        let health = shelf.ready.front().map(|stocked| stocked.upstream.login.way.health());
+        let latency = health.as_ref().and_then(Health::latency).unwrap_or_default();
+        let every = (shelf.unused_for(now) / 10).clamp(PING_MIN, PING_MAX).max(latency * 20);
+        Pace { now, every, patience: health.as_ref().map_or(PING_MIN, Health::patience) }
     }
 
     /// Takes one out of use that the server has made useless. The next one waits a while if it did not last:
@@ -265,5 +288,7 @@ struct Judge {
 /// Longer sets are not worth the memory.
 const PARAMETERS_BYTES_MAX: usize = 16 * 1024;
 const RETURNS_MAX: usize = 64;
+const PING_MIN: Duration = Duration::from_secs(1);
+const PING_MAX: Duration = Duration::from_secs(5);
 /// What ends sooner was of no use from the start.
 const LASTING: Duration = Duration::from_secs(60);

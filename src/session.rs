@@ -314,3 +314,17 @@ impl Session {
         tokio::join!(cancel, closing::close(relay, ended));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sessions_that_began_together_do_not_end_together() {
+        let limit = Duration::from_secs(1000);
+        let ages: Vec<_> = (0..100).map(|_| around(limit).as_secs()).collect();
+
+        assert!(ages.iter().all(|age| (900..=1100).contains(age)), "{ages:?}");
+        assert!(ages.iter().any(|age| *age < 980) && ages.iter().any(|age| *age > 1020), "{ages:?}");
+    }
+}

@@ -22,6 +22,13 @@ pub fn own_uid() -> u32 {
     rustix::process::geteuid().as_raw()
 }
 
+/// Whether this machine is short of something, rather than the other side at fault.
+pub fn is_shortage(error: &std::io::Error) -> bool {
+    use rustix::io::Errno;
+    let shortages = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM, Errno::ADDRNOTAVAIL];
+    shortages.iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
+}
+
 /// Time since some fixed point, exact to a few milliseconds and cheaper to ask than `Instant`.
 pub fn coarse_clock() -> Duration {
     #[cfg(target_os = "linux")]

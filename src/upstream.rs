@@ -49,9 +49,10 @@ use ways::Activity;
 
 pub use by_hand::Order;
 pub(crate) use choice::Choice;
-pub(crate) use claim::Claim;
+pub(crate) use claim::{Claim, NotPrepared};
 pub(crate) use dial::set_keepalive;
 pub(crate) use error::{ClaimError, EndpointError};
+pub(crate) use health::Health;
 pub(crate) use login::Greeting;
 pub use resolve::{Resolve, Resolving, SystemResolver};
 pub(crate) use told::{Audience, Facts, Told};
@@ -84,6 +85,8 @@ pub struct Cluster {
     era: AtomicU64,
     /// Counts errors that say that some database must be free of connections.
     in_use: watch::Sender<u64>,
+    /// Counts logins for which the server had no place.
+    full: watch::Sender<u64>,
     started_at: Instant,
 }
 
@@ -189,6 +192,7 @@ impl Cluster {
             changes: watch::Sender::new(0),
             era: AtomicU64::new(0),
             in_use: watch::Sender::new(0),
+            full: watch::Sender::new(0),
             started_at: Instant::now(),
             tls,
             settings,

@@ -33,13 +33,14 @@ impl Built {
         let metrics = Arc::new(Metrics::new().map_err(|error| StartError::Internal(error.to_string()))?);
         metrics.set_state(DaemonState::Starting);
         let (stopper, stop) = stop();
+        let limits = Arc::new(limits_that_fit(&settings));
         let shared = Shared {
-            limits: Arc::new(limits_that_fit(&settings)),
+            warm_places: Arc::new(Semaphore::new(limits.warm_total_max.min(Semaphore::MAX_PERMITS))),
+            limits,
             cancel_keys: Arc::new(CancelKeys::new(settings.limits.cancels_max)),
             sessions: Arc::new(Sessions::default()),
             refusals: Arc::new(Refusals::new(settings.log_repeat)),
             metrics,
-            warm_places: Arc::new(Semaphore::new(settings.limits.warm_total_max.min(Semaphore::MAX_PERMITS))),
         };
         let clusters: Vec<_> = self.clusters.into_iter().map(|files| Arc::new(shared.cluster(files, world))).collect();
         let daemon_limit = Limit::new(shared.limits.sessions_max);
@@ -164,7 +165,8 @@ fn limits_that_fit(settings: &Settings) -> settings::Limits {
     // Sockets in startup must leave room for sessions and probes.
     let startups = NonZero::new(descriptors_max / STARTUP_SHARE).unwrap_or(NonZero::<usize>::MIN);
     limits.startups_max = limits.startups_max.min(startups);
-    let most = descriptors_max.saturating_sub(DESCRIPTORS_OF_OURS) / 2;
+    limits.warm_total_max = limits.warm_total_max.min(descriptors_max / WARM_SHARE);
+    let most = descriptors_max.saturating_sub(DESCRIPTORS_OF_OURS).saturating_sub(limits.warm_total_max) / 2;
     let most = NonZero::new(most).unwrap_or(NonZero::<usize>::MIN);
     if most < limits.sessions_max {
         warn!(
@@ -181,5 +183,7 @@ fn limits_that_fit(settings: &Settings) -> settings::Limits {
 /// The admin socket is for the daemon's own user and root.
 const ADMIN_MODE: u32 = 0o600;
 const DESCRIPTORS_OF_OURS: usize = 64;
+/// One in so many may be an upstream that stands ready.
+const WARM_SHARE: usize = 16;
 /// One in so many descriptors may be a socket in startup.
 const STARTUP_SHARE: usize = 8;

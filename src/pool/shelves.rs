@@ -40,10 +40,22 @@ pub(super) struct Shelf<T> {
     burst: Burst,
     /// Shared with every opening under way, so that one that panics is no longer counted either.
     opening: Arc<()>,
+    /// Shared with every upstream that is being reset to come back.
+    coming: Arc<()>,
     failures: u32,
     not_before: Moment,
+    /// The server has too many connections until then, as far as is known.
+    full_until: Moment,
+    /// Where sessions give back: until then one may.
+    patient_until: Option<Moment>,
     /// The server refused this secret.
     refused_secret: Option<u64>,
+}
+
+/// An upstream that is being reset to come back to its shelf; counts there until dropped.
+#[derive(Debug)]
+pub(super) struct Coming {
+    _counted: Arc<()>,
 }
 
 /// Permission to open one upstream; it counts as under way until dropped.
@@ -58,6 +70,8 @@ pub(super) struct Opening {
 pub(super) enum Setback {
     /// Somehow; later it may work.
     Failed,
+    /// Clients that wait go first.
+    Busy,
     /// The server has too many connections (SQLSTATE 53300).
     Full,
     /// The server refused the secret of this generation.
@@ -83,7 +97,7 @@ impl<T> Shelves<T> {
         let shelf = self.shelves.get_mut(parameters)?;
         if self.rules.reuse {
             // A short session gives back what would be opened in its place.
-            self.next_opening_at = self.next_opening_at.max(now.after(REUSE_PATIENCE));
+            shelf.patient_until.get_or_insert(now.after(REUSE_PATIENCE));
         }
         shelf.used_at = now;
         shelf.burst.taken(now, self.rules.warm_idle);
@@ -92,7 +106,9 @@ impl<T> Shelves<T> {
 
     /// A client with a set that was not known has got a session: it is known from its second use on.
     pub(super) fn learn(&mut self, parameters: &StartupParameters, now: Moment) {
-        if self.knows(parameters) {
+        if let Some(shelf) = self.shelves.get_mut(parameters) {
+            // Somebody has just got in: what went wrong before need not go wrong now.
+            (shelf.refused_secret, shelf.failures, shelf.not_before) = (None, 0, now);
             return;
         }
         let hash = self.hasher.hash_one(parameters);
@@ -117,21 +133,28 @@ impl<T> Shelves<T> {
             used_at: now,
             burst: Burst::default(),
             opening: Arc::new(()),
+            coming: Arc::new(()),
             failures: 0,
             not_before: now,
+            full_until: now,
+            patient_until: None,
             refused_secret: None,
         };
         self.shelves.insert(Arc::new(parameters.clone()), shelf);
     }
 
-    /// Whether this set is worth keeping ready.
-    pub(super) fn knows(&self, parameters: &StartupParameters) -> bool {
-        self.shelves.contains_key(parameters)
+    /// Room for an upstream that a session gives back, if its set is known and not all are there.
+    pub(super) fn expect_back(&self, parameters: &StartupParameters) -> Option<Coming> {
+        let shelf = self.shelves.get(parameters)?;
+        let coming = Arc::strong_count(&shelf.coming).saturating_sub(1);
+        (shelf.ready.len().saturating_add(coming) < self.rules.warm_max)
+            .then(|| Coming { _counted: Arc::clone(&shelf.coming) })
     }
 
     /// One was opened or has come back. `Err` gives it back when there is no place for it.
-    pub(super) fn put(&mut self, parameters: &StartupParameters, item: T) -> Result<(), T> {
-        let Some(shelf) = self.shelves.get_mut(parameters) else { return Err(item) };
+    pub(super) fn put(&mut self, parameters: &StartupParameters, item: T, now: Moment) -> Result<(), T> {
+        let is_paused = now < self.paused_until;
+        let Some(shelf) = self.shelves.get_mut(parameters).filter(|_| !is_paused) else { return Err(item) };
         shelf.refused_secret = None;
         if shelf.ready.len() >= self.rules.warm_max {
             return Err(item);
@@ -139,6 +162,7 @@ impl<T> Shelves<T> {
         shelf.ready.push_back(item);
         if shelf.ready.len() >= shelf.burst.wanted(self.rules.warm_max) {
             shelf.burst.refilled();
+            shelf.patient_until = None;
         }
         Ok(())
     }
@@ -152,7 +176,7 @@ impl<T> Shelves<T> {
 
     /// Nothing is opened for so long.
     pub(super) fn pause(&mut self, span: Duration, now: Moment) {
-        self.paused_until = now.after(span);
+        self.paused_until = self.paused_until.max(now.after(span));
     }
 
     /// The next upstream to open, if one is due: not more at once than a server takes without noticing.
@@ -162,7 +186,9 @@ impl<T> Shelves<T> {
             return None;
         }
         let is_due = |shelf: &Shelf<T>| {
-            shelf.lacks(warm_max) && now >= shelf.not_before && shelf.refused_secret.is_none_or(|known| known != secret)
+            shelf.lacks(warm_max)
+                && now >= shelf.open_from()
+                && shelf.refused_secret.is_none_or(|known| known != secret)
         };
         let (parameters, shelf) = self.shelves.iter().find(|(_, shelf)| is_due(shelf))?;
         self.next_opening_at = now.after(jittered(SPACING));
@@ -191,7 +217,7 @@ impl<T> Shelves<T> {
         let gate = self.paused_until.max(self.next_opening_at);
         let lacking = self.shelves.values().filter(|shelf| shelf.lacks(self.rules.warm_max));
         let lacking = lacking.filter(|shelf| shelf.refused_secret.is_none_or(|known| known != secret));
-        let opening = lacking.map(|shelf| shelf.not_before.max(gate)).min();
+        let opening = lacking.map(|shelf| shelf.open_from().max(gate)).min();
         let idle = self.shelves.values().map(|shelf| shelf.used_at.after(self.rules.warm_idle)).min();
         opening.into_iter().chain(idle).min()
     }
@@ -229,6 +255,11 @@ impl<T> Shelf<T> {
         taken
     }
 
+    /// How long no client has come for it.
+    pub(super) fn unused_for(&self, now: Moment) -> Duration {
+        now.since(self.used_at)
+    }
+
     /// One of these was good for a client.
     pub(super) fn succeeded(&mut self) {
         self.failures = 0;
@@ -242,14 +273,20 @@ impl<T> Shelf<T> {
                 self.failures = self.failures.saturating_add(1);
                 self.not_before = now.after(jittered(pause));
             }
-            Setback::Full => self.not_before = now.after(FULL_PAUSE),
+            Setback::Busy => self.not_before = now.after(jittered(BUSY_PAUSE)),
+            Setback::Full => self.full_until = now.after(FULL_PAUSE),
             Setback::Secret(generation) => self.refused_secret = Some(generation),
         }
     }
 
+    fn open_from(&self) -> Moment {
+        self.not_before.max(self.full_until).max(self.patient_until.unwrap_or_default())
+    }
+
     fn lacks(&self, warm_max: usize) -> bool {
-        let under_way = Arc::strong_count(&self.opening).saturating_sub(1);
-        self.ready.len().saturating_add(under_way) < self.burst.wanted(warm_max)
+        // Each of the two is held once by the shelf itself.
+        let under_way = Arc::strong_count(&self.opening).saturating_add(Arc::strong_count(&self.coming));
+        self.ready.len().saturating_add(under_way).saturating_sub(2) < self.burst.wanted(warm_max)
     }
 }
 
@@ -265,9 +302,11 @@ const BYTES_MAX: usize = 1 << 20;
 /// Between two openings of one listener.
 const SPACING: Duration = Duration::from_millis(25);
 const REUSE_PATIENCE: Duration = Duration::from_millis(100);
+const BUSY_PAUSE: Duration = Duration::from_millis(250);
 const BACK_OFF: Duration = Duration::from_secs(1);
 const BACK_OFF_MAX: Duration = Duration::from_secs(60);
-const FULL_PAUSE: Duration = Duration::from_secs(600);
+/// After a 53300.
+pub(super) const FULL_PAUSE: Duration = Duration::from_secs(600);
 
 #[cfg(test)]
 mod tests;

@@ -2,10 +2,10 @@
 //! is no longer of use, and resets what sessions give back.
 
 use super::{
-    Pool, RETURNS_MAX, Returned, Stock,
+    PING_MIN, Pool, RETURNS_MAX, Returned, Stock,
     reset::{self, Used},
-    shelves::{Opening, Setback},
-    stock::Stocked,
+    shelves::{Coming, FULL_PAUSE, Opening, Setback},
+    stock::{Ping, Stocked, spoilt_by},
 };
 use crate::{
     clock::Moment,
@@ -14,7 +14,7 @@ use crate::{
         labels::{RecycleCause, ResetResult, UpstreamState},
     },
     shutdown::{Phase, Stop},
-    upstream::{Claim, ClaimError, Upstream},
+    upstream::{Claim, NotPrepared, Upstream},
     wire::{SqlState, StartupParameters, messages},
 };
 use std::{
@@ -33,8 +33,18 @@ use tracing::debug;
 
 /// What a piece of work of the upkeep has come to.
 enum Done {
-    Opened { opening: Opening, place: OwnedSemaphorePermit, made: Option<Result<Upstream, ClaimError>> },
-    Reset { parameters: StartupParameters, birth_at: Moment, done: Result<Upstream, ResetResult> },
+    Opened {
+        opening: Opening,
+        place: OwnedSemaphorePermit,
+        made: Option<Result<Upstream, NotPrepared>>,
+    },
+    /// `coming` counts it on its shelf until then.
+    Reset {
+        parameters: StartupParameters,
+        birth_at: Moment,
+        done: Result<Upstream, ResetResult>,
+        coming: Coming,
+    },
     Looked,
     Closed,
 }
@@ -46,7 +56,7 @@ impl Pool {
         let returned = self.returned.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(mut returned) = returned else { return };
         let mut work = JoinSet::new();
-        let (mut changes, mut in_use) = (self.cluster.changes(), self.cluster.in_use());
+        let (mut changes, mut in_use, mut full) = (self.cluster.changes(), self.cluster.in_use(), self.cluster.full());
         let mut looked_at = self.cluster.clock().now();
         while stop.phase() == Phase::Running {
             let now = self.cluster.clock().now();
@@ -62,12 +72,16 @@ impl Pool {
                 biased;
                 _ = stop.phase_changed() => {}
                 Some(done) = work.join_next() => self.take_in(done.unwrap_or(Done::Closed)),
-                Some(Returned { parameters, used }) = returned.recv() => {
+                Some(Returned { parameters, used, coming }) = returned.recv() => {
                     let birth_at = used.upstream.login.birth.at;
-                    work.spawn(async move { Done::Reset { parameters, birth_at, done: reset::reset(used).await } });
+                    work.spawn(async move {
+                        let done = reset::reset(used).await;
+                        Done::Reset { parameters, birth_at, done, coming }
+                    });
                 }
                 () = poll_fn(|cx| self.poll_spoilt(cx)) => {}
-                _ = in_use.changed() => self.make_room(),
+                _ = in_use.changed() => self.make_room(ROOM_PAUSE),
+                _ = full.changed() => self.make_room(FULL_PAUSE),
                 _ = changes.changed() => {}
                 () = self.work.notified() => {}
                 () = self.something_due(now, looked_at) => {}
@@ -82,7 +96,9 @@ impl Pool {
         let mut stock = self.lock();
         let Stock { shelves, discarded, .. } = &mut *stock;
         for shelf in shelves.iter_mut() {
-            for (stocked, cause) in shelf.take_out(|stocked| self.objection(&judge, stocked)) {
+            for (stocked, cause) in
+                shelf.take_out(|stocked| self.objection(&judge, &stocked.upstream, Some(stocked.expires_at)))
+            {
                 self.recycle(stocked, cause, discarded);
             }
         }
@@ -93,11 +109,13 @@ impl Pool {
 
     /// Ready whenever one of those that wait was found to be of no use, which is then taken out.
     fn poll_spoilt(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let now = self.cluster.clock().now();
         let mut stock = self.lock();
         let Stock { shelves, discarded, .. } = &mut *stock;
         let mut any = Poll::Pending;
         for shelf in shelves.iter_mut() {
-            let spoilt = shelf.take_out(|stocked| match stocked.poll_spoilt(cx) {
+            let pace = self.pace(shelf, now);
+            let spoilt = shelf.take_out(|stocked| match stocked.poll_spoilt(cx, pace) {
                 Poll::Pending => None,
                 Poll::Ready(cause) => Some(cause),
             });
@@ -130,16 +148,18 @@ impl Pool {
                 self.put(&opening.parameters, upstream, expires_at, place, false);
             }
             Done::Opened { opening, made: Some(Err(error)), .. } => {
-                debug!(cluster.name = %self.cluster.name(), cause = error.in_short(), "no upstream could be made ready");
+                debug!(cluster.name = %self.cluster.name(), cause = error.cause.in_short(), "no upstream could be made ready");
                 let now = self.cluster.clock().now();
-                self.lock().shelves.failed(&opening.parameters, self.setback(&error), now);
+                self.lock().shelves.failed(&opening.parameters, setback(&error), now);
             }
             // Clients that wait go first; there is another chance soon.
             Done::Opened { opening, made: None, .. } => {
                 let now = self.cluster.clock().now();
-                self.lock().shelves.failed(&opening.parameters, Setback::Failed, now);
+                self.lock().shelves.failed(&opening.parameters, Setback::Busy, now);
             }
-            Done::Reset { parameters, birth_at, done } => {
+            Done::Reset { parameters, birth_at, done, coming } => {
+                // Its place on the shelf is free for itself.
+                drop(coming);
                 let result = done.as_ref().map_or_else(|result| *result, |_| ResetResult::Ok);
                 self.metrics.resets.at(result).inc();
                 let Ok(upstream) = done else { return };
@@ -163,36 +183,30 @@ impl Pool {
     ) {
         upstream.login.held = Held::new(upstream.login.way.metrics.upstreams.at(UpstreamState::Warm));
         let _ready = Held::new(&self.metrics.warm_ready);
-        let stocked = Stocked { upstream, is_reused, expires_at, _place: place, _ready };
+        let ping = Ping::NotBefore(self.cluster.clock().now().after(PING_MIN));
+        let stocked = Stocked { upstream, is_reused, expires_at, _place: place, _ready, ping };
         let mut stock = self.lock();
         let Stock { shelves, discarded, is_closed } = &mut *stock;
-        let is_small = stocked.upstream.login.greeting.bytes() <= GREETING_BYTES_MAX;
-        if *is_closed || !is_small {
-            shelves.failed(parameters, Setback::Failed, self.cluster.clock().now());
+        let now = self.cluster.clock().now();
+        let greeting = &stocked.upstream.login.greeting;
+        // What came in one piece with the login's end has not been looked at.
+        let is_spoilt = greeting.bytes() > GREETING_BYTES_MAX || spoilt_by(&greeting.read_ahead, false).is_some();
+        if *is_closed || is_spoilt {
+            shelves.failed(parameters, Setback::Failed, now);
             return discarded.push(stocked.upstream);
         }
         // The sweep that follows looks at whether it is still of use.
-        if let Err(stocked) = shelves.put(parameters, stocked) {
+        if let Err(stocked) = shelves.put(parameters, stocked, now) {
             discarded.push(stocked.upstream);
         }
     }
 
-    fn setback(&self, error: &ClaimError) -> Setback {
-        match error.sqlstate() {
-            Some(SqlState::TOO_MANY_CONNECTIONS) => Setback::Full,
-            Some(SqlState::INVALID_PASSWORD | SqlState::INVALID_AUTHORIZATION) => {
-                Setback::Secret(self.cluster.current_birth().secret)
-            }
-            _ => Setback::Failed,
-        }
-    }
-
-    /// Somebody needs a database to be free of connections: it may be these.
-    fn make_room(&self) {
+    /// Somebody needs what these take up: a database free of connections, or a place at the server.
+    fn make_room(&self, pause: Duration) {
         let now = self.cluster.clock().now();
         let mut stock = self.lock();
         let Stock { shelves, discarded, .. } = &mut *stock;
-        shelves.pause(ROOM_PAUSE, now);
+        shelves.pause(pause, now);
         for shelf in shelves.iter_mut() {
             for (stocked, cause) in shelf.take_out(|_| Some(RecycleCause::Limit)) {
                 self.recycle(stocked, cause, discarded);
@@ -220,8 +234,17 @@ impl Pool {
             let expiry =
                 stock.shelves.iter_mut().flat_map(|shelf| &shelf.ready).map(|stocked| stocked.expires_at).min();
             let look = expiry.map(|_| looked_at.after(LOOK_EVERY));
-            let due = stock.shelves.next_due(secret).filter(|_| self.places.available_permits() > 0);
-            [expiry, look, due].into_iter().flatten().min()
+            let ping = stock.shelves.iter_mut().filter_map(|shelf| {
+                let pace = self.pace(shelf, now);
+                shelf.ready.iter().map(|stocked| stocked.look_at(pace)).min()
+            });
+            let ping = ping.min();
+            // A place that another listener's pool gives up wakes nobody here.
+            let due = stock.shelves.next_due(secret).map(|due| match self.places.available_permits() {
+                0 => due.max(now.after(LOOK_EVERY)),
+                _ => due,
+            });
+            [expiry, look, ping, due].into_iter().flatten().min()
         };
         match due {
             Some(at) => sleep(at.since(now).max(WAIT_MIN)).await,
@@ -273,6 +296,14 @@ async fn say_goodbye(mut upstream: Upstream) {
     };
     // A server that is gone, or does not go, changes nothing.
     let _ = timeout(GOODBYE_LIMIT, talk).await;
+}
+
+fn setback(error: &NotPrepared) -> Setback {
+    match error.cause.sqlstate() {
+        Some(SqlState::TOO_MANY_CONNECTIONS) => Setback::Full,
+        Some(SqlState::INVALID_PASSWORD | SqlState::INVALID_AUTHORIZATION) => Setback::Secret(error.secret),
+        _ => Setback::Failed,
+    }
 }
 
 fn jittered(span: Duration) -> Duration {

@@ -29,7 +29,7 @@ where
     }
     let says_goodbye = relay.talk.server_can_read_a_message()
         && relay.pending_for_upstream().is_empty()
-        && !relay.talk.client_said_goodbye();
+        && (!relay.talk.client_said_goodbye() || relay.talk.withholds_goodbye());
     let for_upstream = if says_goodbye { messages::TERMINATE } else { &[] };
     tokio::join!(part(&mut relay.client, &for_client), part(&mut relay.upstream, for_upstream));
 }

@@ -119,7 +119,9 @@ impl Cluster {
             if has_answered {
                 nearest.measured(select::region_of(&way.endpoint), &distances);
             }
-            if allowed.healths.iter().all(Health::is_tried) {
+            // What is ordered out of use is not looked at.
+            let known = allowed.healths.iter().zip(&allowed.orders);
+            if known.into_iter().all(|(health, order)| health.is_tried() || *order == Some(Order::Disabled)) {
                 nearest.settle(&distances);
             }
             if let (Some(before), Some(now)) = (before, nearest.home())

@@ -30,6 +30,15 @@ pub(crate) struct Claim<'a> {
     pub(crate) choice: &'a Choice,
 }
 
+/// Why no upstream could be made ready.
+#[derive(Debug)]
+pub(crate) struct NotPrepared {
+    /// Why.
+    pub(crate) cause: ClaimError,
+    /// The generation of the secret that was tried.
+    pub(crate) secret: u64,
+}
+
 impl Cluster {
     /// An upstream for one session: waits for a login slot, then tries endpoints until one serves. Dropping
     /// the future closes whatever was opened.
@@ -48,19 +57,23 @@ impl Cluster {
     }
 
     /// One upstream at the endpoint where the next session would go, for whoever comes: no other endpoint is
-    /// tried, and it waits for nothing that a client could use instead. `None` when no login slot is free.
-    pub(crate) async fn prepare(&self, claim: &Claim<'_>) -> Option<Result<Upstream, ClaimError>> {
+    /// tried, and half of the login slots are left to clients. `None` when no slot is free.
+    pub(crate) async fn prepare(&self, claim: &Claim<'_>) -> Option<Result<Upstream, NotPrepared>> {
+        if self.logins.available_permits() <= self.limits.logins_max.get() / 2 {
+            return None;
+        }
         let _slot = self.logins.try_acquire().ok()?;
         let lease = match self.lease().await {
             Ok(lease) => lease,
-            Err(error) => return Some(Err(error)),
+            Err(cause) => return Some(Err(NotPrepared { cause, secret: 0 })),
         };
         let way = self.order_of(claim.choice).into_iter().next()?;
-        let deadline = Instant::now() + self.limits.connect_limit;
-        let deadlines = Deadlines { has_another: false, deadline };
+        // As if another endpoint were left: nobody waits for this one to the last.
+        let deadlines = Deadlines { has_another: true, deadline: Instant::now() + self.limits.connect_limit };
         let attempt = Attempt { way: &way, parameters: claim.parameters, lease: lease.as_ref(), deadlines };
         let made = self.attempt(&attempt, &Progress::default()).await;
-        Some(made.map_err(|error| ClaimError::Login { endpoint: Arc::clone(&way.endpoint), error }))
+        let cause = |error| ClaimError::Login { endpoint: Arc::clone(&way.endpoint), error };
+        Some(made.map_err(|error| NotPrepared { cause: cause(error), secret: generation(lease.as_ref()) }))
     }
 
     /// Where the nearest region is to serve, the very first sessions wait a moment for it to be known.

@@ -5,6 +5,7 @@ use crate::{
     metrics::labels::{AttemptResult, RefuseReason},
     scram::ScramError,
     settings::{Endpoint, Name},
+    sys,
     tls::CertificateProblem,
     wire::{ServerError, SqlState},
 };
@@ -60,6 +61,8 @@ pub(crate) enum Loss {
     Full,
     /// The endpoint.
     Endpoint,
+    /// Nothing of the cluster's: this machine is short of something.
+    Ours,
     /// Nothing: every other endpoint would say the same.
     Nothing,
 }
@@ -204,6 +207,7 @@ impl LoginError {
             (Self::Endpoint(EndpointError::ClosedBeforeTls(_) | EndpointError::LoginLost(_)), _) => Loss::Node,
             // The connection broke; TLS itself found no fault.
             (Self::Endpoint(EndpointError::Tls(error)), _) if is_broken(error.kind()) => Loss::Node,
+            (Self::Endpoint(EndpointError::Tcp(error)), _) if sys::is_shortage(error) => Loss::Ours,
             (Self::Endpoint(_), _) => Loss::Endpoint,
             _ => Loss::Nothing,
         }

@@ -12,8 +12,9 @@ pub(crate) struct Health {
     reason: Option<String>,
     /// Since when it has been well again, if it was not before.
     returned_at: Option<Moment>,
-    /// Nodes in a row that answered and turned somebody away.
+    /// Nodes in a row that turned somebody away, and since when.
     turned_away: u32,
+    turned_away_since: Moment,
     latency: Option<Duration>,
     tried_at: Option<Moment>,
 }
@@ -51,6 +52,7 @@ impl Health {
             reason: None,
             returned_at: None,
             turned_away: 0,
+            turned_away_since: now,
             latency: None,
             tried_at: None,
         }
@@ -90,8 +92,12 @@ impl Health {
     /// endpoint, unless nobody has got in for so many tries that no node can be left.
     pub(crate) fn turned_away(&mut self, reason: String, now: Moment) -> Option<Change> {
         self.tried_at = Some(now);
+        if self.turned_away == 0 {
+            self.turned_away_since = now;
+        }
         self.turned_away = self.turned_away.saturating_add(1);
-        if self.turned_away < TURNED_AWAY_MAX {
+        // Many clients that meet one restart at once are one event, not many.
+        if self.turned_away < TURNED_AWAY_MAX || now.since(self.turned_away_since) < TURNED_AWAY_FOR {
             return None;
         }
         self.turned_away = 0;
@@ -178,8 +184,10 @@ const PATIENCE_MIN: Duration = Duration::from_secs(1);
 /// A suspect is looked at again so soon: most likely it was one lost packet.
 const SUSPECT_INTERVAL: Duration = Duration::from_secs(1);
 /// Two clients with four tries each. A balancer sends one in three to a node that restarts, so eight in a
-/// row are not by chance.
+/// row are not by chance …
 const TURNED_AWAY_MAX: u32 = 8;
+/// … unless they all come at the moment at which the node goes.
+const TURNED_AWAY_FOR: Duration = Duration::from_secs(2);
 
 #[cfg(test)]
 mod tests {
@@ -227,16 +235,18 @@ mod tests {
     fn nodes_that_turn_away_are_no_mark_until_none_can_be_left() {
         let mut health = Health::unknown(at(0));
         health.succeeded(at(0));
-        let away = |health: &mut Health| health.turned_away("57P03".into(), at(1)).map(|change| change.is);
+        let away =
+            |health: &mut Health, seconds| health.turned_away("57P03".into(), at(seconds)).map(|change| change.is);
 
-        for _ in 1..TURNED_AWAY_MAX {
-            assert_eq!(away(&mut health), None);
+        for _ in 0..100 {
+            assert_eq!(away(&mut health, 1), None, "all at once");
         }
-        health.succeeded(at(1));
+        health.succeeded(at(2));
         for _ in 1..TURNED_AWAY_MAX {
-            assert_eq!(away(&mut health), None, "somebody got in meanwhile");
+            assert_eq!(away(&mut health, 3), None, "somebody got in meanwhile");
         }
-        assert_eq!(away(&mut health), Some(Suspect));
+        assert_eq!(away(&mut health, 4), None);
+        assert_eq!(away(&mut health, 5), Some(Suspect));
     }
 
     #[test]

@@ -57,8 +57,8 @@ impl Names {
         Self { resolver, clock, refresh, known: Mutex::default() }
     }
 
-    /// Addresses of `host`, the preferred first; never none. Waits at most 2 s. Cancel safe: a question
-    /// that was begun goes on for those who ask next.
+    /// Addresses of `host`, the preferred first; never none. Waits at most 2 s, and much less while there is
+    /// a last good answer. Cancel safe: a question that was begun goes on for those who ask next.
     pub(super) async fn look_up(&self, host: &str) -> Result<Arc<[IpAddr]>, NoAnswer> {
         if let Ok(literal) = host.parse() {
             return Ok([literal].into());
@@ -71,7 +71,8 @@ impl Names {
             }
             said.answers
         };
-        let answered = timeout(LIMIT, async {
+        let limit = if lock(&name.said).addresses.is_some() { LIMIT_WITH_A_LAST_ANSWER } else { LIMIT };
+        let answered = timeout(limit, async {
             let turn = Arc::clone(&name.asking).lock_owned().await;
             // Whoever held it before may have brought the answer.
             if lock(&name.said).answers == seen {
@@ -152,6 +153,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// How long the resolver may take before an endpoint counts as not resolved.
 const LIMIT: Duration = Duration::from_secs(2);
+/// A resolver that hesitates must not make a region look far away whose addresses are known.
+const LIMIT_WITH_A_LAST_ANSWER: Duration = Duration::from_millis(250);
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
@@ -248,7 +251,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_resolver_that_hangs_is_asked_once_and_waited_for_two_seconds() {
+    async fn a_resolver_that_hangs_is_asked_once_and_waited_for_briefly_where_an_answer_is_at_hand() {
         let (told, clock, names) = names();
         *lock(&told.hangs) = true;
 
@@ -261,9 +264,11 @@ mod tests {
         assert_eq!(looked_up(&names).await.unwrap(), "10.0.0.1");
         assert_eq!(told.asked.load(Relaxed), 1);
 
-        // With an answer at hand only the first one waits.
+        // With an answer at hand only the first one waits, and not for long.
         clock.advance(REFRESH);
+        let hesitating = tokio::time::Instant::now();
         assert_eq!(looked_up(&names).await.unwrap(), "10.0.0.1");
+        assert_eq!(hesitating.elapsed(), LIMIT_WITH_A_LAST_ANSWER);
         let late = tokio::time::Instant::now();
         assert_eq!(looked_up(&names).await.unwrap(), "10.0.0.1");
         assert_eq!((late.elapsed(), told.asked.load(Relaxed)), (Duration::ZERO, 2));

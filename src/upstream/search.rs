@@ -128,9 +128,14 @@ impl<'a> Search<'a> {
         let mut chosen = self.trying.swap_remove(place);
         chosen.beside_at = None;
         for overtaken in std::mem::take(&mut self.trying) {
-            let error = overtaken.given_up();
-            self.cluster.note_attempt(&overtaken.way, None, Err(&error));
-            self.untried.push_back(overtaken.way);
+            // One that was dialled a moment ago is not to blame for not being first.
+            if overtaken.beside_at.is_none() {
+                let error = overtaken.given_up();
+                self.cluster.note_attempt(&overtaken.way, None, Err(&error));
+                self.untried.push_back(overtaken.way);
+            } else {
+                self.untried.push_front(overtaken.way);
+            }
         }
         self.trying.push(chosen);
     }
@@ -156,7 +161,7 @@ impl<'a> Search<'a> {
         if self.trying.iter().all(|trying| trying.beside_at.is_none() && trying.progress.answered().is_none()) {
             // A node or a gateway that is lost leaves the region's other paths; a lost endpoint says
             // nothing of them, and the order holds.
-            self.try_next(Some(&*way).filter(|_| loss != Loss::Endpoint));
+            self.try_next(Some(&*way).filter(|_| !matches!(loss, Loss::Endpoint | Loss::Ours)));
         }
         Ok(())
     }

@@ -3,7 +3,7 @@
 
 use super::{
     Birth, Cluster, Order, Way,
-    error::{LoginError, Loss},
+    error::{EndpointError, LoginError, Loss},
     health::Change,
 };
 use crate::{
@@ -112,6 +112,11 @@ impl Cluster {
         self.in_use.subscribe()
     }
 
+    /// Told when the server has no place for a login (SQLSTATE 53300).
+    pub(crate) fn full(&self) -> watch::Receiver<u64> {
+        self.full.subscribe()
+    }
+
     /// A session was told that something is in use (SQLSTATE 55006): it may be what stands ready.
     pub(crate) fn note_in_use(&self) {
         self.in_use.send_modify(|count| *count = count.wrapping_add(1));
@@ -185,9 +190,15 @@ impl Cluster {
         let change = way.note(|health| match outcome.map_err(|error| (error.loss(), error)) {
             // A server that refuses a login is well, and so is a full one.
             Ok(()) | Err((Loss::Nothing | Loss::Full, _)) => health.succeeded(now),
+            Err((Loss::Ours, _)) => None,
+            // It may be what the client asked for that ended it.
+            Err((Loss::Node, LoginError::Endpoint(EndpointError::LoginLost(_)))) => None,
             Err((Loss::Node, error)) => health.turned_away(error.in_short(), now),
             Err((Loss::Endpoint, error)) => health.failed(error.in_short(), now),
         });
+        if outcome.is_err_and(|error| error.loss() == Loss::Full) {
+            self.full.send_modify(|count| *count = count.wrapping_add(1));
+        }
         self.note_tried(way, answered.is_some());
         self.tell(way, change);
     }

@@ -48,13 +48,13 @@ impl Conversation {
     /// The same, for an upstream that is to be used again: Terminate is withheld from it (see
     /// [`Conversation::withholds_goodbye`]), and what the server reports of its parameters is remembered.
     pub fn after_login_for_reuse() -> Self {
-        let state = State { reported: Some(Box::default()), ..State::default() };
+        let state = State { withholds_goodbye: true, reported: Some(Box::default()), ..State::default() };
         Self { from_client: Frames::default(), from_server: Frames::default(), state }
     }
 
     /// Whether [`Conversation::follow_client`] fails at a Terminate, which ends what the server may read.
     pub fn withholds_goodbye(&self) -> bool {
-        self.state.reported.is_some()
+        self.state.withholds_goodbye
     }
 
     /// What the server has reported of its parameters since login, if that was to be remembered.
@@ -150,7 +150,7 @@ struct State {
     copy_in: bool,
     /// A CopyDone or CopyFail of the client now tells nothing.
     ignores_copy_end: bool,
-    /// A Sync was sent while `copy_in`: swallowed, unless the COPY had already failed.
+    /// A Sync was sent inside the COPY that is under way: swallowed, unless the COPY fails.
     sync_in_copy: bool,
     /// Messages flow that only a COPY or replication sends.
     copying: bool,
@@ -168,6 +168,7 @@ struct State {
     kind: u8,
     error: ErrorScan,
     fatal: bool,
+    withholds_goodbye: bool,
     reported: Option<Box<ReportWatch>>,
 }
 
@@ -215,6 +216,7 @@ impl Default for State {
             kind: 0,
             error: ErrorScan::default(),
             fatal: false,
+            withholds_goodbye: false,
             reported: None,
         }
     }
@@ -244,7 +246,7 @@ impl Watch for FromClient<'_> {
             b'c' | b'f' => state.end_copy(),
             b'X' => {
                 state.terminated = true;
-                if state.reported.is_some() {
+                if state.withholds_goodbye {
                     return Err("Terminate, which an upstream that is used again must not read");
                 }
             }
@@ -312,17 +314,19 @@ impl Watch for FromServer<'_> {
             b'N' | b'S' | b'A' => return Ok(()),
             b'Z' if length != 1 => return Err("a ReadyForQuery's body is not one byte"),
             b'Z' => {}
-            b'C' | b'I' => state.statements = state.statements.saturating_add(1),
+            b'C' | b'I' => {
+                state.statements = state.statements.saturating_add(1);
+                state.sync_in_copy = false;
+            }
             b'G' => {
                 state.copying = true;
-                state.copy_in = state.owed.open_copy();
-                state.sync_in_copy = false;
+                (state.copy_in, state.sync_in_copy) = (state.owed.open_copy(), false);
             }
             b'H' => state.copying = true,
             b'W' => (state.copying, state.ignores_copy_end) = (true, true),
             b'E' => {
                 state.error = ErrorScan::default();
-                state.uncertain |= state.copy_in && state.sync_in_copy;
+                state.uncertain |= std::mem::take(&mut state.sync_in_copy);
                 state.ignores_copy_end |= state.copy_in;
                 state.copy_in = false;
             }

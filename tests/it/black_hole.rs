@@ -14,6 +14,7 @@ use crate::harness::{
 };
 use std::{
     net::{Ipv4Addr, TcpListener},
+    path::PathBuf,
     process::Command,
     time::{Duration, Instant},
 };
@@ -43,13 +44,34 @@ fn an_idle_session_over_a_black_hole_is_told_08006_by_keepalive() {
     link.proxy.wait_for_closed("upstream_timeout", 1.0);
 }
 
+#[test]
+fn the_first_client_after_a_change_of_network_is_not_given_what_stood_ready_before() {
+    let Some(link) = Link::up("") else { return };
+    link.log_in();
+    drop(link.cluster.session());
+    let stood_ready = link.cluster.session();
+    link.proxy.wait_for_metric("crdb_proxy_warm_ready", &[("listener", "main")], 1.0);
+
+    link.move_to_another_address();
+    let mut client = link.log_in();
+
+    let mut session = link.cluster.session();
+    client.send(&query("select"));
+    assert_eq!(session.message().tag, b'Q');
+    assert_eq!(link.proxy.metric("crdb_proxy_warm_claims_total", &[("result", "miss_dead")]), Some(1.0));
+    drop(stood_ready);
+}
+
 /// A daemon with an open session whose upstream goes over a link of its own.
 struct Link {
     client: TestClient,
     proxy: TestProxy,
     near: String,
+    far: String,
+    others: [Ipv4Addr; 2],
+    path: PathBuf,
     _session: Wire,
-    _cluster: FakeUpstream,
+    cluster: FakeUpstream,
 }
 
 impl Link {
@@ -60,7 +82,7 @@ impl Link {
                 return None;
             }
         }
-        let (own, other) = free_network();
+        let (own, others) = free_network();
         let listener = TcpListener::bind("0.0.0.0:0").unwrap();
         let cluster = FakeUpstream::bound_to(listener, Authority::new(), Script::default());
         let settings = SettingsFile::trusting(&cluster.authority).global(setting);
@@ -79,8 +101,8 @@ impl Link {
             return None;
         }
         let inside = ["nsenter", "--net", "--target", &pid];
-        for (at, interface, address) in [(&[][..], &near, own), (&inside, &far, other)] {
-            ip(at, &["address", "add", &format!("{address}/30"), "dev", interface]).expect_success();
+        for (at, interface, address) in [(&[][..], &near, own), (&inside, &far, others[0])] {
+            ip(at, &["address", "add", &format!("{address}/29"), "dev", interface]).expect_success();
             ip(at, &["link", "set", interface, "up"]).expect_success();
         }
 
@@ -90,7 +112,21 @@ impl Link {
         session.message();
         session.send(&[command_complete("SELECT 1"), ready(b'I')].concat());
         client.until(b'Z');
-        Some(Self { client, proxy, near, _session: session, _cluster: cluster })
+        Some(Self { client, proxy, near, far, others, path, _session: session, cluster })
+    }
+
+    /// One more client.
+    fn log_in(&self) -> TestClient {
+        TestClient::log_in(connect_unix(&self.path), &[("user", "anyone")])
+    }
+
+    /// The daemon's side has another address, as after a change of Wi-Fi.
+    fn move_to_another_address(&self) {
+        let pid = self.proxy.pid().to_string();
+        let inside = ["nsenter", "--net", "--target", &pid];
+        let [before, after] = self.others.map(|address| format!("{address}/29"));
+        ip(&inside, &["address", "del", &before, "dev", &self.far]).expect_success();
+        ip(&inside, &["address", "add", &after, "dev", &self.far]).expect_success();
     }
 
     /// From now on no packet arrives at either side.
@@ -99,10 +135,11 @@ impl Link {
     }
 }
 
-/// The two addresses of a network for this process, in the range for benchmarks (RFC 2544).
-fn free_network() -> (Ipv4Addr, Ipv4Addr) {
-    let base = u32::from(Ipv4Addr::new(198, 18, 0, 0)) + std::process::id() % (1 << 15) * 4;
-    (Ipv4Addr::from(base + 1), Ipv4Addr::from(base + 2))
+/// The address of the cluster and two for the daemon in a network for this process, in the range for
+/// benchmarks (RFC 2544).
+fn free_network() -> (Ipv4Addr, [Ipv4Addr; 2]) {
+    let base = u32::from(Ipv4Addr::new(198, 18, 0, 0)) + std::process::id() % (1 << 14) * 8;
+    (Ipv4Addr::from(base + 1), [base + 2, base + 3].map(Ipv4Addr::from))
 }
 
 /// Runs `ip`, behind the words that lead to where it is to run.

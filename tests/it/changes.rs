@@ -124,6 +124,32 @@ fn an_endpoint_that_vanishes_gets_no_new_session_and_keeps_its_open_ones() {
     open.query("select 1");
 }
 
+#[test]
+fn what_a_policy_could_pick_is_looked_at_now_and_then_while_there_are_clients() {
+    let (first, second) = (FakeUpstream::answering(), FakeUpstream::answering());
+    let settings = || crate::failover::two_regions((&first, first.address()), (&second, second.address()));
+    let daemon = InProcess::start(settings().global("warm_max = 0"));
+    // The same endpoints again: then the daemon looks at its clock, which announces nothing.
+    let look = || daemon.replace_endpoints(&settings());
+    daemon.client();
+    look();
+    assert_eq!(second.seen().connections, 0, "too soon");
+
+    daemon.clock.advance(Duration::from_secs(67));
+    look();
+    second.wait_until(|seen| seen.connections == 1 && seen.ended == 1);
+    assert_eq!(second.seen().startups.len(), 0, "a look is no login");
+    daemon.wait_for_metric("crdb_proxy_endpoint_state", &[("endpoint", "second"), ("state", "well")], 1.0);
+
+    daemon.clock.advance(Duration::from_secs(16 * 60));
+    look();
+    let without_clients = (first.seen().connections, second.seen().connections);
+    daemon.client();
+    second.wait_until(|seen| seen.connections == 2);
+
+    assert_eq!(without_clients.1, 1);
+}
+
 /// A daemon whose only endpoint is reached by the name `db.test`.
 fn by_name(cluster: &FakeUpstream) -> (InProcess, IpAddr) {
     let name = format!("tls_server_name = \"{CLUSTER_NAME}\"");

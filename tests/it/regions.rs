@@ -35,6 +35,13 @@ fn a_region_that_fails_in_any_way_is_left_and_no_session_elsewhere_notices() {
     for (way, fail, mend) in ways {
         assert_eq!(scene.region_of_a_new_session(), "a", "before {way}");
         fail(&mut scene);
+        let start = Instant::now();
+        // A connection that stood ready and now leads nowhere looks sound until a ping goes unanswered.
+        if way != "wrong certificate" {
+            scene.proxy.wait_for_metric("crdb_proxy_upstreams", &[("endpoint", "a"), ("state", "warm")], 0.0);
+        }
+        let found = start.elapsed();
+        assert!(found < Duration::from_secs(10), "{way}: found after {found:?}");
         let served = (0..10).map(|_| scene.timed_session()).collect::<Vec<_>>();
         let first = served[0].1;
         // What stood ready before a certificate went wrong was verified, and is as good as it was.
@@ -43,7 +50,9 @@ fn a_region_that_fails_in_any_way_is_left_and_no_session_elsewhere_notices() {
         assert!(served[stood_ready..].iter().all(|(region, _)| region == "b"), "{way}: {served:?}");
         assert!(first < Duration::from_secs(2), "{way}: the first client waited {first:?}");
         let most = served[1..].iter().map(|(_, took)| *took).max().unwrap();
-        println!("{way}: first new session {first:.0?}, the slowest of the next nine {most:.0?}");
+        println!(
+            "{way}: nothing stands ready there after {found:.0?}; first new session {first:.0?}, the slowest of the next nine {most:.0?}"
+        );
         mend(&mut scene);
         scene.wait_until_new_sessions_are_at_home();
     }

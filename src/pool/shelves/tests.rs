@@ -144,7 +144,7 @@ fn failures_back_off_and_a_success_ends_that() {
 
     assert!(pauses[0] < Duration::from_millis(1101) && pauses[3] > Duration::from_secs(7), "{pauses:?}");
     assert!(pauses.iter().all(|pause| *pause <= BACK_OFF_MAX.mul_f64(1.1)), "{pauses:?}");
-    shelves.put(&set(7), 1).unwrap();
+    shelves.put(&set(7), 1, at(1)).unwrap();
     shelves.used(&set(7), now).unwrap().ready.pop_front();
     shelves.used(&set(7), now).unwrap().succeeded();
     shelves.failed(&set(7), Setback::Failed, now);
@@ -173,14 +173,14 @@ fn a_refused_secret_is_not_tried_again_and_another_one_is() {
 #[test]
 fn an_unused_set_is_forgotten_with_what_stood_ready() {
     let mut shelves = known(7);
-    shelves.put(&set(7), 42).unwrap();
+    shelves.put(&set(7), 42, at(1)).unwrap();
     shelves.used(&set(7), at(10));
 
     assert!(shelves.forget_idle(at(309)).is_empty());
     assert_eq!(shelves.next_due(SECRET), Some(at(310)));
     assert_eq!(shelves.forget_idle(at(310)), [42]);
 
-    assert_eq!(shelves.put(&set(7), 43), Err(43), "it is not known any more");
+    assert_eq!(shelves.put(&set(7), 43, at(1)), Err(43), "it is not known any more");
     assert_eq!(shelves.next_due(SECRET), None);
 }
 
@@ -188,10 +188,10 @@ fn an_unused_set_is_forgotten_with_what_stood_ready() {
 fn no_more_stand_ready_than_the_most() {
     let mut shelves = known(7);
     for item in 0..4 {
-        shelves.put(&set(7), item).unwrap();
+        shelves.put(&set(7), item, at(1)).unwrap();
     }
 
-    assert_eq!(shelves.put(&set(7), 4), Err(4));
+    assert_eq!(shelves.put(&set(7), 4, at(1)), Err(4));
     assert_eq!((shelves.ready(), shelves.list()[0].1), (4, 4));
 }
 

@@ -250,7 +250,7 @@ fn numbers_and_spans_of_the_first_block_have_their_bounds() {
         ("dns_refresh", "\"1ms\"", "\"off\"", "whole number and a unit"),
         ("failback_after", "\"1ms\"", "\"0s\"", "from 1ms to 8760h"),
         ("warm_idle", "\"1ms\"", "300", "needs a unit"),
-        ("warm_age", "\"8760h\"", "\"8761h\"", "from 1ms to 8760h"),
+        ("warm_age", "\"1s\"", "\"999ms\"", "from 1s to 8760h"),
     ];
     for (key, taken, refused, rule) in cases {
         load(&format!("{key} = {taken}")).loaded();

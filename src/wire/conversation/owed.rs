@@ -46,9 +46,9 @@ impl Owed {
         }
     }
 
-    /// A CopyInResponse came: Syncs up to the end of the COPY are swallowed by the server and owe
-    /// nothing (libpq's extended COPY sends two Syncs, and one ReadyForQuery returns). Whether the end
-    /// is still to be sent.
+    /// A CopyInResponse came: Syncs up to the end of the COPY are swallowed by the server and owe nothing
+    /// (libpq's extended COPY sends two Syncs, and one ReadyForQuery returns). Whether the end is still to be
+    /// sent.
     pub(super) fn open_copy(&mut self) -> bool {
         let query = match self.runs.front().copied() {
             Some((Answer::CopyEnd, _)) => {
