@@ -289,6 +289,6 @@ struct Judge {
 const PARAMETERS_BYTES_MAX: usize = 16 * 1024;
 const RETURNS_MAX: usize = 64;
 const PING_MIN: Duration = Duration::from_secs(1);
-const PING_MAX: Duration = Duration::from_secs(5);
+const PING_MAX: Duration = Duration::from_secs(2);
 /// What ends sooner was of no use from the start.
 const LASTING: Duration = Duration::from_secs(60);

@@ -115,8 +115,9 @@ fn find<'c>(
         [(one, name)] => Ok((one, name.clone())),
         several => {
             let names = listed(several.iter().map(|(one, _)| one.name()));
-            let reason =
-                format!("several clusters have an endpoint of this name: {names}; say which one, as cluster=NAME");
+            let reason = format!(
+                "several clusters have an endpoint of this name: {names}; say which one: --cluster NAME, or cluster=NAME behind the question mark"
+            );
             Err((StatusCode::CONFLICT, reason))
         }
     }

@@ -26,6 +26,8 @@ pub(super) struct Waiting {
 pub(super) struct Claimed {
     pub(super) client: Waiting,
     pub(super) upstream: Upstream,
+    /// It stood ready.
+    pub(super) is_warm: bool,
     /// What the upstream was logged in with, if it is to be used again.
     pub(super) parameters: Option<StartupParameters>,
 }
@@ -100,7 +102,12 @@ impl Parts {
     ) -> Claimed {
         self.metrics.claim_seconds.at(source).observe(began.elapsed().as_secs_f64());
         self.note_served(&upstream.login.route.endpoint.name);
-        Claimed { client, upstream, parameters: self.listener.reuse.then_some(parameters) }
+        Claimed {
+            client,
+            upstream,
+            is_warm: source != ClaimSource::Cold,
+            parameters: self.listener.reuse.then_some(parameters),
+        }
     }
 
     fn note_served(&self, endpoint: &Name) {

@@ -45,6 +45,8 @@ pub(crate) struct Relay<C, U> {
     client_first: bool,
     /// What [`Relay::moved`] said when it was last shown.
     shown_moved: u64,
+    /// The upstream stood ready, and has not been heard since.
+    on_trial: bool,
     live: Arc<Live>,
     on_error: OnError,
 }
@@ -101,9 +103,17 @@ where
             upstream_deaf: None,
             client_first: false,
             shown_moved: 0,
+            on_trial: false,
             live,
             on_error,
         }
+    }
+
+    /// The upstream stood ready: it may have led into a black hole for a moment, which shows only now. Until
+    /// the server has said something, what goes unacknowledged is given up soon.
+    pub(crate) fn put_on_trial(&mut self) {
+        self.on_trial = true;
+        self.upstream.set_user_timeout(Some(TRIAL_LIMIT));
     }
 
     /// Relays until the session has to end. Cancel safe: a relay that was dropped half-way can be run
@@ -112,12 +122,17 @@ where
         let mut pace = Pace::new(rules, stop.phase());
         let mut phases = OnWake::new(next_phase(stop.clone()));
         let mut stall = Stall::new(rules.tcp_user_timeout);
+        let heard_before = self.to_client.bytes();
         poll_fn(|cx| {
             while let Poll::Ready((phase, stop)) = phases.poll(cx) {
                 pace.enter(phase);
                 phases.set(next_phase(stop));
             }
             let ended = self.poll(cx, &mut pace);
+            if self.on_trial && self.to_client.bytes() > heard_before {
+                self.on_trial = false;
+                self.upstream.set_user_timeout(Some(rules.tcp_user_timeout));
+            }
             if ended.is_pending() && stall.poll(cx, !self.talk.is_idle(), &self.upstream).is_ready() {
                 return Poll::Ready(Ended::because(CloseReason::UpstreamTimeout));
             }
@@ -309,6 +324,9 @@ impl FlowEnd {
         }
     }
 }
+
+/// Some retransmissions, also over a long way.
+const TRIAL_LIMIT: std::time::Duration = std::time::Duration::from_secs(2);
 
 async fn next_phase(mut stop: Stop) -> (Phase, Stop) {
     (stop.phase_changed().await, stop)

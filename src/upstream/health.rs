@@ -59,7 +59,11 @@ impl Health {
     }
 
     /// It answered SSLRequest after so long: a sample of its distance.
+    /// What comes after a failure tells of that, not of the distance.
     pub(crate) fn answered(&mut self, sample: Duration) {
+        if matches!(self.state, EndpointState::Suspect | EndpointState::Down) && self.latency.is_some() {
+            return;
+        }
         self.latency = Some(match self.latency {
             // As TCP smooths round trips, but quicker to learn: samples are few.
             Some(smoothed) => smoothed.saturating_mul(3).saturating_add(sample) / 4,
@@ -274,6 +278,20 @@ mod tests {
         health.answered(Duration::from_secs(4));
 
         assert!(health.patience() > Duration::from_secs(4));
+    }
+
+    #[test]
+    fn an_answer_that_ends_an_outage_does_not_count_as_distance() {
+        let mut health = Health::unknown(at(0));
+        health.answered(Duration::from_millis(3));
+        failed(&mut health, 1);
+
+        health.answered(Duration::from_secs(4));
+        health.succeeded(at(5));
+        assert_eq!(health.latency(), Some(Duration::from_millis(3)));
+        health.answered(Duration::from_millis(7));
+
+        assert_eq!(health.latency(), Some(Duration::from_millis(4)));
     }
 
     #[test]

@@ -45,6 +45,26 @@ fn an_idle_session_over_a_black_hole_is_told_08006_by_keepalive() {
 }
 
 #[test]
+fn a_client_that_is_given_a_connection_into_a_black_hole_is_told_soon() {
+    let Some(link) = Link::up("") else { return };
+    link.log_in();
+    drop(link.cluster.session());
+    let stood_ready = link.cluster.session();
+    link.proxy.wait_for_metric("crdb_proxy_warm_ready", &[("listener", "main")], 1.0);
+
+    link.down();
+    let start = Instant::now();
+    let mut client = link.log_in();
+    client.send(&query("select 1"));
+
+    // The daemon's own limit is 30 s.
+    assert_eq!(client.refusal().sqlstate(), "08006");
+    assert!(start.elapsed() < Duration::from_secs(10), "took {:?}", start.elapsed());
+    assert_eq!(link.proxy.metric("crdb_proxy_warm_claims_total", &[("result", "hit")]), Some(1.0));
+    drop(stood_ready);
+}
+
+#[test]
 fn the_first_client_after_a_change_of_network_is_not_given_what_stood_ready_before() {
     let Some(link) = Link::up("") else { return };
     link.log_in();
