@@ -71,7 +71,7 @@ fn the_password_comes_from_a_variable_a_credential_or_a_command() {
 fn a_password_command_runs_once_more_when_the_server_refuses_what_it_gave() {
     let cluster = FakeUpstream::answering();
     let command = r#"password = { command = ["cat", "app.pw"], lifetime = "15min" }"#;
-    let settings = SettingsFile::of(&cluster).password(command).file("app.pw", "before");
+    let settings = SettingsFile::of(&cluster).password(command).file("app.pw", "before").global("warm_max = 0");
     cluster.change(|script| script.login = Login::scram("before"));
     let password = settings.path("app.pw");
     let proxy = settings.start();

@@ -162,10 +162,11 @@ fn a_client_that_just_closes_at_an_idle_point_leaves_a_good_upstream() {
     let scene = Scene::start();
     let mut client = scene.client();
     let pid = client.value("select pg_backend_pid()");
+    let before = scene.resets();
 
     drop(client);
 
-    scene.wait_for_resets("ok", scene.resets() + 1.0);
+    scene.wait_for_resets("ok", before + 1.0);
     assert_eq!(scene.again(pid).value("select 1"), "1");
 }
 

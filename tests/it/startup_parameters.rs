@@ -50,7 +50,7 @@ fn parameters_that_speak_to_the_cluster_itself_are_removed() {
 #[test]
 fn an_absent_or_empty_database_becomes_the_listeners() {
     let cluster = FakeUpstream::answering();
-    let proxy = SettingsFile::of(&cluster).listener("database = \"orders\"").start();
+    let proxy = SettingsFile::of(&cluster).listener("database = \"orders\"").global("warm_max = 0").start();
 
     TestClient::log_in(proxy.connect(), &[("user", "anyone")]);
     assert_eq!(upstream_value(&cluster, b"database"), b"orders");
