@@ -20,6 +20,7 @@ pub mod clock;
 pub mod control;
 pub mod credentials;
 pub mod diagnostics;
+pub mod jitter;
 pub mod metrics;
 pub mod refusals;
 pub mod scram;

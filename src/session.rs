@@ -14,6 +14,7 @@ mod reuse;
 mod startup;
 
 use crate::{
+    jitter,
     metrics::{Held, ListenerMetrics},
     pool::{Pool, Used},
     sessions::{self, Admitted, Registered, SessionState, Sessions},
@@ -232,11 +233,6 @@ impl Parts {
     }
 }
 
-/// ± 10 %, so that sessions which began together do not end together.
-fn around(limit: Duration) -> Duration {
-    limit.mul_f64(0.9 + 0.2 * fastrand::f64())
-}
-
 impl Path for TlsStream<TcpStream> {
     fn set_user_timeout(&self, limit: Option<Duration>) {
         // Where it cannot be set, the kernel's own limits hold.
@@ -253,7 +249,7 @@ impl Session {
         let live = &visit.live;
         let rules = Rules {
             idle_limit: parts.listener.session_idle_limit,
-            ends_at: parts.listener.session_age_limit.map(|limit| visit.began + around(limit)),
+            ends_at: parts.listener.session_age_limit.map(|limit| visit.began + jitter::around(limit)),
             close_limit: parts.limits.close_limit,
             tcp_user_timeout: parts.limits.tcp_user_timeout,
         };
@@ -312,19 +308,5 @@ impl Session {
             debug!(session.id = visit.live.id, result = ?result.ok(), "cancelled what nobody waits for");
         };
         tokio::join!(cancel, closing::close(relay, ended));
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sessions_that_began_together_do_not_end_together() {
-        let limit = Duration::from_secs(1000);
-        let ages: Vec<_> = (0..100).map(|_| around(limit).as_secs()).collect();
-
-        assert!(ages.iter().all(|age| (900..=1100).contains(age)), "{ages:?}");
-        assert!(ages.iter().any(|age| *age < 980) && ages.iter().any(|age| *age > 1020), "{ages:?}");
     }
 }

@@ -35,7 +35,7 @@ use names::Names;
 use rejections::Rejections;
 use std::{
     net::SocketAddr,
-    sync::{Arc, Mutex, atomic::AtomicU64},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicU64},
     time::SystemTime,
 };
 use tokio::{
@@ -255,4 +255,9 @@ impl Cluster {
     pub(crate) fn server_certificate_not_after(way: &Way) -> Option<SystemTime> {
         way.metrics.certificate_not_after()
     }
+}
+
+/// What these locks guard is whole at every moment, even if a holder panicked.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -2,7 +2,7 @@
 //! used at once. Pure: no I/O, the time is handed in; what is kept is of any type.
 
 use super::burst::Burst;
-use crate::{clock::Moment, wire::StartupParameters};
+use crate::{clock::Moment, jitter, wire::StartupParameters};
 use std::{
     collections::{HashMap, VecDeque},
     hash::{BuildHasher, RandomState},
@@ -191,7 +191,7 @@ impl<T> Shelves<T> {
                 && shelf.refused_secret.is_none_or(|known| known != secret)
         };
         let (parameters, shelf) = self.shelves.iter().find(|(_, shelf)| is_due(shelf))?;
-        self.next_opening_at = now.after(jittered(SPACING));
+        self.next_opening_at = now.after(jitter::around(SPACING));
         Some(Opening { parameters: Arc::clone(parameters), _under_way: Arc::clone(&shelf.opening) })
     }
 
@@ -271,9 +271,9 @@ impl<T> Shelf<T> {
             Setback::Failed => {
                 let pause = BACK_OFF.saturating_mul(1 << self.failures.min(10)).min(BACK_OFF_MAX);
                 self.failures = self.failures.saturating_add(1);
-                self.not_before = now.after(jittered(pause));
+                self.not_before = now.after(jitter::around(pause));
             }
-            Setback::Busy => self.not_before = now.after(jittered(BUSY_PAUSE)),
+            Setback::Busy => self.not_before = now.after(jitter::around(BUSY_PAUSE)),
             Setback::Full => self.full_until = now.after(FULL_PAUSE),
             Setback::Secret(generation) => self.refused_secret = Some(generation),
         }
@@ -288,10 +288,6 @@ impl<T> Shelf<T> {
         let under_way = Arc::strong_count(&self.opening).saturating_add(Arc::strong_count(&self.coming));
         self.ready.len().saturating_add(under_way).saturating_sub(2) < self.burst.wanted(warm_max)
     }
-}
-
-fn jittered(span: Duration) -> Duration {
-    span.mul_f64(0.9 + 0.2 * fastrand::f64())
 }
 
 /// Each takes about 50 bytes.

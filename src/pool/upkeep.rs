@@ -9,6 +9,7 @@ use super::{
 };
 use crate::{
     clock::Moment,
+    jitter,
     metrics::{
         Held,
         labels::{RecycleCause, ResetResult, UpstreamState},
@@ -144,7 +145,7 @@ impl Pool {
     fn take_in(&self, done: Done) {
         match done {
             Done::Opened { opening, place, made: Some(Ok(upstream)) } => {
-                let expires_at = upstream.login.birth.at.after(jittered(self.warm_age));
+                let expires_at = upstream.login.birth.at.after(jitter::around(self.warm_age));
                 self.put(&opening.parameters, upstream, expires_at, place, false);
             }
             Done::Opened { opening, made: Some(Err(error)), .. } => {
@@ -165,7 +166,9 @@ impl Pool {
                 let Ok(upstream) = done else { return };
                 match Arc::clone(&self.places).try_acquire_owned() {
                     // The age counts from its login, or it would live for ever.
-                    Ok(place) => self.put(&parameters, upstream, birth_at.after(jittered(self.warm_age)), place, true),
+                    Ok(place) => {
+                        self.put(&parameters, upstream, birth_at.after(jitter::around(self.warm_age)), place, true)
+                    }
                     Err(_) => self.lock().discarded.push(upstream),
                 }
             }
@@ -190,9 +193,13 @@ impl Pool {
         let now = self.cluster.clock().now();
         let greeting = &stocked.upstream.login.greeting;
         // What came in one piece with the login's end has not been looked at.
-        let is_spoilt = greeting.bytes() > GREETING_BYTES_MAX || spoilt_by(&greeting.read_ahead, false).is_some();
-        if *is_closed || is_spoilt {
+        let is_too_big = greeting.bytes() > GREETING_BYTES_MAX;
+        let spoilt = spoilt_by(&greeting.read_ahead, false).or(is_too_big.then_some(RecycleCause::Closed));
+        if let Some(cause) = spoilt {
             shelves.failed(parameters, Setback::Failed, now);
+            return self.recycle(stocked, cause, discarded);
+        }
+        if *is_closed {
             return discarded.push(stocked.upstream);
         }
         // The sweep that follows looks at whether it is still of use.
@@ -304,10 +311,6 @@ fn setback(error: &NotPrepared) -> Setback {
         Some(SqlState::INVALID_PASSWORD | SqlState::INVALID_AUTHORIZATION) => Setback::Secret(error.secret),
         _ => Setback::Failed,
     }
-}
-
-fn jittered(span: Duration) -> Duration {
-    span.mul_f64(0.9 + 0.2 * fastrand::f64())
 }
 
 /// As files are looked at everywhere.

@@ -7,6 +7,7 @@ mod flow;
 mod on_wake;
 mod pace;
 mod stall;
+mod trial;
 
 use crate::{
     metrics::labels::CloseReason,
@@ -25,6 +26,7 @@ use std::{
     task::{Context, Poll},
 };
 use tokio::io::{AsyncRead, AsyncWrite};
+use trial::Trial;
 
 pub(crate) use pace::Rules;
 pub(crate) use stall::Path;
@@ -45,8 +47,7 @@ pub(crate) struct Relay<C, U> {
     client_first: bool,
     /// What [`Relay::moved`] said when it was last shown.
     shown_moved: u64,
-    /// The upstream stood ready, and has not been heard since.
-    on_trial: bool,
+    trial: Trial,
     live: Arc<Live>,
     on_error: OnError,
 }
@@ -103,17 +104,15 @@ where
             upstream_deaf: None,
             client_first: false,
             shown_moved: 0,
-            on_trial: false,
+            trial: Trial::Over,
             live,
             on_error,
         }
     }
 
-    /// The upstream stood ready: it may have led into a black hole for a moment, which shows only now. Until
-    /// the server has said something, what goes unacknowledged is given up soon.
+    /// The upstream stood ready: whether it leads anywhere is still to be seen.
     pub(crate) fn put_on_trial(&mut self) {
-        self.on_trial = true;
-        self.upstream.set_user_timeout(Some(TRIAL_LIMIT));
+        self.trial = Trial::Untried;
     }
 
     /// Relays until the session has to end. Cancel safe: a relay that was dropped half-way can be run
@@ -129,10 +128,8 @@ where
                 phases.set(next_phase(stop));
             }
             let ended = self.poll(cx, &mut pace);
-            if self.on_trial && self.to_client.bytes() > heard_before {
-                self.on_trial = false;
-                self.upstream.set_user_timeout(Some(rules.tcp_user_timeout));
-            }
+            let (was_asked, was_heard) = (self.to_upstream.bytes() > 0, self.to_client.bytes() > heard_before);
+            self.trial.look(was_asked, was_heard, rules.tcp_user_timeout, &self.upstream);
             if ended.is_pending() && stall.poll(cx, !self.talk.is_idle(), &self.upstream).is_ready() {
                 return Poll::Ready(Ended::because(CloseReason::UpstreamTimeout));
             }
@@ -324,9 +321,6 @@ impl FlowEnd {
         }
     }
 }
-
-/// Some retransmissions, also over a long way.
-const TRIAL_LIMIT: std::time::Duration = std::time::Duration::from_secs(2);
 
 async fn next_phase(mut stop: Stop) -> (Phase, Stop) {
     (stop.phase_changed().await, stop)

@@ -40,12 +40,7 @@ pub struct Loaded {
 /// Every broken rule at once. A file that cannot be read or is not TOML is the only fault then, since
 /// nothing can be said about the rest.
 pub fn load(inputs: &Inputs) -> Result<Loaded, Faults> {
-    let places = Places {
-        home: inputs.home.as_deref(),
-        working_folder: &inputs.working_folder,
-        file_folder: inputs.working_folder.clone(),
-    };
-    let mut reader = Reader { places, faults: Vec::new(), warnings: Vec::new(), provenance: Provenance::default() };
+    let mut reader = reader_of(inputs);
     let layers = Layers::gather(inputs, &mut reader);
     refuse_misplaced(inputs)?;
     let file = choose_file(inputs, layers.name_a_host());
@@ -76,6 +71,16 @@ pub fn load(inputs: &Inputs) -> Result<Loaded, Faults> {
         return Ok(Loaded { settings, warnings, provenance });
     }
     Err(Faults::new(in_order(faults)).in_format(settings.log_format))
+}
+
+/// A reader that has read nothing; paths count from the working folder until a file is known.
+fn reader_of(inputs: &Inputs) -> Reader<'_> {
+    let places = Places {
+        home: inputs.home.as_deref(),
+        working_folder: &inputs.working_folder,
+        file_folder: inputs.working_folder.clone(),
+    };
+    Reader { places, faults: Vec::new(), warnings: Vec::new(), provenance: Provenance::default() }
 }
 
 fn read(tree: Table, whole: Source, inputs: &Inputs, reader: &mut Reader<'_>) -> Settings {

@@ -34,15 +34,10 @@ impl ByHand {
         self.lock().get(endpoint).copied().filter(|(_, until)| now < *until)
     }
 
-    /// Forgets the orders that have run out, and gives their names.
-    pub(crate) fn expire(&self, now: Moment) -> Vec<Name> {
-        let mut orders = self.lock();
-        let ended = orders.iter().filter(|(_, (_, until))| now >= *until);
-        let ended: Vec<_> = ended.map(|(name, _)| name.clone()).collect();
-        for name in &ended {
-            orders.remove(name);
-        }
-        ended
+    /// Forgets the orders that have run out, and gives them.
+    pub(crate) fn expire(&self, now: Moment) -> Vec<(Name, Order)> {
+        let ended = self.lock().extract_if(.., |_, (_, until)| now >= *until).collect::<Vec<_>>();
+        ended.into_iter().map(|(name, (order, _))| (name, order)).collect()
     }
 
     /// When the next order runs out.
@@ -83,7 +78,7 @@ mod tests {
             (hand.of(&name, later(10)), hand.next_end()),
             (Some((Order::Preferred, later(20))), Some(later(20)))
         );
-        assert_eq!((hand.expire(later(19)), hand.expire(later(20))), (vec![], vec![name.clone()]));
+        assert_eq!((hand.expire(later(19)), hand.expire(later(20))), (vec![], vec![(name.clone(), Order::Preferred)]));
 
         hand.set(&name, Some(Order::Disabled), later(30));
         hand.set(&name, None, later(30));

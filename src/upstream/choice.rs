@@ -4,6 +4,7 @@ use super::{
     Cluster, Way,
     by_hand::Order,
     health::{Health, Standing},
+    lock,
     nearest::Nearest,
     select::{self, Candidate, Terms},
 };
@@ -11,7 +12,7 @@ use crate::{
     metrics::labels::EndpointState,
     settings::{Endpoint, Name, Policy, Regions},
 };
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 /// How one listener chooses among the endpoints of its cluster.
 pub(crate) struct Choice {
@@ -73,13 +74,24 @@ impl Cluster {
         allowed.take(order).into_iter().next()
     }
 
+    /// Where the settings alone would have the listener's sessions.
+    fn by_settings(&self, choice: &Choice) -> Option<Arc<Way>> {
+        let mut allowed = self.allowed(choice);
+        allowed.orders.fill(None);
+        let nearest = lock(&choice.nearest);
+        let order = select::home_order(&allowed.candidates(), self.terms(choice, &nearest));
+        allowed.take(order).into_iter().next()
+    }
+
     /// Where the next session would be tried first, and why there.
     pub(crate) fn explain(&self, choice: &Choice) -> Option<(Name, String)> {
         let first = self.order_of(choice).into_iter().next()?;
-        let home = self.belongs(choice)?;
+        let (home, by_settings) = (self.belongs(choice)?, self.by_settings(choice)?);
         let now = self.clock.now();
         let why = if self.order_at(first.name(), now) == Some(Order::Preferred) {
             "preferred by hand".to_owned()
+        } else if self.order_at(by_settings.name(), now) == Some(Order::Disabled) {
+            format!("\"{}\" is disabled by hand", by_settings.name())
         } else if first.name() != home.name() {
             let name = home.name();
             let health = home.health();
@@ -170,8 +182,4 @@ impl Allowed {
     fn take(&self, places: Vec<usize>) -> Vec<Arc<Way>> {
         places.into_iter().filter_map(|place| self.ways.get(place).cloned()).collect()
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -2,13 +2,13 @@
 //! asking, and the last good one for as long as asking fails. Only names of the settings are asked for, so
 //! there are few.
 
-use super::resolve::Resolve;
+use super::{lock, resolve::Resolve};
 use crate::clock::{Clock, Moment};
 use std::{
     collections::HashMap,
     io,
     net::IpAddr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 use tokio::{
@@ -145,10 +145,6 @@ impl Said {
             }
         }
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// How long the resolver may take before an endpoint counts as not resolved.

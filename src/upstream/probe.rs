@@ -2,7 +2,7 @@
 //! and TLS, no login. One task for each cluster. Not while there are no clients.
 
 use super::{Cluster, Way, choice::Wanted, connect::Progress, error::LoginError};
-use crate::{clock::Moment, metrics::labels::EndpointState, settings::Name};
+use crate::{clock::Moment, jitter, metrics::labels::EndpointState, settings::Name};
 use std::{collections::HashMap, sync::Arc, time::Duration};
 use tokio::{
     io::AsyncWriteExt,
@@ -86,8 +86,8 @@ impl Cluster {
 
     /// Orders by hand that have run out.
     fn end_orders(&self, now: Moment) {
-        for endpoint in self.by_hand.expire(now) {
-            info!(cluster.name = %self.name(), endpoint.name = %endpoint, "endpoint order ended");
+        for (endpoint, order) in self.by_hand.expire(now) {
+            info!(cluster.name = %self.name(), endpoint.name = %endpoint, order = order.text(), "endpoint order ended");
             self.has_changed();
         }
     }
@@ -154,7 +154,7 @@ impl Plan {
 
 /// `at`, ± 10 % of the time until then.
 fn around(at: Moment, now: Moment) -> Moment {
-    now.after(at.since(now).mul_f64(0.9 + 0.2 * fastrand::f64()))
+    now.after(jitter::around(at.since(now)))
 }
 
 const GOODBYE_LIMIT: Duration = Duration::from_secs(1);

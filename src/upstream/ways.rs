@@ -5,6 +5,7 @@ use super::{
     Birth, Cluster, Order, Way,
     error::{EndpointError, LoginError, Loss},
     health::Change,
+    lock,
 };
 use crate::{
     clock::Moment,
@@ -14,7 +15,7 @@ use crate::{
 };
 use std::{
     net::IpAddr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering::Relaxed},
+    sync::{Arc, atomic::Ordering::Relaxed},
     time::{Duration, SystemTime},
 };
 use tokio::sync::watch;
@@ -215,10 +216,6 @@ impl Cluster {
         }
         self.has_changed();
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// So long without clients, and endpoints are left alone.

@@ -267,9 +267,10 @@ fn orders_by_hand_move_new_sessions_and_what_stands_ready_and_end_by_themselves(
 
     order(&proxy, "first/disable?for=2s");
     assert_eq!(endpoint_of(&proxy, &mut proxy.client()), "second");
+    assert_eq!(proxy.status()["listeners"][0]["why"], "\"first\" is disabled by hand");
     wait_for_warm(&proxy, "first", 0.0);
     open.query("select 1");
-    proxy.wait_for_message("endpoint order ended");
+    assert_eq!(proxy.wait_for_message("endpoint order ended")["order"], "disabled");
     assert_eq!(endpoint_of(&proxy, &mut proxy.client()), "first");
 
     order(&proxy, "second/prefer");

@@ -7,7 +7,7 @@ use super::{
         AdminAddress,
         address::{ADMIN_PORT, admin_address},
     },
-    Inputs, Layers, Places, Provenance, Reader, choose_file, refuse_misplaced,
+    Inputs, Layers, choose_file, reader_of, refuse_misplaced,
 };
 use crate::settings::{
     reader::Section,
@@ -22,12 +22,7 @@ use std::path::Path;
 /// # Errors
 /// An address that breaks its rule; a file that cannot be read or is not TOML.
 pub fn load_admin(inputs: &Inputs) -> Result<AdminAddress, Faults> {
-    let places = Places {
-        home: inputs.home.as_deref(),
-        working_folder: &inputs.working_folder,
-        file_folder: inputs.working_folder.clone(),
-    };
-    let mut reader = Reader { places, faults: Vec::new(), warnings: Vec::new(), provenance: Provenance::default() };
+    let mut reader = reader_of(inputs);
     let layers = Layers::gather(inputs, &mut reader);
     refuse_misplaced(inputs)?;
     let with_host = layers.name_a_host();
