@@ -2,6 +2,7 @@
 //! on; takes no lock of the data path. What tells of hosts and sessions is guarded against other hosts and
 //! against pages in a browser (DNS rebinding), orders against other users too; probes and metrics are not.
 
+mod demands;
 mod guard;
 mod orders;
 mod status;
@@ -28,11 +29,12 @@ use std::{
     collections::VecDeque,
     convert::Infallible,
     net::SocketAddr,
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, SystemTime},
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
+    sync::mpsc,
     task::{AbortHandle, JoinSet},
     time::{sleep, timeout},
 };
@@ -40,14 +42,29 @@ use tracing::{debug, warn};
 
 /// What the admin address shows.
 pub(crate) struct Admin {
-    pub(crate) settings: Arc<Settings>,
-    pub(crate) loaded_at: SystemTime,
+    pub(crate) started_at: SystemTime,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) sessions: Arc<Sessions>,
     pub(crate) refusals: Arc<Refusals>,
+    /// What is served now.
+    pub(crate) view: Mutex<Arc<View>>,
+    /// What was wrong with the settings and files that were read last, if anything was.
+    pub(crate) last_fault: Mutex<Option<String>>,
+    /// Where the daemon hears what it is asked to do.
+    pub(crate) demands: mpsc::Sender<Demand>,
+    /// Why no upstream could be logged in yet, while that is waited for.
+    pub(crate) first_login: Mutex<Option<String>>,
+    pub(crate) stop: Stop,
+}
+
+/// What is served.
+pub(crate) struct View {
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) loaded_at: SystemTime,
     pub(crate) clusters: Vec<Arc<Cluster>>,
     pub(crate) listeners: Vec<ListenerView>,
-    pub(crate) stop: Stop,
+    /// Keys whose new values count from the next start on.
+    pub(crate) needs_restart: Vec<String>,
 }
 
 /// A listener as `/status` shows it.
@@ -56,6 +73,8 @@ pub(crate) struct ListenerView {
     /// Where it really listens.
     pub(crate) addresses: Vec<String>,
 }
+
+pub(crate) use demands::{Demand, News, Outcome};
 
 /// Who asks.
 #[derive(Clone, Copy, Debug)]
@@ -127,15 +146,42 @@ async fn converse(stream: Box<dyn Stream>, peer: Peer, admin: Arc<Admin>) {
 type Answer = Response<Full<Bytes>>;
 
 impl Admin {
+    /// What is served now.
+    pub(crate) fn view(&self) -> Arc<View> {
+        Arc::clone(&lock(&self.view))
+    }
+
+    /// Another is served from now on, and there is no fault.
+    pub(crate) fn show(&self, view: Arc<View>) {
+        *lock(&self.view) = view;
+        *lock(&self.last_fault) = None;
+    }
+
+    /// What was to be served next is not: why.
+    pub(crate) fn show_fault(&self, fault: String) {
+        *lock(&self.last_fault) = Some(fault);
+    }
+
+    /// Why no upstream could be logged in yet.
+    pub(crate) fn note_first_login(&self, reason: String) {
+        *lock(&self.first_login) = Some(reason);
+    }
+
     async fn answer(&self, request: &Request<Incoming>, peer: Peer) -> Answer {
         let path = request.uri().path();
+        if let Some(asked) = demands::asked(path) {
+            return match *request.method() {
+                Method::POST => demands::pass_on(self, asked, request, peer).await,
+                _ => only("POST"),
+            };
+        }
         if let Some(asked) = orders::asked(path) {
             return match *request.method() {
                 Method::POST => orders::carry_out(self, asked, request, peer).await,
                 _ => only("POST"),
             };
         }
-        if !["/metrics", "/livez", "/readyz", "/status"].contains(&path) {
+        if !["/metrics", "/livez", "/readyz", "/startupz", "/status"].contains(&path) {
             return text(StatusCode::NOT_FOUND, NOT_FOUND);
         }
         if ![Method::GET, Method::HEAD].contains(request.method()) {
@@ -143,8 +189,9 @@ impl Admin {
         }
         match path {
             "/metrics" => self.metrics(),
-            "/readyz" => self.readiness(),
-            "/status" => match guard::check(request.headers(), peer, &self.settings) {
+            "/readyz" => probe(self.not_ready_because()),
+            "/startupz" => probe(self.not_started_because()),
+            "/status" => match guard::check(request.headers(), peer, &self.view().settings) {
                 Ok(()) => json(&status::status(self)),
                 Err(reason) => text(StatusCode::FORBIDDEN, format!("{reason}\n")),
             },
@@ -155,7 +202,7 @@ impl Admin {
     fn metrics(&self) -> Answer {
         self.sessions.count();
         self.count_off_preferred();
-        for cluster in &self.clusters {
+        for cluster in &self.view().clusters {
             cluster.publish();
             for way in cluster.ways().iter() {
                 let order = cluster.ordered(way.name()).map(|(order, _)| orders::label(order));
@@ -171,7 +218,7 @@ impl Admin {
     /// Sessions that are elsewhere than where new ones belong: those that a fail-back has left behind.
     fn count_off_preferred(&self) {
         let (open, _) = self.sessions.list(usize::MAX);
-        for ListenerView { parts, .. } in &self.listeners {
+        for ListenerView { parts, .. } in &self.view().listeners {
             let belongs = parts.cluster.belongs(&parts.choice);
             let is_off = |live: &&Arc<Live>| {
                 live.listener == parts.listener.name
@@ -185,23 +232,48 @@ impl Admin {
         }
     }
 
-    fn readiness(&self) -> Answer {
-        match self.not_ready_because() {
-            None => text(StatusCode::OK, "ok\n"),
-            Some(reason) => text(StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")),
+    fn not_ready_because(&self) -> Option<String> {
+        match self.state() {
+            DaemonState::Running => {}
+            DaemonState::Delaying => {
+                return Some("stopping soon: new sessions are still taken for a moment".to_owned());
+            }
+            _ => return Some("draining: no new sessions are taken".to_owned()),
         }
+        let view = self.view();
+        let asked = view.listeners.iter().filter(|_| view.settings.ready_requires_upstream);
+        let mut reasons = asked.filter_map(|ListenerView { parts, .. }| parts.cluster.unreachable(&parts.choice));
+        reasons.next()
     }
 
-    fn not_ready_because(&self) -> Option<&'static str> {
-        (self.state() != DaemonState::Running).then_some("draining: no new sessions are taken")
+    fn not_started_because(&self) -> Option<String> {
+        let view = self.view();
+        if !view.settings.startup_requires_upstream || view.clusters.iter().any(|cluster| cluster.has_logged_in()) {
+            return None;
+        }
+        let known = lock(&self.first_login).clone();
+        Some(known.unwrap_or_else(|| "no upstream has been logged in yet".to_owned()))
     }
 
     fn state(&self) -> DaemonState {
         match self.stop.phase() {
             Phase::Running => DaemonState::Running,
+            Phase::Delaying => DaemonState::Delaying,
             Phase::Draining(_) | Phase::Cutting => DaemonState::Draining,
         }
     }
+}
+
+fn probe(failure: Option<String>) -> Answer {
+    match failure {
+        None => text(StatusCode::OK, "ok\n"),
+        Some(reason) => text(StatusCode::SERVICE_UNAVAILABLE, format!("{}\n", reason.replace('\n', " "))),
+    }
+}
+
+/// What these locks guard is whole at every moment, even if a holder panicked.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn only(methods: &'static str) -> Answer {
@@ -231,8 +303,10 @@ fn answer(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Ans
     response
 }
 
-const NOT_FOUND: &str = "there are /metrics, /livez, /readyz and /status, and for POST /endpoints/NAME/disable, \
+const NOT_FOUND: &str = "there are /metrics, /livez, /readyz, /startupz and /status, and for POST /drain, /reload, /endpoints/NAME/disable, \
     /endpoints/NAME/enable and /endpoints/NAME/prefer\n";
+/// Demands that wait for the daemon.
+pub(crate) const DEMANDS_MAX: usize = 16;
 const CONNECTIONS_MAX: usize = 64;
 const CONNECTION_LIMIT: Duration = Duration::from_secs(60);
 const HEADER_LIMIT: Duration = Duration::from_secs(5);

@@ -11,7 +11,7 @@ mod source;
 
 pub use error::SecretError;
 
-use crate::{secret::Secret, settings::SecretSource};
+use crate::{secret::Secret, settings::SecretSource, stamp::Stamp};
 use error::{Fault, chain};
 use source::{Reading, Source};
 use std::{
@@ -88,6 +88,11 @@ impl Credentials {
         if self.0.source.is_command() { Ok(()) } else { self.current().await.map(drop) }
     }
 
+    /// Whether a file that others can read is refused.
+    pub fn is_strict(&self) -> bool {
+        self.0.strict
+    }
+
     /// The source in a few words: `file prod.pw`, `variable NAME`, `credential NAME`,
     /// `command prog`, `the connection string`.
     pub fn describe(&self) -> String {
@@ -150,7 +155,7 @@ struct Inner {
 /// What only the next reading needs.
 #[derive(Default)]
 struct Reader {
-    stamp: Option<file::Stamp>,
+    stamp: Option<Stamp>,
     warned_about_mode: bool,
 }
 

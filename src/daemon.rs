@@ -1,24 +1,25 @@
-//! Builds every part from settings, binds, serves, and stops gently.
+//! Builds every part from settings, binds, serves, reads settings again, and stops gently.
 
 mod build;
+mod drain;
 mod files;
+mod first_login;
+mod reload;
+mod serving;
 mod signals;
+mod watch;
 
 use crate::{
-    admin::{self, Admin},
+    admin::{self, Admin, Demand},
     listener::{self, BindError, Socket},
     metrics::labels::DaemonState,
-    session::Parts,
-    settings::{Endpoint, Name},
-    shutdown::{Drain, Phase, Stop, Stopper},
-    upstream::Cluster,
+    settings::{Endpoint, Inputs, Name},
+    shutdown::Stopper,
 };
+use serving::Serving;
+use signals::{Signals, Wish};
 use std::{fmt, num::NonZero, sync::Arc};
-use tokio::{
-    sync::Semaphore,
-    task::JoinSet,
-    time::{Instant, timeout_at},
-};
+use tokio::{sync::mpsc, task::JoinSet};
 use tracing::{info, warn};
 
 pub use files::{Built, FileFault};
@@ -27,23 +28,25 @@ pub use files::{Built, FileFault};
 pub struct Daemon {
     admin: Arc<Admin>,
     admin_sockets: Vec<Socket>,
-    listeners: Vec<(Arc<Parts>, Vec<Socket>)>,
-    startups: Arc<Semaphore>,
+    serving: Serving,
+    demanded: mpsc::Receiver<Demand>,
     stopper: Stopper,
-    stop: Stop,
+    /// Heard from before the first socket is bound: whoever sees that one can stop the daemon.
+    signals: Signals,
+    /// What settings are read from again.
+    inputs: Option<Arc<Inputs>>,
 }
 
 /// Changes a daemon while it serves.
 #[derive(Clone)]
-pub struct Control {
-    clusters: Vec<Arc<Cluster>>,
-}
+pub struct Control(Arc<Admin>);
 
 impl Control {
     /// Goes on with these endpoints for a cluster. An endpoint that is gone gets no new session, what stands
     /// ready there is closed, and sessions that are open on it live on. Whether there is such a cluster.
     pub fn replace_endpoints(&self, cluster: &Name, endpoints: &[Arc<Endpoint>]) -> bool {
-        let known = self.clusters.iter().find(|known| known.name() == cluster);
+        let view = self.0.view();
+        let known = view.clusters.iter().find(|known| known.name() == cluster);
         known.inspect(|known| known.replace_endpoints(endpoints)).is_some()
     }
 }
@@ -97,81 +100,74 @@ impl StartError {
 impl Daemon {
     /// Where clients can connect: the addresses of the first listener.
     pub fn addresses(&self) -> Vec<String> {
-        self.admin.listeners.first().map(|view| view.addresses.clone()).unwrap_or_default()
+        self.admin.view().listeners.first().map(|view| view.addresses.clone()).unwrap_or_default()
     }
 
     /// What can be changed while it serves.
     pub fn control(&self) -> Control {
-        Control { clusters: self.admin.clusters.clone() }
+        Control(Arc::clone(&self.admin))
     }
 
-    /// Serves until a signal stops it. Dropping the future cuts every session off.
-    pub async fn serve(self) -> std::io::Result<Ended> {
-        let mut signals = signals::Signals::new()?;
-        let mut admin_tasks = JoinSet::new();
-        for socket in self.admin_sockets {
-            listener::announce(listener::ADMIN, &socket);
-            admin_tasks.spawn(admin::serve(socket, Arc::clone(&self.admin)));
-        }
-        let mut watching = JoinSet::new();
-        for cluster in &self.admin.clusters {
-            watching.spawn(Arc::clone(cluster).watch_endpoints());
-        }
-        let mut serving = JoinSet::new();
-        for (parts, _) in &self.listeners {
-            serving.spawn(Arc::clone(&parts.pool).keep(self.stop.clone()));
-        }
-        for (parts, sockets) in self.listeners {
-            for socket in sockets {
-                listener::announce(parts.listener.name.as_str(), &socket);
-                serving.spawn(listener::serve(
-                    socket,
-                    Arc::clone(&parts),
-                    Arc::clone(&self.startups),
-                    self.stop.clone(),
-                ));
-            }
-        }
-        self.admin.metrics.set_state(DaemonState::Running);
-        let signal = signals.next().await;
-        self.admin.metrics.set_state(DaemonState::Draining);
+    /// Reads settings from these whenever it is told to; without them there are none to be read again.
+    #[must_use]
+    pub fn with_inputs(self, inputs: Inputs) -> Self {
+        Self { inputs: Some(Arc::new(inputs)), ..self }
+    }
 
-        let end = async {
-            let ended = drain(&self.admin, &self.stopper, signal).await;
-            while serving.join_next().await.is_some() {}
-            watching.shutdown().await;
-            admin_tasks.shutdown().await;
-            ended
-        };
-        let ended = tokio::select! {
-            biased;
-            signal = signals.next_in_a_drain() => {
-                warn!(signal, "stopped at once by a second signal");
-                return Ok(Ended::AtOnce);
+    /// Serves until a signal or a demand stops it. Dropping the future cuts every session off.
+    pub async fn serve(mut self) -> Ended {
+        let mut tasks = JoinSet::new();
+        for socket in std::mem::take(&mut self.admin_sockets) {
+            listener::announce(listener::ADMIN, &socket);
+            tasks.spawn(admin::serve(socket, Arc::clone(&self.admin)));
+        }
+        tasks.spawn(watch::files(Arc::clone(&self.admin)));
+        tasks.spawn(first_login::wait(Arc::clone(&self.admin)));
+        self.admin.metrics.set_state(DaemonState::Running);
+        let by = self.until_stopped().await;
+        let ended = self.drain(by).await;
+        // Probes are answered until the very end.
+        tasks.shutdown().await;
+        match ended {
+            Ended::AtOnce => warn!("stopped at once"),
+            Ended::Clean => info!(sessions.cut = 0, "stopped"),
+            Ended::Cut(cut) => info!(sessions.cut = cut, "stopped"),
+        }
+        ended
+    }
+
+    /// Serves, and does what it is told, until that is to stop: by whom.
+    async fn until_stopped(&mut self) -> &'static str {
+        loop {
+            self.serving.tidy();
+            let demand = tokio::select! {
+                biased;
+                wish = self.signals.next() => match wish {
+                    Wish::Stop(name) => return name,
+                    Wish::Reload => None,
+                },
+                demand = self.demanded.recv() => demand,
+            };
+            if matches!(demand, Some(Demand::Drain)) {
+                return DEMANDED;
             }
-            ended = end => ended,
-        };
-        let cut = if let Ended::Cut(cut) = ended { cut } else { 0 };
-        info!(sessions.cut = cut, "stopped");
-        Ok(ended)
+            // Files may take long, and a signal does not wait for them.
+            let Self { admin, serving, signals, inputs, .. } = self;
+            tokio::select! {
+                biased;
+                name = until_stop(signals) => return name,
+                () = reload::reload(admin, serving, inputs.as_ref(), demand) => {}
+            }
+        }
     }
 }
 
-/// Lets sessions end, and cuts off those that have not by `drain_limit`.
-async fn drain(admin: &Admin, stopper: &Stopper, signal: &'static str) -> Ended {
-    let limits = &admin.settings.limits;
-    let now = Instant::now();
-    let deadline = now + limits.drain_limit;
-    stopper.enter(Phase::Draining(Drain { idle_close: limits.idle_close, hurry_from: now + limits.drain_limit / 2 }));
-    info!(signal, sessions.open = admin.sessions.admitted(), drain_limit = ?limits.drain_limit, "draining");
-    let is_clean = timeout_at(deadline, admin.sessions.all_ended()).await.is_ok();
-    let cut = if is_clean { 0 } else { admin.sessions.admitted() };
-    stopper.enter(Phase::Cutting);
-    if cut == 0 {
-        return Ended::Clean;
+async fn until_stop(signals: &mut Signals) -> &'static str {
+    loop {
+        if let Wish::Stop(name) = signals.next().await {
+            return name;
+        }
     }
-    warn!(sessions.cut = cut, "drain_limit has passed; sessions are cut off");
-    Ended::Cut(cut)
 }
 
 /// A runtime with so many threads that move bytes. Files and names are read on others, of which there are a bounded number.
@@ -197,4 +193,6 @@ impl fmt::Display for StartError {
 
 impl std::error::Error for StartError {}
 
+/// Stands where the name of a signal would.
+const DEMANDED: &str = "POST /drain";
 const BLOCKING_THREADS_MAX: usize = 64;

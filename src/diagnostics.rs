@@ -6,12 +6,13 @@ mod sink;
 mod text;
 
 use crate::settings::LogFormat;
-use std::{error::Error, fmt, io::Write};
-use tracing_subscriber::{filter::LevelFilter, layer::SubscriberExt, util::SubscriberInitExt};
+use std::{error::Error, fmt, io::Write, sync::OnceLock};
+use tracing_subscriber::{Registry, filter::LevelFilter, layer::SubscriberExt, reload, util::SubscriberInitExt};
 
 /// Starts logging to standard error, and has panics logged too. Once a process; a second call changes nothing.
 pub fn start(format: LogFormat, level: tracing::Level) {
-    let registry = tracing_subscriber::registry().with(LevelFilter::from_level(level));
+    let (filter, handle) = reload::Layer::new(LevelFilter::from_level(level));
+    let registry = tracing_subscriber::registry().with(filter);
     let started = match format {
         LogFormat::Text => {
             let with_colours = text::takes_colours();
@@ -20,6 +21,8 @@ pub fn start(format: LogFormat, level: tracing::Level) {
         LogFormat::Json => registry.with(line::layer(json::write)).try_init(),
     };
     if started.is_ok() {
+        // The first call is the only one that comes here.
+        let _ = LEVEL.set(handle);
         let usual = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |panic| {
             let place = panic.location().map(ToString::to_string);
@@ -30,6 +33,16 @@ pub fn start(format: LogFormat, level: tracing::Level) {
         }));
     }
 }
+
+/// From now on writes lines of this level and more severe ones. Before [`start`] it changes nothing.
+pub fn set_level(level: tracing::Level) {
+    if let Some(handle) = LEVEL.get() {
+        // It fails only once logging has ended.
+        let _ = handle.modify(|filter| *filter = LevelFilter::from_level(level));
+    }
+}
+
+static LEVEL: OnceLock<reload::Handle<LevelFilter, Registry>> = OnceLock::new();
 
 /// Says why the program ends: as log lines once logging has begun, before that as plain ones.
 pub fn last_words(text: &str) {

@@ -28,6 +28,7 @@ pub mod secret;
 pub mod sessions;
 pub mod settings;
 pub mod shutdown;
+mod stamp;
 pub mod sys;
 pub mod tls;
 pub mod wire;

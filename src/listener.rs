@@ -3,7 +3,7 @@
 mod unix;
 
 use crate::{
-    metrics::labels::CloseReason,
+    metrics::{ListenerMetrics, labels::CloseReason},
     session::{self, Accepted, ClientStream, Parts},
     settings::{Limits, ListenAddress},
     shutdown::Stop,
@@ -19,7 +19,7 @@ use std::{
 };
 use tokio::{
     net::{TcpListener, UnixListener},
-    sync::Semaphore,
+    sync::watch,
     task::{JoinError, JoinSet},
     time::{Instant, sleep_until},
 };
@@ -117,6 +117,11 @@ impl Socket {
         }
     }
 
+    /// Whether another process bound it, which will hand it to the next one too.
+    pub(crate) fn is_inherited(&self) -> bool {
+        false
+    }
+
     async fn accept(&self, limits: &Limits) -> io::Result<(ClientStream, String)> {
         match self {
             Self::Tcp(socket) => {
@@ -136,28 +141,38 @@ impl Socket {
     }
 }
 
+/// What a bound socket is to do.
+#[derive(Clone)]
+pub(crate) enum Order {
+    /// Take clients, and serve each new one with these.
+    Serve(Arc<Parts>),
+    /// Take no more clients; those that are there stay.
+    Leave,
+}
+
 /// Accepts clients and owns their sessions, until `stop` says that what is open is cut off; while the
-/// daemon drains, new clients are accepted to be told so. Returns once every session has ended. Cancel
-/// safety: dropping the future cuts all of them off.
-pub(crate) async fn serve(socket: Socket, parts: Arc<Parts>, startups: Arc<Semaphore>, stop: Stop) {
+/// daemon drains, new clients are accepted to be told so, but not from an inherited socket: they wait there
+/// for the next process. Returns once every session has ended, or right away for those that an order to leave
+/// finds none. Cancel safety: dropping the future cuts all of them off.
+pub(crate) async fn serve(socket: Socket, mut orders: watch::Receiver<Order>, stop: Stop) {
+    let Order::Serve(parts) = orders.borrow_and_update().clone() else { return };
+    let metrics = Arc::clone(&parts.metrics);
+    let is_inherited = socket.is_inherited();
     let mut sessions = JoinSet::new();
-    let mut cut = stop.clone();
-    let mut acceptor = Acceptor {
-        socket,
-        parts: Arc::clone(&parts),
-        startups,
-        waiting: None,
-        resume_at: None,
-        quiet_until: None,
-        pause: PAUSE_MIN,
-    };
+    let (mut cut, mut drain) = (stop.clone(), stop.clone());
+    let mut acceptor = Acceptor { socket, parts, waiting: None, resume_at: None, quiet_until: None, pause: PAUSE_MIN };
     let accepting = async {
         loop {
             tokio::select! {
                 biased;
-                Some(ended) = sessions.join_next(), if !sessions.is_empty() => note_end(&parts, &ended),
+                Some(ended) = sessions.join_next(), if !sessions.is_empty() => note_end(&metrics, &ended),
+                () = drain.draining(), if is_inherited => return,
+                _ = orders.changed() => match orders.borrow_and_update().clone() {
+                    Order::Serve(parts) => acceptor.parts = parts,
+                    Order::Leave => return,
+                },
                 accepted = acceptor.accept() => {
-                    sessions.spawn(session::run(Arc::clone(&parts), accepted, stop.clone()));
+                    sessions.spawn(session::run(Arc::clone(&acceptor.parts), accepted, stop.clone()));
                 }
             }
         }
@@ -169,14 +184,14 @@ pub(crate) async fn serve(socket: Socket, parts: Arc<Parts>, startups: Arc<Semap
     }
     drop(acceptor);
     while let Some(ended) = sessions.join_next().await {
-        note_end(&parts, &ended);
+        note_end(&metrics, &ended);
     }
 }
 
 /// A session counts its own end, unless it panicked.
-fn note_end(parts: &Parts, ended: &Result<(), JoinError>) {
+fn note_end(metrics: &ListenerMetrics, ended: &Result<(), JoinError>) {
     if ended.as_ref().is_err_and(JoinError::is_panic) {
-        parts.metrics.closed.at(CloseReason::Internal).inc();
+        metrics.closed.at(CloseReason::Internal).inc();
     }
 }
 
@@ -184,8 +199,8 @@ fn note_end(parts: &Parts, ended: &Result<(), JoinError>) {
 /// ends the listener: it pauses, longer each time, and tries again.
 struct Acceptor {
     socket: Socket,
+    /// What the next client is served with.
     parts: Arc<Parts>,
-    startups: Arc<Semaphore>,
     /// Accepted, and waiting for a place.
     waiting: Option<(ClientStream, String)>,
     /// Kept here, since a session that ends interrupts the wait.
@@ -204,9 +219,11 @@ impl Acceptor {
         };
         // Kept while waiting for a place: a session that ends interrupts that. Each listener holds one.
         self.waiting = Some((stream, client));
-        let Ok(startup_place) = Arc::clone(&self.startups).acquire_owned().await else { return pending().await };
+        let startups = Arc::clone(&self.parts.startups);
+        let Ok(startup_place) = startups.acquire_owned().await else { return pending().await };
+        let kept = self.socket.is_inherited().then(|| self.parts.sessions.admit());
         match self.waiting.take() {
-            Some((stream, client)) => Accepted { stream, client, startup_place },
+            Some((stream, client)) => Accepted { stream, client, startup_place, kept },
             None => pending().await,
         }
     }

@@ -7,7 +7,7 @@ use crdb_proxy::{
     control,
     daemon::{self, Built},
     diagnostics,
-    settings::{self, Flags, Inputs, Loaded},
+    settings::{self, Flags, Inputs},
     upstream::World,
 };
 use failure::Failure;
@@ -30,15 +30,16 @@ fn main() -> ExitCode {
 }
 
 fn run(flags: Flags) -> Result<u8, Failure> {
-    let Loaded { settings, warnings, .. } = settings::load(&Inputs::of_process(flags))?;
-    diagnostics::start(settings.log_format, settings.log_level);
-    let runtime = daemon::runtime(settings.threads)?;
+    let inputs = Inputs::of_process(flags);
+    let loaded = settings::load(&inputs)?;
+    diagnostics::start(loaded.settings.log_format, loaded.settings.log_level);
+    let runtime = daemon::runtime(loaded.settings.threads)?;
     let ended = runtime.block_on(async {
-        let built = Built::read(settings).await?;
-        for warning in warnings.iter().chain(&built.warnings) {
+        let built = Built::read(loaded).await?;
+        for warning in &built.warnings {
             tracing::warn!("{warning}");
         }
-        Ok::<_, Failure>(built.bind(&World::of_machine())?.serve().await?)
+        Ok::<_, Failure>(built.bind(&World::of_machine())?.with_inputs(inputs).serve().await)
     })?;
     // What still runs on blocking threads (a resolver that hangs) must not hold up the exit.
     runtime.shutdown_background();
@@ -46,10 +47,10 @@ fn run(flags: Flags) -> Result<u8, Failure> {
 }
 
 fn check(flags: Flags) -> Result<u8, Failure> {
-    let Loaded { settings, warnings, .. } = settings::load(&Inputs::of_process(flags))?;
-    diagnostics::start(settings.log_format, tracing::Level::WARN);
-    let built = daemon::runtime(settings.threads)?.block_on(Built::read(settings))?;
-    for warning in warnings.iter().chain(&built.warnings) {
+    let loaded = settings::load(&Inputs::of_process(flags))?;
+    diagnostics::start(loaded.settings.log_format, tracing::Level::WARN);
+    let built = daemon::runtime(loaded.settings.threads)?.block_on(Built::read(loaded))?;
+    for warning in &built.warnings {
         say(&format!("warning: {warning}\n"))?;
     }
     say("the settings are sound\n")?;

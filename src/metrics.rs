@@ -8,8 +8,8 @@ mod warm;
 use crate::settings::Name;
 use labels::{
     AttemptResult, CacheResult, CancelResult, ClaimSource, CloseReason, DaemonState, Direction, EndpointState,
-    ErrorClass, HandshakeKind, Label, OrderByHand, RecycleCause, RefuseReason, ResetResult, Stage, UpstreamState,
-    WarmResult,
+    ErrorClass, HandshakeKind, Label, OrderByHand, RecycleCause, RefuseReason, ReloadResult, ResetResult, Stage,
+    UpstreamState, WarmResult,
 };
 use prometheus::{
     Encoder, GaugeVec, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry, TextEncoder,
@@ -51,6 +51,9 @@ pub struct Metrics {
     ca_not_after: GaugeVec,
     secret_read: GaugeVec,
     certificate_not_after: GaugeVec,
+    last_reload: prometheus::Gauge,
+    /// Settings and files read again.
+    pub reloads: Per<ReloadResult, IntCounter>,
     /// What became of cancel requests.
     pub cancels: Per<CancelResult, IntCounter>,
     state: Per<DaemonState, IntGauge>,
@@ -123,6 +126,12 @@ impl Metrics {
         let r = Families { registry: &registry };
         show_build(&r)?;
         let cancels = r.counters("cancels_total", "Cancel requests of clients, by result.", &["result"])?;
+        let reloads = r.counters("config_reloads_total", "Settings and files read again, by result.", &["result"])?;
+        let last_reload = r.times(
+            "config_last_success_timestamp_seconds",
+            "When settings and files were last read without a fault.",
+            &[],
+        )?;
         let state = r.gauges("state", "1 for what the daemon is doing.", &["state"])?;
         #[cfg(target_os = "linux")]
         registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
@@ -202,6 +211,8 @@ impl Metrics {
                 "When a certificate expires.",
                 &["kind", "name"],
             )?,
+            last_reload: last_reload.with_label_values::<&str>(&[]),
+            reloads: Per::new(|label| reloads.with_label_values(&[label])),
             cancels: Per::new(|label| cancels.with_label_values(&[label])),
             state: Per::new(|label| state.with_label_values(&[label])),
             registry,
@@ -270,6 +281,11 @@ impl Metrics {
             let gauge = self.by_hand.with_label_values(&[cluster.as_str(), endpoint.as_str(), known.text()]);
             gauge.set(i64::from(order == Some(known)));
         }
+    }
+
+    /// Notes that settings and files were read without a fault.
+    pub fn has_loaded(&self, at: SystemTime) {
+        self.last_reload.set(unix_seconds(at));
     }
 
     /// Shows what the daemon is doing.

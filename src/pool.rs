@@ -18,7 +18,7 @@ use crate::{
         labels::{RecycleCause, ResetResult, UpstreamState, WarmResult},
     },
     settings,
-    upstream::{Birth, Choice, Cluster, Health, Upstream},
+    upstream::{Birth, Choice, Cluster, Health, Setup, Upstream},
     wire::StartupParameters,
 };
 pub(crate) use reset::Used;
@@ -33,6 +33,7 @@ use tokio::sync::{Notify, Semaphore, mpsc};
 /// The pool of one listener.
 pub(crate) struct Pool {
     cluster: Arc<Cluster>,
+    setup: Arc<Setup>,
     choice: Arc<Choice>,
     metrics: Arc<ListenerMetrics>,
     warm_max: usize,
@@ -83,20 +84,21 @@ impl Pool {
     /// An empty pool; `places` are shared by all pools of the daemon.
     pub(crate) fn new(
         listener: &settings::Listener,
-        limits: &settings::Limits,
         cluster: &Arc<Cluster>,
+        setup: &Arc<Setup>,
         choice: &Arc<Choice>,
         metrics: &Arc<ListenerMetrics>,
         places: &Arc<Semaphore>,
     ) -> Self {
         let (returns, returned) = mpsc::channel(RETURNS_MAX);
-        let rules = Rules { warm_max: listener.warm_max, warm_idle: limits.warm_idle, reuse: listener.reuse };
+        let rules = Rules { warm_max: listener.warm_max, warm_idle: setup.limits.warm_idle, reuse: listener.reuse };
         Self {
             cluster: Arc::clone(cluster),
+            setup: Arc::clone(setup),
             choice: Arc::clone(choice),
             metrics: Arc::clone(metrics),
             warm_max: listener.warm_max,
-            warm_age: limits.warm_age,
+            warm_age: setup.limits.warm_age,
             stock: Mutex::new(Stock { shelves: Shelves::new(rules), discarded: Vec::new(), is_closed: false }),
             places: Arc::clone(places),
             work: Notify::new(),
@@ -215,7 +217,7 @@ impl Pool {
     fn judge(&self) -> Judge {
         Judge {
             now: self.cluster.clock().now(),
-            birth: self.cluster.current_birth(),
+            birth: self.cluster.current_birth(&self.setup),
             preferred: self.cluster.order_of(&self.choice).into_iter().next(),
         }
     }

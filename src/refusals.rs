@@ -9,7 +9,7 @@ use std::{
 
 /// What clients were refused with, the newest last; equal refusals are one entry.
 pub struct Refusals {
-    repeat: Duration,
+    repeat: Mutex<Duration>,
     recent: Mutex<VecDeque<Entry>>,
 }
 
@@ -42,12 +42,18 @@ pub struct Entry {
 impl Refusals {
     /// Equal refusals are to be logged once per `repeat`.
     pub fn new(repeat: Duration) -> Self {
-        Self { repeat, recent: Mutex::default() }
+        Self { repeat: Mutex::new(repeat), recent: Mutex::default() }
+    }
+
+    /// From now on once per `repeat`.
+    pub fn set_repeat(&self, repeat: Duration) {
+        *self.repeat.lock().unwrap_or_else(PoisonError::into_inner) = repeat;
     }
 
     /// Notes a refusal. `Some` when it is to be logged now, with how many equal ones were not.
     pub fn note(&self, told: Told) -> Option<u64> {
         let (now, at) = (Instant::now(), SystemTime::now());
+        let repeat = *self.repeat.lock().unwrap_or_else(PoisonError::into_inner);
         let mut recent = self.lock();
         let known = recent.iter().position(|entry| entry.told == told).and_then(|place| recent.remove(place));
         let Some(mut entry) = known else {
@@ -59,7 +65,7 @@ impl Refusals {
         };
         entry.at = at;
         entry.count = entry.count.saturating_add(1);
-        let is_due = now.duration_since(entry.logged_at) >= self.repeat;
+        let is_due = now.duration_since(entry.logged_at) >= repeat;
         let unlogged = entry.unlogged;
         (entry.logged_at, entry.unlogged) =
             if is_due { (now, 0) } else { (entry.logged_at, unlogged.saturating_add(1)) };

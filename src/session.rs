@@ -19,9 +19,9 @@ use crate::{
     pool::{Pool, Used},
     sessions::{self, Admitted, Registered, SessionState, Sessions},
     settings::{self, Limits},
-    shutdown::{Phase, Stop},
+    shutdown::Stop,
     sys,
-    upstream::{Audience, Choice, Cluster, LoggedIn, Upstream},
+    upstream::{Audience, Choice, Cluster, LoggedIn, Setup, Upstream},
     wire::{CancelKey, StartupParameters},
 };
 use cancel::Issued;
@@ -37,7 +37,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::{
     io::AsyncWriteExt,
     net::TcpStream,
-    sync::OwnedSemaphorePermit,
+    sync::{OwnedSemaphorePermit, Semaphore},
     time::{Instant, timeout},
 };
 use tokio_rustls::{TlsAcceptor, client::TlsStream};
@@ -57,6 +57,8 @@ pub(crate) struct Parts {
     pub(crate) limits: Arc<Limits>,
     /// Where its sessions go.
     pub(crate) cluster: Arc<Cluster>,
+    /// What the cluster is reached with.
+    pub(crate) setup: Arc<Setup>,
     /// How its sessions choose an endpoint.
     pub(crate) choice: Arc<Choice>,
     /// What stands ready for its sessions.
@@ -69,6 +71,8 @@ pub(crate) struct Parts {
     pub(crate) local_password: Option<LocalPassword>,
     /// How many sessions there may be.
     pub(crate) admission: Admission,
+    /// Places for sockets in startup, of all listeners.
+    pub(crate) startups: Arc<Semaphore>,
     /// Keys of all sessions of the daemon.
     pub(crate) cancel_keys: Arc<CancelKeys>,
     /// All sessions of the daemon.
@@ -91,6 +95,9 @@ pub(crate) struct Accepted {
     pub(crate) client: String,
     /// Its place among the sockets in startup.
     pub(crate) startup_place: OwnedSemaphorePermit,
+    /// Present when the next process takes over its socket: a client that was taken from it before a drain
+    /// is served, and the drain waits for it.
+    pub(crate) kept: Option<Admitted>,
 }
 
 /// A client with an upstream, joined.
@@ -121,6 +128,8 @@ struct Visit {
     startup_by: Instant,
     /// Held until the client is admitted, or was told why not: so many sockets at once, and no more.
     startup_place: Option<OwnedSemaphorePermit>,
+    /// A drain waits for it, and it is served in spite of that.
+    kept: Option<Admitted>,
     /// Counts it among the active, until it is counted as closed or refused.
     active: Held,
 }
@@ -135,6 +144,7 @@ pub(crate) async fn run(parts: Arc<Parts>, accepted: Accepted, stop: Stop) {
         began,
         startup_by: began + parts.limits.startup_limit,
         startup_place: Some(accepted.startup_place),
+        kept: accepted.kept,
         active: Held::new(&parts.metrics.active),
     };
     let mut stop = visit.stop.clone();
@@ -162,7 +172,13 @@ impl Parts {
 
     /// From accept to a session, or to nothing more to do after a cancel request.
     async fn way_in(&self, stream: ClientStream, visit: &mut Visit) -> Result<Option<Session>, Refusal> {
-        match startup::read(stream, self.gate(visit.startup_by)).await {
+        let mut drain = visit.stop.clone();
+        let read = tokio::select! {
+            biased;
+            read = startup::read(stream, self.gate(visit.startup_by)) => read,
+            () = drain.out_of_patience(), if visit.kept.is_some() => return Err(Refusal::cut_off()),
+        };
+        match read {
             Ok(Startup { wish: Wish::Session(asked), stream }) => self.open(stream, asked, visit).await.map(Some),
             Ok(Startup { wish: Wish::Cancel(key), stream }) => {
                 self.cancel(&key, stream, visit).await;
@@ -182,7 +198,7 @@ impl Parts {
 
     /// From a startup message to a session: local password, admission, upstream, greeting.
     async fn open(&self, mut stream: ClientStream, asked: Asked, visit: &mut Visit) -> Result<Session, Refusal> {
-        if visit.stop.phase() != Phase::Running {
+        if visit.kept.is_none() && !visit.stop.phase().is_serving() {
             return Err(Refusal::draining(stream));
         }
         let live = &visit.live;
@@ -200,7 +216,7 @@ impl Parts {
             }
         }
         let place = match self.admission.admit() {
-            Ok(permit) => Place { permit, _admitted: self.sessions.admit() },
+            Ok(permit) => Place { permit, _admitted: visit.kept.take().unwrap_or_else(|| self.sessions.admit()) },
             Err(full) => return Err(Refusal::not_admitted(full, stream)),
         };
         visit.startup_place = None;
@@ -284,7 +300,7 @@ impl Session {
         let Self { relay, issued, place, login, parameters } = self;
         // The client has its end already: its place is free for the next one.
         drop(place.permit);
-        let parameters = parameters.filter(|_| visit.stop.phase() == Phase::Running);
+        let parameters = parameters.filter(|_| visit.stop.phase().is_serving());
         let mut whole = Inseparable { relay, issued };
         if let Some(parameters) = parameters {
             match reuse::part(whole.relay, whole.issued, ended) {

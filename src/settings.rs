@@ -4,6 +4,7 @@
 //! each other. Says where a secret is, never what it is. Opens no socket.
 
 mod address;
+mod changes;
 mod clusters;
 mod endpoints;
 mod inputs;
@@ -24,6 +25,7 @@ mod values;
 
 pub(crate) use self::source::nearest;
 pub use self::{
+    changes::{Change, changes},
     inputs::{Flag, Flags, Inputs},
     load::{Loaded, load, load_admin},
     policy::{Policy, Prefer, Regions},
@@ -58,6 +60,12 @@ pub struct Settings {
     pub threads_configured: usize,
     /// A secret file that others can read is refused instead of warned about.
     pub strict_secrets: bool,
+    /// `/readyz` says yes only while an endpoint is reachable that some listener's policy can pick.
+    pub ready_requires_upstream: bool,
+    /// `/startupz` says yes only once an upstream has been logged in.
+    pub startup_requires_upstream: bool,
+    /// The settings file is read again whenever it changes.
+    pub watch_settings: bool,
     /// State-changing requests of the admin address are taken from every user of this machine.
     pub admin_post: bool,
     /// Limits of the whole daemon, and defaults of what a listener may set for itself.
@@ -107,7 +115,9 @@ pub struct Limits {
     pub cancel_limit: Duration,
     /// Cancels in flight; more are dropped and counted.
     pub cancels_max: NonZero<usize>,
-    /// How long open sessions may take to end once the daemon stops.
+    /// How long new clients are still served once the daemon is told to stop, while it says that it is not ready.
+    pub drain_delay: Duration,
+    /// How long open sessions may take to end once that has passed.
     pub drain_limit: Duration,
     /// In a drain: silence at an idle point before 57P01.
     pub idle_close: Duration,

@@ -8,6 +8,8 @@ use tokio::{sync::watch, time::Instant};
 pub enum Phase {
     /// Serving.
     Running,
+    /// Still serving, new clients too, and no longer ready: whoever sends clients here is to notice.
+    Delaying,
     /// New clients are refused, open sessions end at their idle points.
     Draining(Drain),
     /// What is still open is cut off.
@@ -37,10 +39,42 @@ pub fn stop() -> (Stopper, Stop) {
     (Stopper(sender), Stop(receiver))
 }
 
+impl Phase {
+    /// Whether clients are served as usual.
+    pub fn is_serving(self) -> bool {
+        matches!(self, Self::Running | Self::Delaying)
+    }
+
+    fn rank(self) -> u8 {
+        match self {
+            Self::Running => 0,
+            Self::Delaying => 1,
+            Self::Draining(_) => 2,
+            Self::Cutting => 3,
+        }
+    }
+}
+
 impl Stopper {
-    /// Moves on to `phase`.
+    /// Moves on to `phase`; never back.
     pub fn enter(&self, phase: Phase) {
-        self.0.send_replace(phase);
+        self.0.send_if_modified(|now| {
+            let moves = phase.rank() > now.rank();
+            if moves {
+                *now = phase;
+            }
+            moves
+        });
+    }
+
+    /// Whether anybody is left to be told.
+    pub fn is_heard(&self) -> bool {
+        !self.0.is_closed()
+    }
+
+    /// Waits until nobody is left to be told. Cancel safe.
+    pub async fn unheard(&self) {
+        self.0.closed().await;
     }
 }
 
@@ -56,6 +90,23 @@ impl Stop {
             std::future::pending::<()>().await;
         }
         *self.0.borrow_and_update()
+    }
+
+    /// Waits until new clients are no longer served. Cancel safe.
+    pub async fn draining(&mut self) {
+        if self.0.wait_for(|phase| !phase.is_serving()).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Waits until a drain has gone on for as long as it bears with silence. Cancel safe.
+    pub async fn out_of_patience(&mut self) {
+        let draining = self.0.wait_for(|phase| !phase.is_serving()).await.map(|phase| *phase);
+        match draining {
+            Ok(Phase::Draining(Drain { idle_close, .. })) => tokio::time::sleep(idle_close).await,
+            Ok(_) => {}
+            Err(_) => std::future::pending().await,
+        }
     }
 
     /// Waits until sessions are being cut off. Cancel safe.

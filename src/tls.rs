@@ -18,7 +18,9 @@ pub use error::{Found, Place, TlsSetupError};
 pub use problem::CertificateProblem;
 
 use crate::settings::{CertificateFiles, Cluster};
+use ::aws_lc_rs::digest::{Context, SHA256};
 use rustls::{
+    RootCertStore,
     crypto::{CryptoProvider, aws_lc_rs},
     pki_types::UnixTime,
     sign::{CertifiedKey, SingleCertAndKey},
@@ -38,7 +40,13 @@ pub struct ClusterTls {
     pub certificate_not_after: Option<SystemTime>,
     /// What the operator should look at although it works, one sentence each.
     pub warnings: Vec<String>,
+    /// The same as long as the same is trusted and shown.
+    pub identity: Identity,
 }
+
+/// Tells whether files that were read again say anything new.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity(Vec<u8>);
 
 /// What status and metrics tell about a cluster's CA.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,6 +66,8 @@ pub struct ServerTls {
     pub config: Arc<rustls::ServerConfig>,
     /// When the certificate ends; nothing when its dates could not be read.
     pub not_after: Option<SystemTime>,
+    /// The same as long as the same certificate is shown.
+    pub identity: Identity,
 }
 
 /// Builds the TLS side of a cluster from its CA and, where configured, its client certificate.
@@ -69,19 +79,21 @@ pub struct ServerTls {
 pub fn cluster_tls(cluster: &Cluster, now: SystemTime) -> Result<ClusterTls, TlsSetupError> {
     let ca::Roots { store, facts, mut warnings } = ca::roots(&cluster.ca, now)?;
     let provider = provider();
+    let own = cluster.client_certificate.as_ref().map(|files| own_certificate(files, &provider)).transpose()?;
+    let identity = Identity::of(&store, own.as_ref());
     let builder = rustls::ClientConfig::builder_with_details(Arc::clone(&provider), Arc::new(Clock))
         .with_safe_default_protocol_versions()
         .map_err(|source| TlsSetupError::Rustls { source })?
         .with_root_certificates(store);
-    let Some(files) = &cluster.client_certificate else {
+    let Some(own) = own else {
         return Ok(ClusterTls {
             config: Arc::new(builder.with_no_client_auth()),
             ca: facts,
             certificate_not_after: None,
             warnings,
+            identity,
         });
     };
-    let own = own_certificate(files, &provider)?;
     if let Some(end) = own.not_after.filter(|end| *end < now) {
         let (place, end) = (own.place, certificate::day(end));
         warnings.push(format!("{place} expired on {end}; the cluster will refuse it, renew it"));
@@ -92,6 +104,7 @@ pub fn cluster_tls(cluster: &Cluster, now: SystemTime) -> Result<ClusterTls, Tls
         ca: facts,
         certificate_not_after: own.not_after,
         warnings,
+        identity,
     })
 }
 
@@ -104,6 +117,7 @@ pub fn cluster_tls(cluster: &Cluster, now: SystemTime) -> Result<ClusterTls, Tls
 pub fn server_tls(files: &CertificateFiles) -> Result<ServerTls, TlsSetupError> {
     let provider = provider();
     let own = own_certificate(files, &provider)?;
+    let identity = Identity::of(&RootCertStore::empty(), Some(&own));
     let mut config = rustls::ServerConfig::builder_with_details(provider, Arc::new(Clock))
         .with_safe_default_protocol_versions()
         .map_err(|source| TlsSetupError::Rustls { source })?
@@ -111,7 +125,26 @@ pub fn server_tls(files: &CertificateFiles) -> Result<ServerTls, TlsSetupError> 
         .with_cert_resolver(Arc::new(SingleCertAndKey::from(own.key)));
     // Rustls refuses a client whose ALPN holds none of these, and lets one without ALPN pass.
     config.alpn_protocols = vec![ALPN.to_vec()];
-    Ok(ServerTls { config: Arc::new(config), not_after: own.not_after })
+    Ok(ServerTls { config: Arc::new(config), not_after: own.not_after, identity })
+}
+
+impl Identity {
+    fn of(trusted: &RootCertStore, own: Option<&OwnCertificate>) -> Self {
+        let mut digest = Context::new(&SHA256);
+        // Lengths first, or two lists could look the same run together.
+        let mut add = |bytes: &[u8]| {
+            digest.update(&bytes.len().to_be_bytes());
+            digest.update(bytes);
+        };
+        for root in &trusted.roots {
+            add(&root.subject);
+            add(&root.subject_public_key_info);
+        }
+        for certificate in own.iter().flat_map(|own| &own.key.cert) {
+            add(certificate);
+        }
+        Self(digest.finish().as_ref().to_vec())
+    }
 }
 
 /// The system's clock; one that was set before 1970 fails handshakes instead of the program.

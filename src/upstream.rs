@@ -16,6 +16,7 @@ mod rejections;
 mod resolve;
 mod search;
 mod select;
+mod setup;
 mod told;
 mod way;
 mod ways;
@@ -24,24 +25,24 @@ use crate::{
     clock::{Clock, MachineClock, Moment},
     credentials::Credentials,
     metrics::{ClusterMetrics, Held, Metrics},
-    scram::KeyCache,
-    settings::{self, Endpoint, Limits, Name},
+    settings::{Endpoint, Name},
     tls::ClusterTls,
     wire::{CancelKey, messages},
 };
 use by_hand::ByHand;
-use connect::Connector;
 use names::Names;
-use rejections::Rejections;
 use std::{
     net::SocketAddr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicU64},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
     time::SystemTime,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
-    sync::{Notify, Semaphore, watch},
+    sync::{Notify, watch},
     time::{Instant, timeout},
 };
 use tokio_rustls::client::TlsStream;
@@ -55,27 +56,23 @@ pub(crate) use error::{ClaimError, EndpointError};
 pub(crate) use health::Health;
 pub(crate) use login::Greeting;
 pub use resolve::{Resolve, Resolving, SystemResolver};
+pub use setup::Means;
+pub(crate) use setup::Setup;
 pub(crate) use told::{Audience, Facts, Told};
 pub(crate) use way::Way;
 
 /// A cluster, ready to be reached.
 pub struct Cluster {
-    settings: Arc<settings::Cluster>,
-    tls: ClusterTls,
-    credentials: Option<Credentials>,
-    connector: Connector,
+    name: Name,
+    setup: Mutex<Arc<Setup>>,
     names: Arc<Names>,
-    keys: KeyCache,
-    logins: Semaphore,
-    rejections: Rejections,
-    limits: Arc<Limits>,
     metrics: ClusterMetrics,
     all_metrics: Arc<Metrics>,
     clock: Arc<dyn Clock>,
     ways: Mutex<Arc<[Arc<Way>]>>,
     by_hand: ByHand,
     /// How the listeners choose; one each.
-    choices: Mutex<Vec<Arc<Choice>>>,
+    choices: Mutex<Vec<Weak<Choice>>>,
     activity: Mutex<Activity>,
     /// Somebody came after a while without clients.
     woken: Notify,
@@ -87,6 +84,10 @@ pub struct Cluster {
     in_use: watch::Sender<u64>,
     /// Counts logins for which the server had no place.
     full: watch::Sender<u64>,
+    /// Endpoints are looked at whether or not there are clients.
+    is_watched: AtomicBool,
+    /// Some upstream has been logged in.
+    has_logged_in: AtomicBool,
     started_at: Instant,
 }
 
@@ -150,38 +151,15 @@ pub(crate) struct Birth {
 
 impl Cluster {
     /// Puts together what reaching the cluster takes. Opens nothing.
-    pub fn new(
-        settings: Arc<settings::Cluster>,
-        tls: ClusterTls,
-        credentials: Option<Credentials>,
-        limits: &Arc<Limits>,
-        world: &World,
-        metrics: &Arc<Metrics>,
-    ) -> Self {
-        let cluster_metrics = metrics.cluster(&settings.name);
-        if let Some(ca) = &tls.ca {
-            cluster_metrics.ca_expires(ca.not_after);
-        }
-        if let Some(at) = tls.certificate_not_after {
-            metrics.certificate_expires("client", &settings.name, at);
-        }
+    pub fn new(means: Means, world: &World, metrics: &Arc<Metrics>) -> Self {
         let World { resolver, clock } = world.clone();
-        let names = Arc::new(Names::new(resolver, Arc::clone(&clock), limits.dns_refresh));
+        let names = Arc::new(Names::new(resolver, Arc::clone(&clock), means.limits.dns_refresh));
+        let (name, endpoints) = (means.settings.name.clone(), means.settings.endpoints.clone());
         let cluster = Self {
-            credentials,
-            connector: Connector {
-                cluster: settings.name.clone(),
-                names: Arc::clone(&names),
-                tls: Arc::clone(&tls.config).into(),
-                limits: Arc::clone(limits),
-                trusts_system: settings.ca == settings::CaSource::System,
-            },
+            metrics: metrics.cluster(&name),
+            setup: Mutex::new(Arc::new(Setup::new(means, &names))),
+            name,
             names,
-            keys: KeyCache::default(),
-            logins: Semaphore::new(limits.logins_max.get().min(Semaphore::MAX_PERMITS)),
-            rejections: Rejections::default(),
-            limits: Arc::clone(limits),
-            metrics: cluster_metrics,
             all_metrics: Arc::clone(metrics),
             ways: Mutex::new(Arc::new([])),
             by_hand: ByHand::default(),
@@ -193,32 +171,39 @@ impl Cluster {
             era: AtomicU64::new(0),
             in_use: watch::Sender::new(0),
             full: watch::Sender::new(0),
+            is_watched: AtomicBool::new(false),
+            has_logged_in: AtomicBool::new(false),
             started_at: Instant::now(),
-            tls,
-            settings,
         };
-        cluster.replace_endpoints(&cluster.settings.endpoints);
+        cluster.note_expiry(&cluster.setup().tls);
+        cluster.replace_endpoints(&endpoints);
         cluster
     }
 
     /// Its name in the settings.
     pub fn name(&self) -> &Name {
-        &self.settings.name
+        &self.name
     }
 
-    /// What it was built from; its endpoints may have been replaced since.
-    pub fn settings(&self) -> &settings::Cluster {
-        &self.settings
+    /// Whether some upstream has been logged in since the start.
+    pub(crate) fn has_logged_in(&self) -> bool {
+        self.has_logged_in.load(Relaxed)
     }
 
-    /// What is known of its CA and certificates.
-    pub fn tls(&self) -> &ClusterTls {
-        &self.tls
+    /// Whether endpoints are looked at even while no client comes: somebody outside asks how they are.
+    pub(crate) fn watch_without_clients(&self, is_watched: bool) {
+        if self.is_watched.swap(is_watched, Relaxed) != is_watched {
+            self.woken.notify_one();
+        }
     }
 
-    /// Its secret, if it has one.
-    pub fn credentials(&self) -> Option<&Credentials> {
-        self.credentials.as_ref()
+    fn note_expiry(&self, tls: &ClusterTls) {
+        if let Some(ca) = &tls.ca {
+            self.metrics.ca_expires(ca.not_after);
+        }
+        if let Some(at) = tls.certificate_not_after {
+            self.all_metrics.certificate_expires("client", &self.name, at);
+        }
     }
 
     /// The clock that its ages go by.
@@ -228,7 +213,7 @@ impl Cluster {
 
     /// Brings what its secret's reading says up to date in the metrics.
     pub fn publish(&self) {
-        if let Some(at) = self.credentials.as_ref().and_then(Credentials::read_at) {
+        if let Some(at) = self.setup().credentials().and_then(Credentials::read_at) {
             self.metrics.secret_read(at);
         }
     }
@@ -236,8 +221,9 @@ impl Cluster {
     /// Cancels what the session with this key runs, at the address that holds it; done once the server
     /// has read it. Takes at most `cancel_limit`.
     pub(crate) async fn cancel(&self, route: &Route, key: &CancelKey) -> Result<(), EndpointError> {
+        let setup = self.setup();
         let work = async {
-            let mut connection = self.connector.connect_again(route).await?;
+            let mut connection = setup.connector.connect_again(route).await?;
             let stream = &mut connection.stream;
             let deliver = async {
                 stream.write_all(&messages::cancel_request(key)).await?;
@@ -248,7 +234,7 @@ impl Cluster {
             let _ = stream.read(&mut [0]).await;
             Ok(())
         };
-        timeout(self.limits.cancel_limit, work).await.unwrap_or(Err(EndpointError::NoAnswer))
+        timeout(setup.limits.cancel_limit, work).await.unwrap_or(Err(EndpointError::NoAnswer))
     }
 
     /// When the certificate that an endpoint showed last expires.

@@ -1,7 +1,7 @@
 //! `/status`: what the daemon is doing, as JSON. Field names are a promise (`names.md` of the
 //! documentation); what is not known is null and never left out.
 
-use super::{Admin, ListenerView};
+use super::{Admin, ListenerView, View};
 use crate::{
     diagnostics::rfc3339,
     metrics::labels::{Direction, ErrorClass, Label, RefuseReason, UpstreamState},
@@ -21,7 +21,7 @@ pub(super) struct Status {
     started_at: String,
     state: &'static str,
     ready: bool,
-    reasons: Vec<&'static str>,
+    reasons: Vec<String>,
     config: Config,
     listeners: Vec<Listener>,
     clusters: Vec<ClusterStatus>,
@@ -156,23 +156,24 @@ pub(super) fn status(admin: &Admin) -> Status {
     let (open, all) = admin.sessions.list(usize::MAX);
     let now = SystemTime::now();
     let not_ready = admin.not_ready_because();
+    let view = admin.view();
     Status {
         schema: 1,
         version: env!("CARGO_PKG_VERSION"),
         now: rfc3339(now),
-        started_at: rfc3339(admin.loaded_at),
+        started_at: rfc3339(admin.started_at),
         state: admin.state().text(),
         ready: not_ready.is_none(),
         reasons: not_ready.into_iter().collect(),
         config: Config {
-            file: admin.settings.file.as_ref().map(|file| file.display().to_string()),
-            loaded_at: rfc3339(admin.loaded_at),
-            last_error: None,
-            needs_restart: Vec::new(),
+            file: view.settings.file.as_ref().map(|file| file.display().to_string()),
+            loaded_at: rfc3339(view.loaded_at),
+            last_error: super::lock(&admin.last_fault).clone(),
+            needs_restart: view.needs_restart.clone(),
         },
-        listeners: admin.listeners.iter().map(|view| listener(view, &open)).collect(),
-        clusters: admin.clusters.iter().map(|one| cluster(one, admin, &open)).collect(),
-        warm: admin.listeners.iter().flat_map(warm).collect(),
+        listeners: view.listeners.iter().map(|view| listener(view, &open)).collect(),
+        clusters: view.clusters.iter().map(|one| cluster(one, &view, &open)).collect(),
+        warm: view.listeners.iter().flat_map(warm).collect(),
         sessions: open.iter().take(SESSIONS_MAX).map(|live| session(live, now)).collect(),
         sessions_left_out: all.saturating_sub(SESSIONS_MAX),
         refusals: admin.refusals.list().iter().rev().map(refusal).collect(),
@@ -210,10 +211,11 @@ fn listener(view: &ListenerView, open: &[Arc<Live>]) -> Listener {
     }
 }
 
-fn cluster(cluster: &Cluster, admin: &Admin, open: &[Arc<Live>]) -> ClusterStatus {
-    let settings = cluster.settings();
+fn cluster(cluster: &Cluster, view: &View, open: &[Arc<Live>]) -> ClusterStatus {
+    let setup = cluster.setup();
+    let settings = &setup.settings;
     let listeners =
-        admin.listeners.iter().map(|view| &view.parts.listener).filter(|listener| listener.cluster == settings.name);
+        view.listeners.iter().map(|view| &view.parts.listener).filter(|listener| listener.cluster == settings.name);
     let listeners: Vec<_> = listeners.map(|listener| &listener.name).collect();
     let sessions_at = |endpoint: &Endpoint| {
         let at = |live: &&Arc<Live>| live.upstream.get().is_some_and(|joined| joined.endpoint == endpoint.name);
@@ -222,13 +224,9 @@ fn cluster(cluster: &Cluster, admin: &Admin, open: &[Arc<Live>]) -> ClusterStatu
     ClusterStatus {
         name: settings.name.to_string(),
         user: settings.user.clone(),
-        ca: cluster
-            .tls()
-            .ca
-            .as_ref()
-            .map(|ca| Ca { sha256: ca.sha256.first().cloned(), not_after: rfc3339(ca.not_after) }),
-        certificate: cluster.tls().certificate_not_after.map(|at| Certificate { not_after: rfc3339(at) }),
-        secret: cluster.credentials().map(|credentials| SecretStatus {
+        ca: setup.tls.ca.as_ref().map(|ca| Ca { sha256: ca.sha256.first().cloned(), not_after: rfc3339(ca.not_after) }),
+        certificate: setup.tls.certificate_not_after.map(|at| Certificate { not_after: rfc3339(at) }),
+        secret: setup.credentials().map(|credentials| SecretStatus {
             source: credentials.describe(),
             read_at: credentials.read_at().map(rfc3339),
         }),

@@ -1,28 +1,9 @@
 //! Reading a secret's file when it changed, and telling cheaply that it did not.
 
 use super::{error::Fault, source::READ_MAX};
-use std::{
-    fs::{File, Metadata},
-    io::Read,
-    os::unix::fs::MetadataExt,
-    path::Path,
-    time::{Duration, SystemTime},
-};
+use crate::stamp::Stamp;
+use std::{fs::File, io::Read, os::unix::fs::MetadataExt, path::Path};
 use zeroize::Zeroizing;
-
-/// What tells one content of a file from the next, through renames and swapped symbolic links.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Stamp {
-    device: u64,
-    inode: u64,
-    size: u64,
-    modified: (i64, i64),
-    /// Moves even where a copy keeps the times of its original.
-    changed: (i64, i64),
-    /// False when the file was read so soon after a write that another write could leave the same
-    /// times: then it is read once more.
-    settled: bool,
-}
 
 pub(super) struct Found {
     pub(super) text: Zeroizing<Vec<u8>>,
@@ -37,42 +18,23 @@ pub(super) fn read(path: &Path, seen: Option<Stamp>) -> Result<Option<Found>, Fa
     if !metadata.is_file() {
         return Err(Fault::NotAFile);
     }
-    if seen == Some(Stamp::of(&metadata, true)) {
+    if seen == Some(Stamp::settled(&metadata)) {
         return Ok(None);
     }
     let file = File::open(path)?;
     // Of what was opened, and before it is read: a later write then shows as a change.
     let metadata = file.metadata()?;
-    let settled = metadata.modified().is_ok_and(|modified| {
-        let age = SystemTime::now().duration_since(modified);
-        age.is_ok_and(|age| age > SETTLED_AFTER)
-    });
     // With room to spare, so that the buffer never moves and leaves a copy behind.
     let mut text = Zeroizing::new(Vec::with_capacity(READ_MAX.saturating_add(64)));
     let limit = u64::try_from(READ_MAX).unwrap_or(u64::MAX);
     file.take(limit).read_to_end(&mut text)?;
-    Ok(Some(Found { text, stamp: Stamp::of(&metadata, settled), mode: metadata.mode() & 0o7777 }))
+    Ok(Some(Found { text, stamp: Stamp::now(&metadata), mode: metadata.mode() & 0o7777 }))
 }
-
-impl Stamp {
-    fn of(metadata: &Metadata, settled: bool) -> Self {
-        Self {
-            device: metadata.dev(),
-            inode: metadata.ino(),
-            size: metadata.size(),
-            modified: (metadata.mtime(), metadata.mtime_nsec()),
-            changed: (metadata.ctime(), metadata.ctime_nsec()),
-            settled,
-        }
-    }
-}
-
-/// Coarser than the times of any file system in use (FAT: two seconds).
-const SETTLED_AFTER: Duration = Duration::from_secs(2);
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::{Duration, SystemTime};
 
     #[test]
     fn a_file_written_a_moment_ago_is_read_once_more_and_an_old_one_is_not() {

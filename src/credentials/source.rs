@@ -1,11 +1,7 @@
 //! One reading of a source, whichever kind it is, and the rules for a secret's text.
 
-use super::{
-    Surroundings, command,
-    error::Fault,
-    file::{self, Stamp},
-};
-use crate::{secret::Secret, settings::SecretSource};
+use super::{Surroundings, command, error::Fault, file};
+use crate::{secret::Secret, settings::SecretSource, stamp::Stamp};
 use std::{
     fmt,
     os::unix::ffi::OsStringExt,

@@ -1,11 +1,13 @@
-//! From settings and files to a daemon with its sockets bound.
+//! From settings and files to a daemon with its sockets bound, and the parts that a listener's sessions need.
 
 use super::{
     Daemon, StartError,
-    files::{Built, ClusterFiles, ListenerFiles},
+    files::{Built, ListenerFiles},
+    serving::Serving,
+    signals::Signals,
 };
 use crate::{
-    admin::{Admin, ListenerView},
+    admin::{Admin, DEMANDS_MAX},
     listener::{self, BindError, Socket},
     metrics::{
         ListenerMetrics, Metrics,
@@ -15,108 +17,157 @@ use crate::{
     refusals::Refusals,
     session::{Admission, CancelKeys, Limit, LocalPassword, OnError, Parts},
     sessions::Sessions,
-    settings::{self, AdminAddress, ListenAddress, Settings},
+    settings::{self, AdminAddress, Limits, ListenAddress, Name, Settings},
     shutdown::stop,
     sys,
-    upstream::{Audience, Cluster, World},
+    upstream::{Audience, Cluster, Means, World},
     wire::SqlState,
 };
-use std::{num::NonZero, sync::Arc, time::SystemTime};
-use tokio::sync::Semaphore;
+use std::{
+    collections::HashMap,
+    num::NonZero,
+    sync::{Arc, Mutex},
+    time::SystemTime,
+};
+use tokio::{
+    sync::{Semaphore, mpsc},
+    task::JoinSet,
+};
 use tracing::warn;
 
 impl Built {
-    /// Binds every address and puts the parts together. Needs a runtime. All or nothing: on an error
-    /// every socket is closed again.
-    pub fn bind(mut self, world: &World) -> Result<Daemon, StartError> {
-        let settings = Arc::clone(&self.settings);
+    /// Binds every address and begins to accept. Needs a runtime. All or nothing: on an error every socket is
+    /// closed again.
+    pub fn bind(self, world: &World) -> Result<Daemon, StartError> {
         let metrics = Arc::new(Metrics::new().map_err(|error| StartError::Internal(error.to_string()))?);
         metrics.set_state(DaemonState::Starting);
-        let (stopper, stop) = stop();
-        let limits = Arc::new(limits_that_fit(&settings));
-        let shared = Shared {
-            warm_places: Arc::new(Semaphore::new(limits.warm_total_max.min(Semaphore::MAX_PERMITS))),
-            limits,
-            cancel_keys: Arc::new(CancelKeys::new(settings.limits.cancels_max)),
-            sessions: Arc::new(Sessions::default()),
-            refusals: Arc::new(Refusals::new(settings.log_repeat)),
-            metrics,
-        };
-        let clusters: Vec<_> = self.clusters.into_iter().map(|files| Arc::new(shared.cluster(files, world))).collect();
-        let daemon_limit = Limit::new(shared.limits.sessions_max);
-        let mut listeners = Vec::new();
-        for listener in &settings.listeners {
-            let Some(cluster) = clusters.iter().find(|cluster| *cluster.name() == listener.cluster) else {
-                return Err(StartError::Internal(format!("listener \"{}\" has no cluster", listener.name)));
-            };
-            let files = self.listeners.remove(&listener.name).unwrap_or_default();
-            let parts = shared.parts(listener, cluster, files, &daemon_limit);
-            let sockets =
-                listener::bind(listener.name.as_str(), &listener.address, listener.mode).map_err(StartError::Bind)?;
-            listeners.push((Arc::new(parts), sockets));
-        }
+        let settings = Arc::clone(&self.settings);
+        let shared = Shared::new(&settings, world, metrics);
+        let (metrics, sessions) = (Arc::clone(&shared.metrics), Arc::clone(&shared.sessions));
+        let refusals = Arc::clone(&shared.refusals);
+        let signals =
+            Signals::new().map_err(|error| StartError::Internal(format!("signals cannot be heard: {error}")))?;
+        let mut serving = Serving::new(shared);
+        let prepared = serving.prepare(self)?;
         let admin_sockets = bind_admin(&settings.admin).map_err(StartError::Bind)?;
-        let view = |(parts, sockets): &(Arc<Parts>, Vec<Socket>)| ListenerView {
-            parts: Arc::clone(parts),
-            addresses: sockets.iter().map(Socket::address).collect(),
-        };
-        let admin = Admin {
-            loaded_at: SystemTime::now(),
-            metrics: Arc::clone(&shared.metrics),
-            sessions: Arc::clone(&shared.sessions),
-            refusals: Arc::clone(&shared.refusals),
-            clusters,
-            listeners: listeners.iter().map(view).collect(),
-            stop: stop.clone(),
-            settings,
-        };
-        let startups = Arc::new(Semaphore::new(shared.limits.startups_max.get().min(Semaphore::MAX_PERMITS)));
-        Ok(Daemon { admin: Arc::new(admin), admin_sockets, listeners, startups, stopper, stop })
+        let view = serving.commit(prepared);
+        metrics.has_loaded(view.loaded_at);
+        let (stopper, stop) = stop();
+        let (demands, demanded) = mpsc::channel(DEMANDS_MAX);
+        let admin = Arc::new(Admin {
+            started_at: SystemTime::now(),
+            metrics,
+            sessions,
+            refusals,
+            view: Mutex::new(Arc::new(view)),
+            last_fault: Mutex::default(),
+            demands,
+            first_login: Mutex::default(),
+            stop,
+        });
+        Ok(Daemon { admin, admin_sockets, serving, demanded, stopper, signals, inputs: None })
     }
 }
 
-/// What all listeners and clusters share.
-struct Shared {
-    limits: Arc<settings::Limits>,
+/// What all listeners and clusters share, whatever settings say.
+pub(super) struct Shared {
+    world: World,
     cancel_keys: Arc<CancelKeys>,
-    sessions: Arc<Sessions>,
+    pub(super) sessions: Arc<Sessions>,
     refusals: Arc<Refusals>,
     metrics: Arc<Metrics>,
-    /// Places for upstreams that stand ready.
-    warm_places: Arc<Semaphore>,
+    /// Sessions of the daemon, and of each listener by its name.
+    sessions_max: Limit,
+    listeners_max: HashMap<Name, Limit>,
+    places: Places,
+    /// Tasks that look at endpoints.
+    watching: JoinSet<()>,
+}
+
+/// Places that are taken for a short time.
+struct Places {
+    startups_max: usize,
+    startups: Arc<Semaphore>,
+    warm_total_max: usize,
+    /// For upstreams that stand ready.
+    warm: Arc<Semaphore>,
+}
+
+impl Places {
+    fn new(limits: &Limits) -> Self {
+        let places = |most: usize| Arc::new(Semaphore::new(most.min(Semaphore::MAX_PERMITS)));
+        let (startups_max, warm_total_max) = (limits.startups_max.get(), limits.warm_total_max);
+        Self { startups_max, startups: places(startups_max), warm_total_max, warm: places(warm_total_max) }
+    }
 }
 
 impl Shared {
-    fn cluster(&self, files: ClusterFiles, world: &World) -> Cluster {
-        let ClusterFiles { settings, tls, credentials } = files;
-        Cluster::new(settings, tls, credentials, &self.limits, world, &self.metrics)
+    fn new(settings: &Settings, world: &World, metrics: Arc<Metrics>) -> Self {
+        let limits = &settings.limits;
+        Self {
+            world: world.clone(),
+            cancel_keys: Arc::new(CancelKeys::new(limits.cancels_max)),
+            sessions: Arc::new(Sessions::default()),
+            refusals: Arc::new(Refusals::new(settings.log_repeat)),
+            metrics,
+            sessions_max: Limit::new(limits.sessions_max),
+            listeners_max: HashMap::new(),
+            places: Places::new(limits),
+            watching: JoinSet::new(),
+        }
     }
 
-    fn parts(
-        &self,
+    /// Goes by new limits. What is taken already stays.
+    pub(super) fn go_by(&mut self, settings: &Settings, limits: &Limits) {
+        self.sessions_max.set(limits.sessions_max);
+        self.cancel_keys.set_most(limits.cancels_max);
+        self.refusals.set_repeat(settings.log_repeat);
+        let Places { startups_max, warm_total_max, .. } = self.places;
+        if (startups_max, warm_total_max) != (limits.startups_max.get(), limits.warm_total_max) {
+            self.places = Places::new(limits);
+        }
+        let is_there = |name: &Name| settings.listeners.iter().any(|listener| listener.name == *name);
+        self.listeners_max.retain(|name, _| is_there(name));
+    }
+
+    pub(super) fn watching(&mut self) -> &mut JoinSet<()> {
+        &mut self.watching
+    }
+
+    pub(super) fn cluster(&self, means: Means) -> Cluster {
+        Cluster::new(means, &self.world, &self.metrics)
+    }
+
+    pub(super) fn parts(
+        &mut self,
         listener: &Arc<settings::Listener>,
         cluster: &Arc<Cluster>,
+        limits: &Arc<Limits>,
         files: ListenerFiles,
-        daemon_limit: &Limit,
     ) -> Parts {
         let ListenerFiles { tls, local_password } = files;
-        let sessions_max = listener.sessions_max.min(self.limits.sessions_max);
+        let sessions_max = listener.sessions_max.min(limits.sessions_max);
+        let own = self.listeners_max.entry(listener.name.clone()).or_insert_with(|| Limit::new(sessions_max));
+        own.set(sessions_max);
         if let Some(at) = tls.as_ref().and_then(|tls| tls.not_after) {
             self.metrics.certificate_expires("local", &listener.name, at);
         }
         let choice = cluster.choice(&listener.policy);
         let metrics = Arc::new(self.metrics.listener(&listener.name, sessions_max.get()));
-        let pool = Pool::new(listener, &self.limits, cluster, &choice, &metrics, &self.warm_places);
+        let setup = cluster.setup();
+        let pool = Pool::new(listener, cluster, &setup, &choice, &metrics, &self.places.warm);
         Parts {
             on_error: on_error(&metrics, cluster),
             pool: Arc::new(pool),
             choice,
+            setup,
             listener: Arc::clone(listener),
-            limits: Arc::clone(&self.limits),
+            limits: Arc::clone(limits),
             cluster: Arc::clone(cluster),
             tls: tls.map(|tls| tls.config.into()),
             local_password: local_password.map(LocalPassword::new),
-            admission: Admission::new(daemon_limit.clone(), Limit::new(sessions_max)),
+            admission: Admission::new(self.sessions_max.clone(), own.clone()),
+            startups: Arc::clone(&self.places.startups),
             cancel_keys: Arc::clone(&self.cancel_keys),
             sessions: Arc::clone(&self.sessions),
             metrics,
@@ -158,7 +209,7 @@ fn bind_admin(address: &AdminAddress) -> Result<Vec<Socket>, BindError> {
 
 /// The settings' limits, with `sessions_max` lowered to what the descriptors allow: two for a session,
 /// and some for the daemon itself.
-fn limits_that_fit(settings: &Settings) -> settings::Limits {
+pub(super) fn limits_that_fit(settings: &Settings) -> Limits {
     let mut limits = settings.limits.clone();
     let Some(descriptors) = sys::raise_descriptor_limit() else { return limits };
     let descriptors_max = usize::try_from(descriptors).unwrap_or(usize::MAX);

@@ -4,13 +4,14 @@ use super::StartError;
 use crate::{
     credentials::Credentials,
     diagnostics::Chain,
-    settings::{self, LocalTls, SecretSource, Settings},
+    settings::{self, Loaded, LocalTls, SecretSource, Settings},
     tls::{self, ClusterTls, ServerTls},
 };
 use std::{collections::HashMap, sync::Arc, time::SystemTime};
 
 /// Everything that files tell, read and checked; no socket is open yet.
 pub struct Built {
+    pub(super) loaded: Arc<Loaded>,
     pub(super) settings: Arc<Settings>,
     pub(super) clusters: Vec<ClusterFiles>,
     pub(super) listeners: HashMap<settings::Name, ListenerFiles>,
@@ -42,9 +43,11 @@ pub(super) struct ListenerFiles {
 impl Built {
     /// Reads CAs, certificates, keys and secrets. All faults at once. Blocks on files, which at a start
     /// holds up nobody.
-    pub async fn read(settings: Settings) -> Result<Self, StartError> {
+    pub async fn read(loaded: impl Into<Arc<Loaded>>) -> Result<Self, StartError> {
+        let loaded = loaded.into();
+        let settings = Arc::new(loaded.settings.clone());
         let mut faults = Vec::new();
-        let mut warnings = Vec::new();
+        let mut warnings = loaded.warnings.clone();
         let mut clusters = Vec::new();
         for cluster in &settings.clusters {
             let mut note = |fault| faults.push(FileFault { place: format!("cluster \"{}\"", cluster.name), fault });
@@ -72,7 +75,7 @@ impl Built {
         if !faults.is_empty() {
             return Err(StartError::Files(faults));
         }
-        Ok(Self { settings: Arc::new(settings), clusters, listeners, warnings })
+        Ok(Self { loaded, settings, clusters, listeners, warnings })
     }
 }
 

@@ -1,4 +1,4 @@
-//! Signals that stop the daemon.
+//! Signals: those that stop the daemon, and the one that has it read its settings again.
 
 use std::io::{self, IsTerminal};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -14,6 +14,15 @@ pub(super) struct Signals {
     hangup_stops: bool,
 }
 
+/// What a signal wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wish {
+    /// Stop; the signal's name.
+    Stop(&'static str),
+    /// Read settings and files again.
+    Reload,
+}
+
 impl Signals {
     pub(super) fn new() -> io::Result<Self> {
         Ok(Self {
@@ -25,28 +34,29 @@ impl Signals {
         })
     }
 
-    /// The name of the next one that stops. Cancel safe.
-    pub(super) async fn next(&mut self) -> &'static str {
+    /// What the next one wants. Cancel safe.
+    pub(super) async fn next(&mut self) -> Wish {
         let [first, second] = &mut self.users;
         loop {
             tokio::select! {
-                _ = self.term.recv() => return "SIGTERM",
-                _ = self.interrupt.recv() => return "SIGINT",
+                _ = self.term.recv() => return Wish::Stop("SIGTERM"),
+                _ = self.interrupt.recv() => return Wish::Stop("SIGINT"),
                 _ = first.recv() => info!("SIGUSR1 changes nothing"),
                 _ = second.recv() => info!("SIGUSR2 changes nothing"),
-                _ = self.hangup.recv() => {
-                    if self.hangup_stops {
-                        return "SIGHUP";
-                    }
-                    info!("SIGHUP changes nothing: secrets are looked at before every login, settings and certificates at a start");
-                }
+                _ = self.hangup.recv() => return if self.hangup_stops { Wish::Stop("SIGHUP") } else { Wish::Reload },
             }
         }
     }
 
-    /// The next one that stops at once. A terminal that goes away says so more than once: not this.
+    /// The name of the next one that stops at once. A terminal that goes away says so more than once, and a
+    /// daemon that drains reads nothing again: not this.
     pub(super) async fn next_in_a_drain(&mut self) -> &'static str {
         self.hangup_stops = false;
-        self.next().await
+        loop {
+            match self.next().await {
+                Wish::Stop(name) => return name,
+                Wish::Reload => info!("SIGHUP changes nothing while draining"),
+            }
+        }
     }
 }

@@ -5,7 +5,7 @@ use crate::{
     cli::DemoFlags,
     daemon::{self, Built, StartError},
     diagnostics,
-    settings::{self, Cluster, Flag, Flags, Inputs, Listener, LogFormat, Settings},
+    settings::{self, Cluster, Flag, Flags, Inputs, Listener, Loaded, LogFormat, Settings},
     upstream::World,
 };
 use std::{io::Write, num::NonZero, path::PathBuf, sync::Arc, time::Duration};
@@ -35,7 +35,7 @@ async fn serve(mut settings: Settings, world: &World) -> Result<daemon::Ended, S
     // Whoever tries it out does not want to wait a minute.
     settings.limits.failback_after = FAILBACK_AFTER;
     settings.limits.probe_down_interval = PROBE_INTERVAL;
-    let daemon = Built::read(settings).await?.bind(world)?;
+    let daemon = Built::read(Loaded::of(settings)).await?.bind(world)?;
 
     // A name of both families reads better than either.
     let listening = match daemon.addresses().as_slice() {
@@ -46,7 +46,7 @@ async fn serve(mut settings: Settings, world: &World) -> Result<daemon::Ended, S
     say(&embedded.facts(&listening, &region).to_string());
     let lines = lines_of_stdin().map_err(internal)?;
     tokio::select! {
-        ended = daemon.serve() => ended.map_err(internal),
+        ended = daemon.serve() => Ok(ended),
         never = embedded.attend(lines, say) => match never {},
     }
 }

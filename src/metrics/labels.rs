@@ -296,6 +296,14 @@ labels! {
         Draining = "draining",
     }
 
+    /// How a reading of settings and files ended.
+    ReloadResult {
+        /// All of it was taken, or there was nothing new.
+        Ok = "ok",
+        /// It has faults, and what was there before stays.
+        Failed = "failed",
+    }
+
 }
 
 impl CloseReason {

@@ -14,7 +14,7 @@ use crate::{
         Held,
         labels::{RecycleCause, ResetResult, UpstreamState},
     },
-    shutdown::{Phase, Stop},
+    shutdown::Stop,
     upstream::{Claim, NotPrepared, Upstream},
     wire::{SqlState, StartupParameters, messages},
 };
@@ -59,7 +59,7 @@ impl Pool {
         let mut work = JoinSet::new();
         let (mut changes, mut in_use, mut full) = (self.cluster.changes(), self.cluster.in_use(), self.cluster.full());
         let mut looked_at = self.cluster.clock().now();
-        while stop.phase() == Phase::Running {
+        while stop.phase().is_serving() {
             let now = self.cluster.clock().now();
             self.sweep();
             self.say_goodbyes(&mut work);
@@ -129,13 +129,13 @@ impl Pool {
     }
 
     fn open_what_is_wanted(self: &Arc<Self>, work: &mut JoinSet<Done>, now: Moment) {
-        let secret = self.cluster.current_birth().secret;
+        let secret = self.cluster.current_birth(&self.setup).secret;
         loop {
             let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else { return };
             let Some(opening) = self.lock().shelves.next_opening(secret, now) else { return };
             let pool = Arc::clone(self);
             work.spawn(async move {
-                let claim = Claim { parameters: &opening.parameters, choice: &pool.choice };
+                let claim = Claim { setup: &pool.setup, parameters: &opening.parameters, choice: &pool.choice };
                 let made = pool.cluster.prepare(&claim).await;
                 Done::Opened { opening, place, made }
             });
@@ -223,7 +223,7 @@ impl Pool {
 
     /// Looks at what may have changed while nobody logs in: the secret's file, and the endpoint's addresses.
     async fn look_around(&self) -> Done {
-        if let Some(credentials) = self.cluster.credentials() {
+        if let Some(credentials) = self.setup.credentials() {
             // A failure is logged there, and the last good secret stays in use.
             let _ = credentials.try_out().await;
         }
@@ -236,7 +236,7 @@ impl Pool {
     /// Waits for the next moment at which time alone gives something to do.
     async fn something_due(&self, now: Moment, looked_at: Moment) {
         let due = {
-            let secret = self.cluster.current_birth().secret;
+            let secret = self.cluster.current_birth(&self.setup).secret;
             let mut stock = self.lock();
             let expiry =
                 stock.shelves.iter_mut().flat_map(|shelf| &shelf.ready).map(|stocked| stocked.expires_at).min();

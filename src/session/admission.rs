@@ -4,8 +4,13 @@ use crate::{
     metrics::labels::RefuseReason,
     wire::{ClientError, SqlState},
 };
-use std::{num::NonZero, sync::Arc};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use std::{
+    num::NonZero,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+};
 
 /// The limits that one listener's clients meet.
 #[derive(Clone)]
@@ -16,29 +21,54 @@ pub(crate) struct Admission {
 
 /// A place among the sessions; free again when dropped.
 pub(crate) struct Permit {
-    _daemon: OwnedSemaphorePermit,
-    _listener: OwnedSemaphorePermit,
+    _daemon: Place,
+    _listener: Place,
 }
 
-/// So many sessions at once.
-#[derive(Clone)]
-pub(crate) struct Limit {
-    most: NonZero<usize>,
-    places: Arc<Semaphore>,
+/// So many sessions at once. Clones count together.
+#[derive(Clone, Debug)]
+pub(crate) struct Limit(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    most: AtomicUsize,
+    taken: AtomicUsize,
 }
+
+/// Counts as taken until dropped.
+struct Place(Arc<Inner>);
 
 /// Why a client is not admitted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum NotAdmitted {
     /// The daemon has as many sessions as it may.
-    DaemonFull(NonZero<usize>),
+    DaemonFull(usize),
     /// The listener has.
-    ListenerFull(NonZero<usize>),
+    ListenerFull(usize),
 }
 
 impl Limit {
     pub(crate) fn new(most: NonZero<usize>) -> Self {
-        Self { most, places: Arc::new(Semaphore::new(most.get().min(Semaphore::MAX_PERMITS))) }
+        Self(Arc::new(Inner { most: AtomicUsize::new(most.get()), taken: AtomicUsize::new(0) }))
+    }
+
+    /// From now on so many. Where more are open than that, they live on and no new one comes in.
+    pub(crate) fn set(&self, most: NonZero<usize>) {
+        self.0.most.store(most.get(), Relaxed);
+    }
+
+    /// `Err` is the limit that leaves no place.
+    fn take(&self) -> Result<Place, usize> {
+        let most = self.0.most.load(Relaxed);
+        let room = |taken: usize| (taken < most).then(|| taken.saturating_add(1));
+        self.0.taken.fetch_update(Relaxed, Relaxed, room).map_err(|_taken| most)?;
+        Ok(Place(Arc::clone(&self.0)))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.taken.fetch_sub(1, Relaxed);
     }
 }
 
@@ -49,10 +79,9 @@ impl Admission {
 
     /// Takes a place, if both limits leave one. Never waits.
     pub(crate) fn admit(&self) -> Result<Permit, NotAdmitted> {
-        let take = |limit: &Limit| Arc::clone(&limit.places).try_acquire_owned();
         Ok(Permit {
-            _daemon: take(&self.daemon).map_err(|_full| NotAdmitted::DaemonFull(self.daemon.most))?,
-            _listener: take(&self.listener).map_err(|_full| NotAdmitted::ListenerFull(self.listener.most))?,
+            _daemon: self.daemon.take().map_err(NotAdmitted::DaemonFull)?,
+            _listener: self.listener.take().map_err(NotAdmitted::ListenerFull)?,
         })
     }
 }
@@ -90,7 +119,7 @@ mod tests {
         let admission = Admission::new(limit(2), limit(1));
         let permit = admission.admit().ok().unwrap();
 
-        assert_eq!(admission.admit().err(), NonZero::new(1).map(NotAdmitted::ListenerFull));
+        assert_eq!(admission.admit().err(), Some(NotAdmitted::ListenerFull(1)));
         drop(permit);
 
         assert!(admission.admit().is_ok());
@@ -108,8 +137,22 @@ mod tests {
     }
 
     #[test]
+    fn a_limit_can_change_while_sessions_are_open() {
+        let listener = limit(2);
+        let admission = Admission::new(limit(9), listener.clone());
+        let (first, second) = (admission.admit().ok(), admission.admit().ok());
+
+        listener.set(NonZero::<usize>::MIN);
+        drop(first);
+        assert_eq!(admission.admit().err(), Some(NotAdmitted::ListenerFull(1)));
+        drop(second);
+
+        assert!(admission.admit().is_ok());
+    }
+
+    #[test]
     fn the_refusal_names_the_limit_and_its_setting() {
-        let error = NotAdmitted::ListenerFull(NonZero::new(3).unwrap()).to_client();
+        let error = NotAdmitted::ListenerFull(3).to_client();
 
         assert_eq!(error.sqlstate, SqlState::TOO_MANY_CONNECTIONS);
         assert!(error.message.contains("3 sessions"));

@@ -23,7 +23,7 @@ use tokio::{sync::Semaphore, time::sleep};
 /// The keys of all open sessions, and the bound on cancels in flight.
 pub(crate) struct CancelKeys {
     targets: Mutex<HashMap<CancelKey, Arc<Target>>>,
-    in_flight: Semaphore,
+    in_flight: Mutex<Arc<Semaphore>>,
 }
 
 /// What a cancel needs to find the session again.
@@ -48,7 +48,12 @@ pub(crate) struct Issued {
 
 impl CancelKeys {
     pub(crate) fn new(cancels_max: NonZero<usize>) -> Self {
-        Self { targets: Mutex::default(), in_flight: Semaphore::new(cancels_max.get()) }
+        Self { targets: Mutex::default(), in_flight: Mutex::new(Arc::new(Semaphore::new(cancels_max.get()))) }
+    }
+
+    /// From now on so many in flight, besides those that are.
+    pub(crate) fn set_most(&self, cancels_max: NonZero<usize>) {
+        *self.in_flight.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(Semaphore::new(cancels_max.get()));
     }
 
     /// Makes a key for a session: the secret has 32 bytes from protocol 3.2 on, before that 4. `None`
@@ -78,7 +83,8 @@ impl CancelKeys {
             sleep(PENALTY).await;
             return CancelResult::UnknownKey;
         };
-        let Ok(_place) = self.in_flight.try_acquire() else { return CancelResult::Limited };
+        let in_flight = Arc::clone(&self.in_flight.lock().unwrap_or_else(PoisonError::into_inner));
+        let Ok(_place) = in_flight.try_acquire() else { return CancelResult::Limited };
         target.send().await
     }
 

@@ -56,7 +56,7 @@ impl Parts {
         mut client: Waiting,
         stop: &Stop,
     ) -> Result<Claimed, Refusal> {
-        let cluster = self.cluster.settings();
+        let cluster = &self.setup.settings;
         let for_upstream = parameters.for_upstream(&Injected {
             user: &cluster.user,
             database: &self.listener.database,
@@ -68,7 +68,7 @@ impl Parts {
             let source = if is_reused { ClaimSource::Reused } else { ClaimSource::Warm };
             return Ok(self.claimed(client, upstream, for_upstream, source, began));
         }
-        let claim = Claim { parameters: &for_upstream, choice: &self.choice };
+        let claim = Claim { setup: &self.setup, parameters: &for_upstream, choice: &self.choice };
         let mut stop = stop.clone();
         let claimed = tokio::select! {
             biased;
@@ -82,7 +82,7 @@ impl Parts {
                 Ok(self.claimed(client, upstream, for_upstream, ClaimSource::Cold, began))
             }
             Err(error) => {
-                let source = self.cluster.credentials().map(|credentials| credentials.describe());
+                let source = self.setup.credentials().map(|credentials| credentials.describe());
                 let facts =
                     Facts { cluster: self.cluster.name(), user: &cluster.user, secret_source: source.as_deref() };
                 let told = error.to_client(&facts, self.audience);

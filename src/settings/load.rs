@@ -33,6 +33,13 @@ pub struct Loaded {
     pub provenance: Provenance,
 }
 
+impl Loaded {
+    /// Settings that were not read from anywhere.
+    pub fn of(settings: Settings) -> Self {
+        Self { settings, warnings: Vec::new(), provenance: Provenance::default() }
+    }
+}
+
 /// Reads the settings file, lays connection string, variables and flags over it, and checks all of it.
 /// Reads that one file and opens nothing else: secrets and certificates are only named.
 ///

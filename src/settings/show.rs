@@ -46,22 +46,25 @@ pub fn show_json(loaded: &Loaded) -> String {
     format!("{shown:#}\n")
 }
 
+/// One table of the settings file.
 #[derive(Serialize)]
-struct Table {
+pub(super) struct Table {
     /// `[cluster.prod]`; empty for the first block.
     #[serde(rename = "table")]
-    header: String,
+    pub(super) header: String,
     #[serde(rename = "values")]
-    lines: Vec<Line>,
+    pub(super) lines: Vec<Line>,
     /// As [`super::Provenance`] names the table.
     #[serde(skip)]
     path: String,
 }
 
+/// A key and its value.
 #[derive(Serialize)]
-struct Line {
-    key: &'static str,
-    value: Option<Value>,
+pub(super) struct Line {
+    pub(super) key: &'static str,
+    /// Nothing when it is not shown.
+    pub(super) value: Option<Value>,
     source: String,
 }
 
@@ -88,7 +91,8 @@ impl<'l> Builder<'l> {
     }
 }
 
-fn tables(loaded: &Loaded) -> Vec<Table> {
+/// Every table, in the order of the settings file.
+pub(super) fn tables(loaded: &Loaded) -> Vec<Table> {
     let mut tables = vec![scalars(loaded)];
     for cluster in &loaded.settings.clusters {
         tables.push(cluster_table(loaded, cluster));

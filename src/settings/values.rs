@@ -119,6 +119,9 @@ pub(super) fn duration_or_off(node: &Node) -> Result<Option<Duration>, String> {
 
 /// A duration as a file would say it, in the largest unit that needs no fraction.
 pub(super) fn duration_text(span: Duration) -> String {
+    if span.is_zero() {
+        return "0s".to_owned();
+    }
     let ms = u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
     let fits = |(_, scale): &&(&str, u64)| ms >= *scale && ms.is_multiple_of(*scale);
     let (unit, scale) = UNITS.iter().rev().find(fits).unwrap_or(&("ms", 1));

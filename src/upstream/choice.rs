@@ -12,7 +12,7 @@ use crate::{
     metrics::labels::EndpointState,
     settings::{Endpoint, Name, Policy, Regions},
 };
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 
 /// How one listener chooses among the endpoints of its cluster.
 pub(crate) struct Choice {
@@ -55,7 +55,9 @@ impl Cluster {
     /// A new listener's way of choosing.
     pub(crate) fn choice(&self, policy: &Policy) -> Arc<Choice> {
         let choice = Arc::new(Choice::new(policy.clone()));
-        lock(&self.choices).push(Arc::clone(&choice));
+        let mut choices = lock(&self.choices);
+        choices.retain(|choice| choice.strong_count() > 0);
+        choices.push(Arc::downgrade(&choice));
         choice
     }
 
@@ -95,7 +97,7 @@ impl Cluster {
         } else if first.name() != home.name() {
             let name = home.name();
             let health = home.health();
-            match (health.state(), health.standing(self.limits.failback_after, now)) {
+            match (health.state(), health.standing(self.setup().limits.failback_after, now)) {
                 (EndpointState::Suspect | EndpointState::Down, _) => format!("\"{name}\" is {}", health.state()),
                 (_, Standing::Returning) => format!("\"{name}\" has not been well for \"failback_after\" yet"),
                 _ => format!("\"{name}\" is not as well"),
@@ -108,11 +110,26 @@ impl Cluster {
         Some((first.name().clone(), why))
     }
 
+    /// Why no endpoint that the choice may pick is known to be reachable; `None` when one is.
+    pub(crate) fn unreachable(&self, choice: &Choice) -> Option<String> {
+        let allowed = self.allowed(choice);
+        let is_up = |health: &Health| matches!(health.state(), EndpointState::Well | EndpointState::Suspect);
+        if allowed.healths.iter().any(is_up) {
+            return None;
+        }
+        let told = allowed.ways.iter().zip(&allowed.healths).map(|(way, health)| {
+            let reason = health.reason().map(|reason| format!(" ({reason})")).unwrap_or_default();
+            format!("{} is {}{reason}", way.name(), health.state())
+        });
+        let told: Vec<_> = told.collect();
+        Some(format!("no endpoint of cluster \"{}\" is reachable: {}", self.name(), told.join(", ")))
+    }
+
     /// Whether some listener's policy can pick this endpoint, and whether one needs its distance.
     pub(super) fn wanted(&self, endpoint: &Endpoint) -> Option<Wanted> {
         let all = self.endpoints();
         let mut wanted = None;
-        for choice in lock(&self.choices).iter().filter(|choice| choice.policy.allows(endpoint, &all)) {
+        for choice in self.choices().iter().filter(|choice| choice.policy.allows(endpoint, &all)) {
             if choice.wants_nearest() {
                 return Some(Wanted::ForItsDistance);
             }
@@ -123,7 +140,7 @@ impl Cluster {
 
     /// `way` has been tried, and its distance was measured again if it answered.
     pub(super) fn note_tried(&self, way: &Way, has_answered: bool) {
-        for choice in lock(&self.choices).iter().filter(|choice| choice.wants_nearest()) {
+        for choice in self.choices().iter().filter(|choice| choice.wants_nearest()) {
             let allowed = self.allowed(choice);
             let distances = select::distances(&allowed.candidates());
             let mut nearest = lock(&choice.nearest);
@@ -144,6 +161,10 @@ impl Cluster {
         }
     }
 
+    fn choices(&self) -> Vec<Arc<Choice>> {
+        lock(&self.choices).iter().filter_map(Weak::upgrade).collect()
+    }
+
     fn allowed(&self, choice: &Choice) -> Allowed {
         let (ways, now) = (self.ways(), self.clock.now());
         let all = self.endpoints();
@@ -158,7 +179,7 @@ impl Cluster {
         Terms {
             policy: &choice.policy,
             home: nearest.home(),
-            failback_after: self.limits.failback_after,
+            failback_after: self.setup().limits.failback_after,
             now: self.clock.now(),
         }
     }

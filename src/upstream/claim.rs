@@ -1,7 +1,7 @@
 //! An upstream of its own for one session: a login slot, a secret, and a search through the endpoints.
 
 use super::{
-    Choice, Cluster, LoggedIn, Upstream, Way,
+    Choice, Cluster, LoggedIn, Setup, Upstream, Way,
     connect::{Connection, Progress},
     error::{ClaimError, EndpointError, LoginError, Loss},
     login::Login,
@@ -16,7 +16,10 @@ use crate::{
     settings::Limits,
     wire::StartupParameters,
 };
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
 use tokio::{
     sync::SemaphorePermit,
     time::{Instant, sleep, timeout, timeout_at},
@@ -24,6 +27,8 @@ use tokio::{
 
 /// What a session asks for.
 pub(crate) struct Claim<'a> {
+    /// What the cluster is reached with.
+    pub(crate) setup: &'a Setup,
     /// Sent as they are.
     pub(crate) parameters: &'a StartupParameters,
     /// Which endpoints may serve, and in which order.
@@ -45,32 +50,35 @@ impl Cluster {
     pub(crate) async fn claim(&self, claim: &Claim<'_>) -> Result<Upstream, ClaimError> {
         self.note_client();
         self.wait_for_distances(claim.choice).await;
-        let _slot = self.login_slot().await?;
-        let lease = self.lease().await?;
-        let kind = self.rejections.kind(claim.parameters);
-        if let Some((endpoint, error)) = self.rejections.standing(kind, generation(lease.as_ref()), Instant::now()) {
+        let setup = claim.setup;
+        let _slot = setup.login_slot().await?;
+        let lease = setup.lease().await?;
+        let rejections = &setup.access.rejections;
+        let kind = rejections.kind(claim.parameters);
+        if let Some((endpoint, error)) = rejections.standing(kind, generation(lease.as_ref()), Instant::now()) {
             return Err(ClaimError::Login { endpoint, error });
         }
         let upstream = Search::new(self, claim, lease, kind).run().await?;
-        self.rejections.clear(kind);
+        rejections.clear(kind);
         Ok(upstream)
     }
 
     /// One upstream at the endpoint where the next session would go, for whoever comes: no other endpoint is
     /// tried, and half of the login slots are left to clients. `None` when no slot is free.
     pub(crate) async fn prepare(&self, claim: &Claim<'_>) -> Option<Result<Upstream, NotPrepared>> {
-        if self.logins.available_permits() <= self.limits.logins_max.get() / 2 {
+        let setup = claim.setup;
+        if setup.logins.available_permits() <= setup.limits.logins_max.get() / 2 {
             return None;
         }
-        let _slot = self.logins.try_acquire().ok()?;
-        let lease = match self.lease().await {
+        let _slot = setup.logins.try_acquire().ok()?;
+        let lease = match setup.lease().await {
             Ok(lease) => lease,
             Err(cause) => return Some(Err(NotPrepared { cause, secret: 0 })),
         };
         let way = self.order_of(claim.choice).into_iter().next()?;
         // As if another endpoint were left: nobody waits for this one to the last.
-        let deadlines = Deadlines { has_another: true, deadline: Instant::now() + self.limits.connect_limit };
-        let attempt = Attempt { way: &way, parameters: claim.parameters, lease: lease.as_ref(), deadlines };
+        let deadlines = Deadlines { has_another: true, deadline: Instant::now() + setup.limits.connect_limit };
+        let attempt = Attempt { setup, way: &way, parameters: claim.parameters, lease: lease.as_ref(), deadlines };
         let made = self.attempt(&attempt, &Progress::default()).await;
         let cause = |error| ClaimError::Login { endpoint: Arc::clone(&way.endpoint), error };
         Some(made.map_err(|error| NotPrepared { cause: cause(error), secret: generation(lease.as_ref()) }))
@@ -85,7 +93,9 @@ impl Cluster {
         };
         let _ = timeout_at(self.started_at + DISTANCES_LIMIT, settled).await;
     }
+}
 
+impl Setup {
     async fn login_slot(&self) -> Result<SemaphorePermit<'_>, ClaimError> {
         let limit = self.limits.login_queue_limit;
         match timeout(limit, self.logins.acquire()).await {
@@ -95,7 +105,7 @@ impl Cluster {
     }
 
     async fn lease(&self) -> Result<Option<Lease>, ClaimError> {
-        match &self.credentials {
+        match self.credentials() {
             Some(credentials) => credentials.current().await.map(Some).map_err(ClaimError::Secret),
             None => Ok(None),
         }
@@ -103,19 +113,21 @@ impl Cluster {
 
     /// Reads the secret again; whether it is another one now.
     pub(super) async fn reread(&self, lease: &mut Option<Lease>) -> bool {
-        let (Some(credentials), Some(old)) = (&self.credentials, lease.as_ref()) else { return false };
+        let (Some(credentials), Some(old)) = (self.credentials(), lease.as_ref()) else { return false };
         let Ok(new) = credentials.reread(old.generation).await else { return false };
         let has_changed = new.generation != old.generation;
         *lease = Some(new);
         has_changed
     }
+}
 
+impl Cluster {
     /// An upstream at one endpoint. A node that turns it away is not the endpoint's loss: it is tried again
     /// there, at another address where there is one.
     pub(super) async fn persist(&self, attempt: &Attempt<'_>, progress: &Progress) -> Result<Upstream, LoginError> {
         let mut tries_left = NODE_TRIES;
         // Tries that are slow to fail must not use up what another endpoint needs.
-        let retry_until = attempt.deadlines.of_connecting(&self.limits);
+        let retry_until = attempt.deadlines.of_connecting(&attempt.setup.limits);
         loop {
             let error = match self.attempt(attempt, progress).await {
                 Ok(upstream) => return Ok(upstream),
@@ -146,19 +158,20 @@ impl Cluster {
     }
 
     async fn connect_and_log_in(&self, attempt: &Attempt<'_>, progress: &Progress) -> Result<Upstream, LoginError> {
-        let Attempt { way, parameters, lease, deadlines } = *attempt;
+        let Attempt { setup, way, parameters, lease, deadlines } = *attempt;
         let held = Held::new(way.metrics.upstreams.at(UpstreamState::Login));
         // What it is born under is what it begins with: a change on the way makes it old.
         let birth = self.birth(generation(lease));
-        let connect_by = deadlines.of_connecting(&self.limits);
-        let mut connection = self.connector.connect(way, progress, connect_by).await.map_err(LoginError::Endpoint)?;
-        let login = Login { user: &self.settings.user, lease, keys: &self.keys, metrics: &self.metrics };
+        let connect_by = deadlines.of_connecting(&setup.limits);
+        let mut connection = setup.connector.connect(way, progress, connect_by).await.map_err(LoginError::Endpoint)?;
+        let login = Login { user: &setup.settings.user, lease, keys: &setup.access.keys, metrics: &self.metrics };
         let began = Instant::now();
         let login_by = deadlines.of_logging_in();
         let logged_in = timeout_at(login_by, login.run(&mut connection, parameters)).await;
         let greeting = logged_in.unwrap_or(Err(LoginError::Endpoint(EndpointError::LoginTimedOut)))?;
         way.metrics.seconds.at(Stage::Login).observe(began.elapsed().as_secs_f64());
         drop(held);
+        self.has_logged_in.store(true, Relaxed);
         let Connection { stream, route } = connection;
         let held = Held::new(way.metrics.upstreams.at(UpstreamState::Session));
         Ok(Upstream { stream, login: LoggedIn { way: Arc::clone(way), route, greeting, held, birth } })
@@ -168,6 +181,7 @@ impl Cluster {
 /// What an attempt at an endpoint needs.
 #[derive(Clone, Copy)]
 pub(super) struct Attempt<'a> {
+    pub(super) setup: &'a Setup,
     pub(super) way: &'a Arc<Way>,
     pub(super) parameters: &'a StartupParameters,
     pub(super) lease: Option<&'a Lease>,

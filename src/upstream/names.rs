@@ -20,7 +20,7 @@ use tokio::{
 pub(super) struct Names {
     resolver: Arc<dyn Resolve>,
     clock: Arc<dyn Clock>,
-    refresh: Duration,
+    refresh: Mutex<Duration>,
     known: Mutex<HashMap<String, Arc<Name>>>,
 }
 
@@ -54,7 +54,12 @@ struct Said {
 impl Names {
     /// `refresh` is how long an answer is used without asking again.
     pub(super) fn new(resolver: Arc<dyn Resolve>, clock: Arc<dyn Clock>, refresh: Duration) -> Self {
-        Self { resolver, clock, refresh, known: Mutex::default() }
+        Self { resolver, clock, refresh: Mutex::new(refresh), known: Mutex::default() }
+    }
+
+    /// From now on, answers are used for so long without asking again.
+    pub(super) fn refresh_after(&self, span: Duration) {
+        *lock(&self.refresh) = span;
     }
 
     /// Addresses of `host`, the preferred first; never none. Waits at most 2 s, and much less while there is
@@ -84,7 +89,7 @@ impl Names {
         if let Some(addresses) = said.addresses.clone() {
             if is_late {
                 // Not every client is to wait for a resolver that hangs.
-                said.fresh_until = self.clock.now().after(RETRY_AFTER.min(self.refresh));
+                said.fresh_until = self.clock.now().after(RETRY_AFTER.min(*lock(&self.refresh)));
             }
             return Ok(addresses);
         }
@@ -117,7 +122,7 @@ impl Names {
     /// In a task of its own: a client that leaves must not end the question for all others, and while a
     /// resolver hangs there must not be a second question for the same name.
     async fn ask(&self, host: &str, name: &Arc<Name>, turn: OwnedMutexGuard<()>) {
-        let (resolver, clock, refresh) = (Arc::clone(&self.resolver), Arc::clone(&self.clock), self.refresh);
+        let (resolver, clock, refresh) = (Arc::clone(&self.resolver), Arc::clone(&self.clock), *lock(&self.refresh));
         let (host, name) = (host.to_owned(), Arc::clone(name));
         let question = tokio::spawn(async move {
             let answer = resolver.resolve(&host).await;

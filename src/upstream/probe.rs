@@ -3,7 +3,11 @@
 
 use super::{Cluster, Way, choice::Wanted, connect::Progress, error::LoginError};
 use crate::{clock::Moment, jitter, metrics::labels::EndpointState, settings::Name};
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
 use tokio::{
     io::AsyncWriteExt,
     task::JoinSet,
@@ -52,8 +56,9 @@ impl Cluster {
     /// One look at an endpoint; what comes of it is remembered.
     async fn probe(&self, way: &Way) {
         let progress = Progress::default();
-        let by = Instant::now() + self.limits.endpoint_limit;
-        let result = self.connector.connect(way, &progress, by).await.map_err(LoginError::Endpoint);
+        let setup = self.setup();
+        let by = Instant::now() + setup.limits.endpoint_limit;
+        let result = setup.connector.connect(way, &progress, by).await.map_err(LoginError::Endpoint);
         debug!(cluster.name = %self.name(), endpoint.name = %way.name(), is_reached = result.is_ok(), "endpoint probed");
         self.note_attempt(way, progress.answered(), result.as_ref().map(drop));
         if let Ok(mut connection) = result {
@@ -64,6 +69,7 @@ impl Cluster {
 
     /// The endpoints that somebody wants to know about, and when each is to be looked at.
     fn wishes(&self, now: Moment) -> Vec<(Arc<Way>, Moment)> {
+        let limits = &self.setup().limits;
         let is_active = self.is_active(now);
         let mut wishes = Vec::new();
         for way in self
@@ -75,8 +81,9 @@ impl Cluster {
             let at = match self.wanted(&way.endpoint) {
                 // Distances are needed before the first client comes.
                 Some(Wanted::ForItsDistance) if !health.is_tried() => now,
-                Some(_) if is_active && health.is_tried() => health.probe_at(&self.limits, now),
-                Some(_) if is_active => health.since().after(self.limits.probe_interval),
+                Some(_) if self.is_watched.load(Relaxed) && !health.is_tried() => now,
+                Some(_) if is_active && health.is_tried() => health.probe_at(limits, now),
+                Some(_) if is_active => health.since().after(limits.probe_interval),
                 _ => continue,
             };
             wishes.push((Arc::clone(way), at));
@@ -94,17 +101,19 @@ impl Cluster {
 
     /// The next moment at which there is something to do.
     fn next_look(&self, plan: &Plan, now: Moment) -> Option<Moment> {
-        let steady = self.ways().iter().filter_map(|way| way.health().steady_at(self.limits.failback_after, now)).min();
+        let failback_after = self.setup().limits.failback_after;
+        let steady = self.ways().iter().filter_map(|way| way.health().steady_at(failback_after, now)).min();
         [plan.next(), self.by_hand.next_end(), steady].into_iter().flatten().min()
     }
 
     /// Endpoints that have been well for long enough since they returned: by time alone, so that nobody else
     /// says so.
     fn note_steady(&self, plan: &mut Plan, now: Moment) {
+        let failback_after = self.setup().limits.failback_after;
         for way in self.ways().iter() {
             let health = way.health();
             let was_returning = plan.returning.contains(way.name());
-            let is_returning = health.steady_at(self.limits.failback_after, now).is_some();
+            let is_returning = health.steady_at(failback_after, now).is_some();
             if is_returning && !was_returning {
                 plan.returning.push(way.name().clone());
             } else if was_returning && !is_returning {

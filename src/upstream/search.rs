@@ -71,7 +71,7 @@ impl<'a> Search<'a> {
             lease,
             is_secret_fresh: false,
             kind,
-            deadline: Instant::now() + cluster.limits.connect_limit,
+            deadline: Instant::now() + claim.setup.limits.connect_limit,
             untried: cluster.order_of(claim.choice).into(),
             trying: Vec::new(),
             failures: Vec::new(),
@@ -170,7 +170,7 @@ impl<'a> Search<'a> {
     /// at once more, then the server's word stands.
     async fn refused(&mut self, way: Arc<Way>, error: LoginError) -> Result<(), ClaimError> {
         let asked_at = Instant::now();
-        if error.rejects_the_secret() && !self.is_secret_fresh && self.cluster.reread(&mut self.lease).await {
+        if error.rejects_the_secret() && !self.is_secret_fresh && self.claim.setup.reread(&mut self.lease).await {
             self.is_secret_fresh = true;
             // Reading a secret is not connecting.
             self.deadline += asked_at.elapsed();
@@ -182,7 +182,7 @@ impl<'a> Search<'a> {
             && error.rejects_the_secret()
         {
             let generation = generation(self.lease.as_ref());
-            self.cluster.rejections.note(self.kind, generation, &endpoint, server, Instant::now());
+            self.claim.setup.access.rejections.note(self.kind, generation, &endpoint, server, Instant::now());
         }
         Err(ClaimError::Login { endpoint, error })
     }
@@ -207,10 +207,10 @@ impl<'a> Search<'a> {
         let began = Instant::now();
         let deadlines = Deadlines { has_another: !self.untried.is_empty(), deadline: self.deadline };
         let beside_at = Some(began + way.health().patience());
-        let (cluster, parameters) = (self.cluster, self.claim.parameters);
+        let (cluster, Claim { setup, parameters, .. }) = (self.cluster, self.claim);
         let (tried, lease, watched) = (Arc::clone(&way), self.lease.clone(), Arc::clone(&progress));
         let done = Box::pin(async move {
-            let attempt = Attempt { way: &tried, parameters, lease: lease.as_ref(), deadlines };
+            let attempt = Attempt { setup, way: &tried, parameters, lease: lease.as_ref(), deadlines };
             cluster.persist(&attempt, &watched).await
         });
         self.trying.push(Trying { way, progress, began, beside_at, done });

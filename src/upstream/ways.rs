@@ -2,7 +2,7 @@
 //! judged by what happens to those who try them.
 
 use super::{
-    Birth, Cluster, Order, Way,
+    Birth, Cluster, Order, Setup, Way,
     error::{EndpointError, LoginError, Loss},
     health::Change,
     lock,
@@ -133,8 +133,8 @@ impl Cluster {
     }
 
     /// What an upstream must have been born under to be of use still; its time says nothing.
-    pub(crate) fn current_birth(&self) -> Birth {
-        self.birth(self.credentials.as_ref().map_or(0, Credentials::generation))
+    pub(crate) fn current_birth(&self, setup: &Setup) -> Birth {
+        self.birth(setup.credentials().map_or(0, Credentials::generation))
     }
 
     /// Somebody wants a session.
@@ -155,7 +155,9 @@ impl Cluster {
     /// Whether there are clients, or were lately.
     pub(super) fn is_active(&self, now: Moment) -> bool {
         let in_session = |way: &Arc<Way>| way.metrics.upstreams.at(UpstreamState::Session).get() > 0;
-        lock(&self.activity).last_client.is_some_and(|at| now.since(at) < QUIET) || self.ways().iter().any(in_session)
+        self.is_watched.load(Relaxed)
+            || lock(&self.activity).last_client.is_some_and(|at| now.since(at) < QUIET)
+            || self.ways().iter().any(in_session)
     }
 
     /// After a suspend nothing holds that was known of the network, and no connection is to be trusted.

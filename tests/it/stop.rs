@@ -148,8 +148,7 @@ fn signals_that_mean_nothing_here_change_nothing() {
     let mut proxy = TestProxy::before(&cluster);
     proxy.address();
 
-    // Without a terminal SIGHUP is one of them.
-    for (signal, name) in [(Signal::HUP, "SIGHUP"), (Signal::USR1, "SIGUSR1"), (Signal::USR2, "SIGUSR2")] {
+    for (signal, name) in [(Signal::USR1, "SIGUSR1"), (Signal::USR2, "SIGUSR2")] {
         proxy.signal(signal);
         proxy.wait_for_log(|line| line["message"].as_str().is_some_and(|text| text.starts_with(name)));
     }
@@ -232,4 +231,34 @@ fn busy(setting: &str) -> (FakeUpstream, TestProxy, TestClient, Wire) {
     client.send(&query("select"));
     session.message();
     (cluster, proxy, client, session)
+}
+
+#[test]
+fn sighup_without_a_terminal_reads_settings_again_and_stops_nothing() {
+    let cluster = FakeUpstream::answering();
+    let mut proxy = TestProxy::before(&cluster);
+    let mut client = proxy.client();
+
+    proxy.signal(Signal::HUP);
+    let reloaded = proxy.wait_for_message("reloaded");
+
+    assert_eq!(reloaded["changes"], 0);
+    client.query("select 1");
+    proxy.wait_for_metric("crdb_proxy_config_reloads_total", &[("result", "ok")], 1.0);
+    drop(client);
+    assert_eq!(proxy.terminate(), 0);
+}
+
+#[test]
+fn during_drain_delay_new_clients_are_served_and_it_is_not_ready() {
+    let cluster = FakeUpstream::answering();
+    let mut proxy = SettingsFile::of(&cluster).global("drain_delay = \"1500ms\"").start();
+    proxy.address();
+
+    assert_eq!(proxy.http("POST /drain", "").0, 202);
+    proxy.wait_for_metric("crdb_proxy_state", &[("state", "delaying")], 1.0);
+
+    assert_eq!(proxy.http("GET /readyz", "").0, 503);
+    proxy.client().query("select 1");
+    assert_eq!(proxy.exit_code(), 0);
 }

@@ -92,7 +92,7 @@ impl<'a> Pace<'a> {
         self.rules.idle_limit.is_some()
             || self.rules.ends_at.is_some()
             || self.has_side_ended
-            || self.phase != Phase::Running
+            || !self.phase.is_serving()
     }
 
     fn judge(&self, now: Instant) -> Judgement {

@@ -93,7 +93,8 @@ impl InProcess {
         let serving = thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
             runtime.block_on(async {
-                let daemon = Built::read(load(&inputs(&file)).unwrap().settings).await.unwrap().bind(&world).unwrap();
+                let daemon = Built::read(load(&inputs(&file)).unwrap()).await.unwrap().bind(&world).unwrap();
+                let daemon = daemon.with_inputs(inputs(&file));
                 let address = daemon.addresses()[0].parse::<SocketAddr>().unwrap();
                 started.send((address, daemon.control())).unwrap();
                 tokio::select! {

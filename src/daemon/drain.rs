@@ -1,0 +1,68 @@
+//! Stopping gently: for a while as if nothing were, then new clients are refused and sessions end at their idle
+//! points, then the rest is cut off.
+
+use super::{Daemon, Ended};
+use crate::{
+    admin::{Admin, Demand},
+    metrics::labels::DaemonState,
+    shutdown::{Drain, Phase},
+};
+use tokio::time::{Instant, sleep, timeout_at};
+use tracing::{info, warn};
+
+impl Daemon {
+    /// Stops; `by` is what demanded it. A second signal stops at once.
+    pub(super) async fn drain(self, by: &'static str) -> Ended {
+        let Self { admin, mut serving, mut demanded, stopper, mut signals, .. } = self;
+        let gently = async {
+            let limits = admin.view().settings.limits.clone();
+            let enter = |phase| {
+                stopper.enter(phase);
+                serving.enter(phase);
+            };
+            // Whoever stops it by hand does not want to wait.
+            if !limits.drain_delay.is_zero() && by != "SIGINT" {
+                admin.metrics.set_state(DaemonState::Delaying);
+                enter(Phase::Delaying);
+                info!(signal = by, drain_delay = ?limits.drain_delay, "stopping soon; clients are still served");
+                sleep(limits.drain_delay).await;
+            }
+            admin.metrics.set_state(DaemonState::Draining);
+            let now = Instant::now();
+            let drain = Drain { idle_close: limits.idle_close, hurry_from: now + limits.drain_limit / 2 };
+            enter(Phase::Draining(drain));
+            info!(signal = by, sessions.open = admin.sessions.admitted(), drain_limit = ?limits.drain_limit, "draining");
+            let is_clean = timeout_at(now + limits.drain_limit, admin.sessions.all_ended()).await.is_ok();
+            let ended = count_cut(&admin, is_clean);
+            enter(Phase::Cutting);
+            serving.all_ended().await;
+            ended
+        };
+        // Demands made from now on change nothing: those to drain are met, and nothing is read again.
+        let idly = async {
+            while let Some(demand) = demanded.recv().await {
+                drop::<Demand>(demand);
+            }
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            biased;
+            signal = signals.next_in_a_drain() => {
+                warn!(signal, "stopped at once by a second signal");
+                Ended::AtOnce
+            }
+            ended = gently => ended,
+            () = idly => Ended::AtOnce,
+        }
+    }
+}
+
+fn count_cut(admin: &Admin, is_clean: bool) -> Ended {
+    match admin.sessions.admitted() {
+        cut if cut > 0 && !is_clean => {
+            warn!(sessions.cut = cut, "drain_limit has passed; sessions are cut off");
+            Ended::Cut(cut)
+        }
+        _ => Ended::Clean,
+    }
+}
