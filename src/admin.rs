@@ -8,7 +8,7 @@ mod orders;
 mod status;
 
 use crate::{
-    listener::Socket,
+    listener::{Listening, Socket},
     metrics::{Metrics, labels::DaemonState},
     refusals::Refusals,
     session::Parts,
@@ -119,13 +119,13 @@ trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
 async fn accept(socket: &Socket) -> std::io::Result<(Box<dyn Stream>, Peer)> {
-    Ok(match socket {
-        Socket::Tcp(socket) => {
+    Ok(match &socket.listening {
+        Listening::Tcp(socket) => {
             let (stream, peer) = socket.accept().await?;
             let own = stream.local_addr().ok();
             (Box::new(stream), Peer::Tcp { peer, own })
         }
-        Socket::Unix(socket, _) => {
+        Listening::Unix(socket) => {
             let (stream, _) = socket.accept().await?;
             let uid = stream.peer_cred().ok().map(|peer| peer.uid());
             (Box::new(stream), Peer::Unix(uid))

@@ -25,6 +25,7 @@ pub mod metrics;
 pub mod refusals;
 pub mod scram;
 pub mod secret;
+pub mod service_manager;
 pub mod sessions;
 pub mod settings;
 pub mod shutdown;

@@ -1,6 +1,9 @@
-//! Local sockets: bound once, accepting until the daemon has stopped, each the owner of its sessions.
+//! Local sockets: bound or inherited once, accepting until the daemon has stopped, each the owner of its sessions.
 
+mod inherited;
 mod unix;
+
+pub(crate) use inherited::{InheritError, Inherited, check};
 
 use crate::{
     metrics::{ListenerMetrics, labels::CloseReason},
@@ -9,6 +12,7 @@ use crate::{
     shutdown::Stop,
     upstream,
 };
+use socket2::SockRef;
 use std::{
     fmt,
     future::pending,
@@ -25,12 +29,38 @@ use tokio::{
 };
 use tracing::{info, warn};
 
-/// A bound socket.
-pub(crate) enum Socket {
+/// A socket that clients can connect to.
+pub(crate) struct Socket {
+    pub(crate) listening: Listening,
+    /// That of a Unix socket that was bound here; it goes when this does.
+    _file: Option<unix::SocketFile>,
+    is_inherited: bool,
+}
+
+/// The kinds of socket.
+pub(crate) enum Listening {
     /// TCP.
     Tcp(TcpListener),
-    /// A Unix socket; its file goes when this does.
-    Unix(UnixListener, unix::SocketFile),
+    /// Unix.
+    Unix(UnixListener),
+}
+
+/// Where a socket is.
+pub(crate) struct Place {
+    /// The address, as people write it.
+    pub(crate) address: String,
+    pub(crate) reach: Reach,
+}
+
+/// From where a socket can be reached, as far as its address tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reach {
+    /// By processes of this machine.
+    Loopback,
+    /// From other hosts.
+    Remote,
+    /// By processes that may open its file.
+    Unix,
 }
 
 /// An address that could not be bound.
@@ -52,11 +82,11 @@ pub(crate) fn bind(name: &str, address: &ListenAddress, mode: u32) -> Result<Vec
         ListenAddress::Localhost(port) => bind_loopback(name, *port),
         ListenAddress::Tcp(address) => {
             let socket = bind_tcp(*address).map_err(failed(address.to_string()))?;
-            Ok(vec![Socket::Tcp(socket)])
+            Ok(vec![Socket::tcp(socket)])
         }
         ListenAddress::Unix(path) => {
             let (socket, file) = unix::bind(path, mode).map_err(failed(format!("unix:{}", path.display())))?;
-            Ok(vec![Socket::Unix(socket, file)])
+            Ok(vec![Socket { listening: Listening::Unix(socket), _file: Some(file), is_inherited: false }])
         }
     }
 }
@@ -71,7 +101,7 @@ fn bind_loopback(name: &str, port: u16) -> Result<Vec<Socket>, BindError> {
             Ok(socket) => {
                 // Both families share the port that the system gave to the first.
                 port = socket.local_addr().map_or(port, |bound| bound.port());
-                sockets.push(Socket::Tcp(socket));
+                sockets.push(Socket::tcp(socket));
             }
             Err(error) if is_family_missing(&error) => missing.push((address, error)),
             Err(source) => return Err(BindError { name: name.to_owned(), address: address.to_string(), source }),
@@ -107,31 +137,38 @@ fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
 }
 
 impl Socket {
+    fn tcp(socket: TcpListener) -> Self {
+        Self { listening: Listening::Tcp(socket), _file: None, is_inherited: false }
+    }
+
     /// Where clients connect.
-    pub(crate) fn address(&self) -> String {
-        match self {
-            Self::Tcp(socket) => {
-                socket.local_addr().map_or_else(|error| error.to_string(), |address| address.to_string())
+    pub(crate) fn place(&self) -> Place {
+        let (address, reach) = match &self.listening {
+            Listening::Tcp(socket) => {
+                let is_remote = socket.local_addr().is_ok_and(|own| !own.ip().to_canonical().is_loopback());
+                (SockRef::from(socket).local_addr(), if is_remote { Reach::Remote } else { Reach::Loopback })
             }
-            Self::Unix(_, file) => format!("unix:{}", file.path().display()),
-        }
+            Listening::Unix(socket) => (SockRef::from(socket).local_addr(), Reach::Unix),
+        };
+        let address = address.map_or_else(|error| error.to_string(), |address| inherited::shown(&address));
+        Place { address, reach }
     }
 
     /// Whether another process bound it, which will hand it to the next one too.
     pub(crate) fn is_inherited(&self) -> bool {
-        false
+        self.is_inherited
     }
 
     async fn accept(&self, limits: &Limits) -> io::Result<(ClientStream, String)> {
-        match self {
-            Self::Tcp(socket) => {
+        match &self.listening {
+            Listening::Tcp(socket) => {
                 let (stream, address) = socket.accept().await?;
                 // A socket that cannot be tuned is still served; the client may be gone already.
                 let _ = stream.set_nodelay(true);
-                let _ = upstream::set_keepalive(&socket2::SockRef::from(&stream), limits);
+                let _ = upstream::set_keepalive(&SockRef::from(&stream), limits);
                 Ok((ClientStream::Tcp(stream), address.to_string()))
             }
-            Self::Unix(socket, _) => {
+            Listening::Unix(socket) => {
                 let (stream, _) = socket.accept().await?;
                 let peer = stream.peer_cred().ok().and_then(|peer| peer.pid());
                 let client = peer.map_or_else(|| "unix".to_owned(), |pid| format!("unix:pid={pid}"));
@@ -260,7 +297,9 @@ pub(crate) const ADMIN: &str = "admin";
 
 /// Says where clients can connect, once for each socket.
 pub(crate) fn announce(name: &str, socket: &Socket) {
-    info!(listener.name = name, listener.addr = socket.address(), "listening");
+    // Absent where it says nothing new.
+    let (address, inherited) = (socket.place().address, socket.is_inherited().then_some(true));
+    info!(listener.name = name, listener.addr = address, listener.inherited = inherited, "listening");
 }
 
 impl fmt::Display for BindError {

@@ -8,6 +8,7 @@ use crdb_proxy::{
     daemon::{self, Built},
     diagnostics,
     settings::{self, Flags, Inputs},
+    sys,
     upstream::World,
 };
 use failure::Failure;
@@ -30,6 +31,7 @@ fn main() -> ExitCode {
 }
 
 fn run(flags: Flags) -> Result<u8, Failure> {
+    let passed = sys::take_passed();
     let inputs = Inputs::of_process(flags);
     let loaded = settings::load(&inputs)?;
     diagnostics::start(loaded.settings.log_format, loaded.settings.log_level);
@@ -39,7 +41,7 @@ fn run(flags: Flags) -> Result<u8, Failure> {
         for warning in &built.warnings {
             tracing::warn!("{warning}");
         }
-        Ok::<_, Failure>(built.bind(&World::of_machine())?.with_inputs(inputs).serve().await)
+        Ok::<_, Failure>(built.bind(&World::of_machine(), passed)?.with_inputs(inputs).serve().await)
     })?;
     // What still runs on blocking threads (a resolver that hangs) must not hold up the exit.
     runtime.shutdown_background();

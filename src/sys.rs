@@ -1,7 +1,9 @@
 //! Calls that only some systems have: the one place to look at when porting.
 
+mod passed;
 mod peer;
 
+pub use passed::{Passed, PassedDescriptor, UNNAMED, take_passed};
 pub use peer::tcp_peer_uid;
 
 use std::time::Duration;

@@ -2,6 +2,7 @@
 //! size. What it writes is never logged.
 
 use super::{error::Fault, source::READ_MAX};
+use crate::service_manager::VARIABLES;
 use rustix::process::{Pid, Signal, kill_process_group};
 use std::{
     io,
@@ -22,7 +23,11 @@ use zeroize::Zeroizing;
 pub(super) async fn run(argv: &[String], limit: Duration) -> Result<Zeroizing<Vec<u8>>, Fault> {
     let not_started = |cause| Fault::NotStarted(Arc::new(cause));
     let (program, arguments) = argv.split_first().ok_or_else(|| not_started(io::ErrorKind::InvalidInput.into()))?;
-    let mut child = Command::new(program)
+    let mut command = Command::new(program);
+    for variable in VARIABLES {
+        command.env_remove(variable);
+    }
+    let mut child = command
         .args(arguments)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     admin::{Admin, DEMANDS_MAX},
-    listener::{self, BindError, Socket},
+    listener::{self, InheritError, Inherited, Socket},
     metrics::{
         ListenerMetrics, Metrics,
         labels::{DaemonState, ErrorClass},
@@ -19,7 +19,7 @@ use crate::{
     sessions::Sessions,
     settings::{self, AdminAddress, Limits, ListenAddress, Name, Settings},
     shutdown::stop,
-    sys,
+    sys::{self, Passed},
     upstream::{Audience, Cluster, Means, World},
     wire::SqlState,
 };
@@ -36,9 +36,10 @@ use tokio::{
 use tracing::warn;
 
 impl Built {
-    /// Binds every address and begins to accept. Needs a runtime. All or nothing: on an error every socket is
+    /// Binds every address, but where a socket was passed instead, and begins to accept. Needs a runtime. All or nothing: on an error every socket is
     /// closed again.
-    pub fn bind(self, world: &World) -> Result<Daemon, StartError> {
+    pub fn bind(self, world: &World, passed: Passed) -> Result<Daemon, StartError> {
+        let mut inherited = Inherited::new(passed);
         let metrics = Arc::new(Metrics::new().map_err(|error| StartError::Internal(error.to_string()))?);
         metrics.set_state(DaemonState::Starting);
         let settings = Arc::clone(&self.settings);
@@ -48,8 +49,9 @@ impl Built {
         let signals =
             Signals::new().map_err(|error| StartError::Internal(format!("signals cannot be heard: {error}")))?;
         let mut serving = Serving::new(shared);
-        let prepared = serving.prepare(self)?;
-        let admin_sockets = bind_admin(&settings.admin).map_err(StartError::Bind)?;
+        let prepared = serving.prepare(self, &mut inherited)?;
+        let admin_sockets = open_admin(&settings.admin, &mut inherited)?;
+        inherited.close_rest();
         let view = serving.commit(prepared);
         metrics.has_loaded(view.loaded_at);
         let (stopper, stop) = stop();
@@ -144,6 +146,7 @@ impl Shared {
         cluster: &Arc<Cluster>,
         limits: &Arc<Limits>,
         files: ListenerFiles,
+        audience: Audience,
     ) -> Parts {
         let ListenerFiles { tls, local_password } = files;
         let sessions_max = listener.sessions_max.min(limits.sessions_max);
@@ -173,7 +176,7 @@ impl Shared {
             metrics,
             daemon_metrics: Arc::clone(&self.metrics),
             refusals: Arc::clone(&self.refusals),
-            audience: audience(&listener.address),
+            audience,
         }
     }
 }
@@ -190,21 +193,24 @@ fn on_error(metrics: &Arc<ListenerMetrics>, cluster: &Arc<Cluster>) -> OnError {
     })
 }
 
-fn audience(address: &ListenAddress) -> Audience {
-    match address {
-        ListenAddress::Tcp(address) if !address.ip().to_canonical().is_loopback() => Audience::Remote,
-        _ => Audience::Local,
-    }
-}
-
-fn bind_admin(address: &AdminAddress) -> Result<Vec<Socket>, BindError> {
+fn open_admin(address: &AdminAddress, inherited: &mut Inherited) -> Result<Vec<Socket>, StartError> {
     let address = match address {
+        // A socket that was passed for it stays among those that nobody wants.
         AdminAddress::Off => return Ok(Vec::new()),
         AdminAddress::Localhost(port) => ListenAddress::Localhost(*port),
         AdminAddress::Tcp(address) => ListenAddress::Tcp(*address),
         AdminAddress::Unix(path) => ListenAddress::Unix(path.clone()),
     };
-    listener::bind(listener::ADMIN, &address, ADMIN_MODE)
+    let sockets = inherited.take_for_admin().map_err(unfit)?;
+    if !sockets.is_empty() {
+        return Ok(sockets);
+    }
+    listener::bind(listener::ADMIN, &address, ADMIN_MODE).map_err(StartError::Bind)
+}
+
+/// What was passed is as much an order as what settings say.
+pub(super) fn unfit(error: InheritError) -> StartError {
+    StartError::Settings(error.to_string())
 }
 
 /// The settings' limits, with `sessions_max` lowered to what the descriptors allow: two for a session,

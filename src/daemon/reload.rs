@@ -7,6 +7,7 @@ use super::{
 use crate::{
     admin::{Admin, Demand, News, Outcome},
     diagnostics,
+    listener::Inherited,
     metrics::labels::ReloadResult,
     settings::{self, Inputs, Loaded},
 };
@@ -65,7 +66,7 @@ fn consider(serving: &Serving, built: Built) -> Result<(Prepared, News), Vec<Str
         .collect();
     changes.extend(serving.news(&built));
     let (warnings, needs_restart) = (built.warnings.clone(), serving.needs_restart(&built.settings));
-    let prepared = serving.prepare(built).map_err(|error| lines(&error))?;
+    let prepared = serving.prepare(built, &mut Inherited::default()).map_err(|error| lines(&error))?;
     Ok((prepared, News { changes, needs_restart, warnings }))
 }
 

@@ -4,17 +4,17 @@
 
 use super::{
     StartError,
-    build::{Shared, limits_that_fit},
+    build::{Shared, limits_that_fit, unfit},
     files::{Built, ClusterFiles, ListenerFiles},
 };
 use crate::{
     admin::{ListenerView, View},
-    listener::{self, Order, Socket},
+    listener::{self, Inherited, Order, Place, Reach, Socket},
     session::Parts,
     settings::{Limits, ListenAddress, Listener, Loaded, Name, Settings},
     shutdown::{Drain, Phase, Stopper, stop},
     tls::Identity,
-    upstream::{Cluster, Means},
+    upstream::{Audience, Cluster, Means},
 };
 use std::{
     collections::HashMap,
@@ -46,7 +46,9 @@ struct Post {
     address: ListenAddress,
     mode: u32,
     /// Where its sockets really are.
-    bound: Vec<String>,
+    bound: Vec<Place>,
+    /// Its sockets came from the service manager, whatever its address says.
+    is_inherited: bool,
     orders: watch::Sender<Order>,
     stopper: Arc<Stopper>,
     parts: Arc<Parts>,
@@ -81,19 +83,29 @@ impl Serving {
         self.loaded.as_ref()
     }
 
-    /// Does all that can fail: binds the addresses that are new. Nothing is served differently yet, and an
-    /// error or a drop leaves everything as it was.
-    pub(super) fn prepare(&self, built: Built) -> Result<Prepared, StartError> {
+    /// Does all that can fail: binds the addresses that are new, unless sockets were `inherited` for them. Nothing
+    /// is served differently yet, and an error or a drop leaves everything as it was.
+    pub(super) fn prepare(&self, built: Built, inherited: &mut Inherited) -> Result<Prepared, StartError> {
         let settings = &built.settings;
         let mut sockets = HashMap::new();
         for listener in &settings.listeners {
             if !settings.clusters.iter().any(|cluster| cluster.name == listener.cluster) {
                 return Err(StartError::Internal(format!("listener \"{}\" has no cluster", listener.name)));
             }
-            if self.posts.iter().all(|post| post.address != listener.address) {
-                let bound = listener::bind(listener.name.as_str(), &listener.address, listener.mode);
-                sockets.insert(listener.name.clone(), bound.map_err(StartError::Bind)?);
+            if let Some(post) = self.posts.iter().find(|post| post.is_for(listener)) {
+                post.bound
+                    .iter()
+                    .filter(|_| post.is_inherited)
+                    .try_for_each(|place| listener::check(listener, place))
+                    .map_err(unfit)?;
+                continue;
             }
+            let mut opened = inherited.take_for(listener, settings.listeners.len() == 1).map_err(unfit)?;
+            if opened.is_empty() {
+                let bound = listener::bind(listener.name.as_str(), &listener.address, listener.mode);
+                opened = bound.map_err(StartError::Bind)?;
+            }
+            sockets.insert(listener.name.clone(), opened);
         }
         let limits = limits_that_fit(settings);
         Ok(Prepared { built, limits, sockets })
@@ -115,7 +127,7 @@ impl Serving {
         let mut before = std::mem::take(&mut self.posts);
         for listener in &settings.listeners {
             let files = listeners.remove(&listener.name).unwrap_or_default();
-            let place = before.iter().position(|post| post.address == listener.address);
+            let place = before.iter().position(|post| post.is_for(listener));
             let found = place.map(|place| before.swap_remove(place));
             let Some((cluster, _)) = self.clusters.iter().find(|(cluster, _)| *cluster.name() == listener.cluster)
             else {
@@ -153,7 +165,7 @@ impl Serving {
         let differs = RESTART_KEYS.iter().zip(&values).zip(at_start.iter()).filter(|((_, now), then)| now != then);
         let mut keys: Vec<_> = differs.map(|((key, _), _)| (*key).to_owned()).collect();
         let has_other_mode = |listener: &&Arc<Listener>| {
-            self.posts.iter().any(|post| post.address == listener.address && post.mode != listener.mode)
+            self.posts.iter().any(|post| !post.is_inherited && post.is_for(listener) && post.mode != listener.mode)
         };
         let modes = settings.listeners.iter().filter(has_other_mode);
         keys.extend(modes.map(|listener| format!("listener \"{}\": mode", listener.name)));
@@ -231,10 +243,11 @@ impl Serving {
         strict_secrets: bool,
     ) -> Post {
         let tls = files.tls.as_ref().map(|tls| tls.identity.clone());
-        let (parts, pool) = self.parts(listener, cluster, limits, files);
+        let bound: Vec<_> = sockets.iter().map(Socket::place).collect();
+        let is_inherited = sockets.iter().any(Socket::is_inherited);
+        let (parts, pool) = self.parts(listener, cluster, limits, files, audience(&bound));
         let orders = watch::Sender::new(Order::Serve(Arc::clone(&parts)));
         let (stopper, told) = stop();
-        let bound = sockets.iter().map(Socket::address).collect();
         for socket in sockets {
             listener::announce(listener.name.as_str(), &socket);
             self.tasks.spawn(listener::serve(socket, orders.subscribe(), told.clone()));
@@ -243,6 +256,7 @@ impl Serving {
             address: listener.address.clone(),
             mode: listener.mode,
             bound,
+            is_inherited,
             orders,
             stopper: Arc::new(stopper),
             parts,
@@ -272,7 +286,7 @@ impl Serving {
             return post;
         }
         post.pool.enter(Phase::Cutting);
-        (post.parts, post.pool) = self.parts(listener, cluster, limits, files);
+        (post.parts, post.pool) = self.parts(listener, cluster, limits, files, audience(&post.bound));
         (post.tls, post.strict_secrets) = (tls, strict_secrets);
         // Nobody hears it where every socket has failed.
         post.orders.send_replace(Order::Serve(Arc::clone(&post.parts)));
@@ -285,8 +299,9 @@ impl Serving {
         cluster: &Arc<Cluster>,
         limits: &Arc<Limits>,
         files: ListenerFiles,
+        audience: Audience,
     ) -> (Arc<Parts>, Arc<Stopper>) {
-        let parts = Arc::new(self.shared.parts(listener, cluster, limits, files));
+        let parts = Arc::new(self.shared.parts(listener, cluster, limits, files, audience));
         let (stopper, stop) = stop();
         self.tasks.spawn(Arc::clone(&parts.pool).keep(stop));
         (parts, Arc::new(stopper))
@@ -306,9 +321,21 @@ impl Serving {
 }
 
 impl Post {
-    fn view(&self) -> ListenerView {
-        ListenerView { parts: Arc::clone(&self.parts), addresses: self.bound.clone() }
+    /// Whether its sockets are those of a listener: one that inherited them keeps them, wherever settings would
+    /// have it listen; any other goes where its address is.
+    fn is_for(&self, listener: &Listener) -> bool {
+        if self.is_inherited { self.parts.listener.name == listener.name } else { self.address == listener.address }
     }
+
+    fn view(&self) -> ListenerView {
+        let addresses = self.bound.iter().map(|place| place.address.clone()).collect();
+        ListenerView { parts: Arc::clone(&self.parts), addresses }
+    }
+}
+
+/// Who may read what clients are told; the settings' address does not count where sockets were passed.
+fn audience(bound: &[Place]) -> Audience {
+    if bound.iter().any(|place| place.reach == Reach::Remote) { Audience::Remote } else { Audience::Local }
 }
 
 async fn drain_alone(stopper: Arc<Stopper>, idle_close: Duration, drain_limit: Duration) {

@@ -6,6 +6,7 @@ use crate::{
     daemon::{self, Built, StartError},
     diagnostics,
     settings::{self, Cluster, Flag, Flags, Inputs, Listener, Loaded, LogFormat, Settings},
+    sys::Passed,
     upstream::World,
 };
 use std::{io::Write, num::NonZero, path::PathBuf, sync::Arc, time::Duration};
@@ -35,7 +36,7 @@ async fn serve(mut settings: Settings, world: &World) -> Result<daemon::Ended, S
     // Whoever tries it out does not want to wait a minute.
     settings.limits.failback_after = FAILBACK_AFTER;
     settings.limits.probe_down_interval = PROBE_INTERVAL;
-    let daemon = Built::read(Loaded::of(settings)).await?.bind(world)?;
+    let daemon = Built::read(Loaded::of(settings)).await?.bind(world, Passed::default())?;
 
     // A name of both families reads better than either.
     let listening = match daemon.addresses().as_slice() {

@@ -10,7 +10,7 @@ use std::{
 use tokio::net::UnixListener;
 
 /// The file of a bound socket; removed when dropped, unless another process has replaced it.
-pub(crate) struct SocketFile {
+pub(super) struct SocketFile {
     path: PathBuf,
     identity: Option<(u64, u64)>,
 }
@@ -54,12 +54,6 @@ fn knock(path: &Path) -> io::Result<()> {
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     socket.set_nonblocking(true)?;
     socket.connect(&SockAddr::unix(path)?)
-}
-
-impl SocketFile {
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
-    }
 }
 
 impl Drop for SocketFile {

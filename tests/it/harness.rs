@@ -10,6 +10,7 @@ pub(crate) mod fake_upstream;
 pub(crate) mod in_process;
 pub(crate) mod markdown;
 pub(crate) mod names;
+pub(crate) mod passing;
 pub(crate) mod port;
 pub(crate) mod postgres;
 pub(crate) mod process;

@@ -42,6 +42,7 @@ mod regions;
 mod relay;
 mod reuse;
 mod secrets;
+mod sockets;
 mod start;
 mod startup;
 mod startup_parameters;

@@ -10,6 +10,7 @@ use crdb_proxy::{
     clock::SetClock,
     daemon::{Built, Control},
     settings::{Endpoint, Flags, Inputs, Name, load},
+    sys::Passed,
     upstream::{Resolve, Resolving, World},
 };
 use std::{
@@ -93,7 +94,8 @@ impl InProcess {
         let serving = thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
             runtime.block_on(async {
-                let daemon = Built::read(load(&inputs(&file)).unwrap()).await.unwrap().bind(&world).unwrap();
+                let daemon =
+                    Built::read(load(&inputs(&file)).unwrap()).await.unwrap().bind(&world, Passed::default()).unwrap();
                 let daemon = daemon.with_inputs(inputs(&file));
                 let address = daemon.addresses()[0].parse::<SocketAddr>().unwrap();
                 started.send((address, daemon.control())).unwrap();

@@ -1,11 +1,12 @@
 //! A settings file for the daemon under test, and the files that it names, in a folder of its own.
 
-use super::{Authority, PASSWORD, TestProxy, certificates::Identity};
+use super::{Authority, PASSWORD, TestProxy, certificates::Identity, passing};
 use std::{
     fs::{self, Permissions},
     net::SocketAddr,
-    os::unix::fs::PermissionsExt,
+    os::{fd::BorrowedFd, unix::fs::PermissionsExt},
     path::{Path, PathBuf},
+    process::Command,
 };
 use tempfile::TempDir;
 
@@ -169,12 +170,29 @@ impl SettingsFile {
         )
     }
 
+    /// Writes the file and starts the daemon as a service manager does, with these sockets under these names.
+    pub(crate) fn start_with(self, sockets: &[(&str, BorrowedFd<'_>)]) -> TestProxy {
+        let names = sockets.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(":");
+        self.variable("LISTEN_FDNAMES", &names).start_nameless(&sockets.iter().map(|(_, fd)| *fd).collect::<Vec<_>>())
+    }
+
+    /// The same without a word about names.
+    pub(crate) fn start_nameless(mut self, sockets: &[BorrowedFd<'_>]) -> TestProxy {
+        self.wrapper.extend(passing::wrapper(sockets));
+        self.start_after(|command| passing::keep_open(command, sockets))
+    }
+
     /// Writes the file and starts the daemon with it.
     pub(crate) fn start(self) -> TestProxy {
+        self.start_after(|_| {})
+    }
+
+    fn start_after(self, prepare: impl FnOnce(&mut Command)) -> TestProxy {
         let wrapper = self.wrapper.iter().map(String::as_str).collect::<Vec<_>>();
         let mut command = TestProxy::command_behind(&wrapper, self.folder.path());
         command.arg("--config").arg(self.write()).args(["--log-format", "json"]).args(&self.arguments);
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
+        prepare(&mut command);
         TestProxy::spawn(command, self.folder)
     }
 
