@@ -20,6 +20,7 @@ mod config;
 mod connect;
 #[cfg(feature = "demo")]
 mod demo;
+mod deploy;
 mod docs;
 mod drivers;
 mod failover;
