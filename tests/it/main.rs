@@ -26,6 +26,7 @@ mod drivers;
 mod failover;
 mod harness;
 mod harness_works;
+mod image;
 mod late_readers;
 mod layout;
 mod limits;
