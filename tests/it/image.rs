@@ -284,7 +284,10 @@ impl Folders {
         }
         let address = postgres.address();
         let settings = markdown::read("config/sidecar.toml")
-            .replace("\"prod-abc.gcp-us-east1.cockroachlabs.cloud\"", &format!("\"{}\"\nport = {}", address.ip(), address.port()))
+            .replace(
+                "\"prod-abc.gcp-us-east1.cockroachlabs.cloud\"",
+                &format!("\"{}\"\nport = {}", address.ip(), address.port()),
+            )
             .replace("database = \"shop\"", "database = \"defaultdb\"")
             .replace("\"0.0.0.0:9257\"", "\"127.0.0.1:0\"");
         fs::write(pod.path("etc/crdb-proxy.toml"), settings).unwrap();

@@ -96,7 +96,12 @@ fn probes_ask_where_the_shown_settings_answer() {
         let admin = admin.trim_matches('"').to_owned();
         for probe in probes(&pod) {
             let get = &probe["httpGet"];
-            assert_eq!(format!("0.0.0.0:{}", get["port"]), admin, "{}: the kubelet comes to the pod's address", pod.file);
+            assert_eq!(
+                format!("0.0.0.0:{}", get["port"]),
+                admin,
+                "{}: the kubelet comes to the pod's address",
+                pod.file
+            );
             asked.push(text(&get["path"]).to_owned());
         }
         if admin.starts_with("localhost:") {
@@ -146,7 +151,8 @@ fn the_first_example_lets_one_container_at_the_socket() {
 fn every_pod_is_locked_down_and_resolves_the_clusters_name_at_once() {
     for pod in Pod::all() {
         let security = &pod.daemon["securityContext"];
-        for (key, value) in [("runAsNonRoot", true), ("readOnlyRootFilesystem", true), ("allowPrivilegeEscalation", false)]
+        for (key, value) in
+            [("runAsNonRoot", true), ("readOnlyRootFilesystem", true), ("allowPrivilegeEscalation", false)]
         {
             assert_eq!(security[key], value, "{}: {key}", pod.file);
         }

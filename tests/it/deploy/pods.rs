@@ -3,11 +3,11 @@
 
 use super::{Pod, Shown, list, manifests::probes, text};
 use crate::harness::{
-    DEADLINE, PASSWORD, Postgres, TestClient, TestProxy,
+    Authority, DEADLINE, PASSWORD, Postgres, TestClient, TestProxy,
     client::connect_unix,
     postgres::program,
     process::{self, Finished, mortal},
-    settings::write_private,
+    settings::{Cluster, write_private},
 };
 use rustix::process::Signal;
 use serde_json::Value;
@@ -81,18 +81,37 @@ fn a_secret_that_the_kubelet_replaces_is_used_by_the_next_session() {
     let shown = Shown::before(&pod.settings, &postgres);
     let secrets = shown.path("secrets");
     fs::remove_file(secrets.join("password")).unwrap();
-    publish(&secrets, "..2026_01_01", PASSWORD);
-    symlink("..data/password", secrets.join("password")).unwrap();
+    publish(&secrets, "..2026_01_01", "password", PASSWORD);
     let proxy = shown.start();
     let mut open = client(&proxy);
 
-    publish(&secrets, "..2026_02_01", "another password");
+    publish(&secrets, "..2026_02_01", "password", "another password");
     postgres.sql("alter role app password 'another password'");
     fs::remove_dir_all(secrets.join("..2026_01_01")).unwrap();
 
     assert_eq!(client(&proxy).value("select current_user"), "app");
     assert_eq!(open.value("select 1"), "1");
     proxy.wait_for_message("secret changed");
+}
+
+#[test]
+fn a_ca_that_the_kubelet_replaces_is_used_without_a_restart() {
+    let pod = Pod::named("unix-socket.yaml");
+    let (postgres, next) = (Postgres::start(), Authority::new());
+    let shown = Shown::before(&pod.settings, &postgres);
+    let settings = shown.path("");
+    fs::remove_file(settings.join("prod-ca.crt")).unwrap();
+    publish(&settings, "..2026_01_01", "prod-ca.crt", postgres.authority().pem());
+    let proxy = shown.start();
+    let mut open = client(&proxy);
+
+    publish(&settings, "..2026_02_01", "prod-ca.crt", next.pem());
+    fs::remove_dir_all(settings.join("..2026_01_01")).unwrap();
+    proxy.wait_for_message("reloaded");
+    postgres.show(&next.server());
+
+    assert_eq!(client(&proxy).value("select current_user"), "app");
+    assert_eq!(open.value("select 1"), "1");
 }
 
 #[test]
@@ -150,11 +169,14 @@ fn client(proxy: &TestProxy) -> TestClient {
 }
 
 /// The kubelet's way: a folder of the new version, and a link to it that is replaced in one step.
-fn publish(secrets: &Path, version: &str, password: &str) {
-    fs::create_dir(secrets.join(version)).unwrap();
-    write_private(&secrets.join(version).join("password"), password);
-    symlink(version, secrets.join("..data_tmp")).unwrap();
-    fs::rename(secrets.join("..data_tmp"), secrets.join("..data")).unwrap();
+fn publish(folder: &Path, version: &str, name: &str, text: &str) {
+    fs::create_dir(folder.join(version)).unwrap();
+    write_private(&folder.join(version).join(name), text);
+    symlink(version, folder.join("..data_tmp")).unwrap();
+    fs::rename(folder.join("..data_tmp"), folder.join("..data")).unwrap();
+    if !folder.join(name).exists() {
+        symlink(Path::new("..data").join(name), folder.join(name)).unwrap();
+    }
 }
 
 fn user_of(container: &Value) -> String {
