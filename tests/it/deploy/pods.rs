@@ -1,10 +1,11 @@
 //! Pods as they are shown, with the daemon's own binary, a real PostgreSQL server, and tests in the place of the
 //! kubelet.
 
-use super::{Pod, Shown, list, manifests::probes, text};
+use super::{Pod, Shown, documents, list, manifests::probes, text};
 use crate::harness::{
     Authority, DEADLINE, PASSWORD, Postgres, TestClient, TestProxy,
     client::connect_unix,
+    markdown,
     postgres::program,
     process::{self, Finished, mortal},
     settings::{Cluster, write_private},
@@ -12,6 +13,7 @@ use crate::harness::{
 use rustix::process::Signal;
 use serde_json::Value;
 use std::{
+    collections::HashMap,
     fs::{self, Permissions},
     os::unix::fs::{PermissionsExt, chown, symlink},
     path::Path,
@@ -66,6 +68,37 @@ fn users_in_the_pods_group_reach_the_socket_and_others_do_not() {
     let socket = shown.path("run");
 
     let proxy = shown.start_behind(&["setpriv", "--reuid", &daemon, "--regid", &daemon, "--groups", &group, "--"]);
+    proxy.listener("app");
+    let answer = psql_as(&app, &group, &socket).expect_success();
+    let refused = psql_as(&app, &app, &socket);
+
+    assert_eq!(answer, "app");
+    assert!(refused.stderr.contains("Permission denied"), "{}", refused.stderr);
+}
+
+#[test]
+fn the_volume_of_compose_lets_the_applications_group_at_the_socket_and_nobody_else() {
+    if !rustix::process::geteuid().is_root() {
+        println!("skipped: only root can be several users");
+        return;
+    }
+    let compose = documents("deploy/compose/compose.yaml").remove(0);
+    let app = text(&compose["services"]["app"]["user"]).split(':').next().unwrap().to_owned();
+    let group = text(&compose["services"]["app"]["group_add"][0]).to_owned();
+    let options = text(&compose["volumes"]["socket"]["driver_opts"]["o"]).split(',');
+    let options = options.map(|option| option.split_once('=').unwrap()).collect::<HashMap<_, _>>();
+    let (daemon, mode) = (options["uid"], u32::from_str_radix(options["mode"], 8).unwrap());
+    let postgres = Postgres::start();
+    let shown = Shown::before(&markdown::read("deploy/compose/crdb-proxy.toml"), &postgres);
+    fs::set_permissions(shown.path(""), Permissions::from_mode(0o755)).unwrap();
+    for path in [shown.path("secrets"), shown.path("secrets/password"), shown.path("prod-ca.crt")] {
+        chown(path, Some(daemon.parse().unwrap()), None).unwrap();
+    }
+    let socket = shown.path("run");
+    chown(&socket, Some(daemon.parse().unwrap()), Some(options["gid"].parse().unwrap())).unwrap();
+    fs::set_permissions(&socket, Permissions::from_mode(mode)).unwrap();
+
+    let proxy = shown.start_behind(&["setpriv", "--reuid", daemon, "--regid", daemon, "--clear-groups", "--"]);
     proxy.listener("app");
     let answer = psql_as(&app, &group, &socket).expect_success();
     let refused = psql_as(&app, &app, &socket);
