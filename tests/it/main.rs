@@ -20,11 +20,13 @@ mod config;
 mod connect;
 #[cfg(feature = "demo")]
 mod demo;
+mod deploy;
 mod docs;
 mod drivers;
 mod failover;
 mod harness;
 mod harness_works;
+mod image;
 mod late_readers;
 mod layout;
 mod limits;
