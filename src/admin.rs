@@ -9,6 +9,7 @@ mod status;
 
 use crate::{
     listener::{Listening, Socket},
+    lock::lock,
     metrics::{Metrics, labels::DaemonState},
     refusals::Refusals,
     session::Parts,
@@ -29,12 +30,12 @@ use std::{
     collections::VecDeque,
     convert::Infallible,
     net::SocketAddr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex},
     time::{Duration, SystemTime},
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    sync::mpsc,
+    sync::{Notify, mpsc},
     task::{AbortHandle, JoinSet},
     time::{sleep, timeout},
 };
@@ -48,13 +49,32 @@ pub(crate) struct Admin {
     pub(crate) refusals: Arc<Refusals>,
     /// What is served now.
     pub(crate) view: Mutex<Arc<View>>,
-    /// What was wrong with the settings and files that were read last, if anything was.
-    pub(crate) last_fault: Mutex<Option<String>>,
+    /// What is wrong with what was to be served next.
+    pub(crate) faults: Mutex<Faults>,
     /// Where the daemon hears what it is asked to do.
     pub(crate) demands: mpsc::Sender<Demand>,
-    /// Why no upstream could be logged in yet, while that is waited for.
+    /// Somebody wants it to stop gently.
+    pub(crate) drain_asked: Notify,
+    /// Why the daemon has not started yet, while the first login is waited for.
     pub(crate) first_login: Mutex<Option<String>>,
     pub(crate) stop: Stop,
+}
+
+/// Why settings and files that were read again are not in use.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Faults {
+    /// New settings, or files that they name.
+    pub(crate) settings: Option<String>,
+    /// Files that the settings in use name.
+    pub(crate) files: Option<String>,
+}
+
+impl Faults {
+    /// All of them.
+    fn text(&self) -> Option<String> {
+        let faults: Vec<_> = self.settings.iter().chain(&self.files).map(String::as_str).collect();
+        (!faults.is_empty()).then(|| faults.join("; "))
+    }
 }
 
 /// What is served.
@@ -151,20 +171,24 @@ impl Admin {
         Arc::clone(&lock(&self.view))
     }
 
-    /// Another is served from now on, and there is no fault.
+    /// Another is served from now on.
     pub(crate) fn show(&self, view: Arc<View>) {
         *lock(&self.view) = view;
-        *lock(&self.last_fault) = None;
     }
 
-    /// What was to be served next is not: why.
-    pub(crate) fn show_fault(&self, fault: String) {
-        *lock(&self.last_fault) = Some(fault);
+    /// What is wrong with what was to be served next.
+    pub(crate) fn faults(&self) -> Faults {
+        lock(&self.faults).clone()
     }
 
-    /// Why no upstream could be logged in yet.
-    pub(crate) fn note_first_login(&self, reason: String) {
-        *lock(&self.first_login) = Some(reason);
+    /// Replaces it: what it was before.
+    pub(crate) fn show_faults(&self, faults: Faults) -> Faults {
+        std::mem::replace(&mut *lock(&self.faults), faults)
+    }
+
+    /// Why the daemon has not started yet; `None` from then on.
+    pub(crate) fn note_first_login(&self, reason: Option<String>) {
+        *lock(&self.first_login) = reason;
     }
 
     async fn answer(&self, request: &Request<Incoming>, peer: Peer) -> Answer {
@@ -247,12 +271,10 @@ impl Admin {
     }
 
     fn not_started_because(&self) -> Option<String> {
-        let view = self.view();
-        if !view.settings.startup_requires_upstream || view.clusters.iter().any(|cluster| cluster.has_logged_in()) {
-            return None;
-        }
-        let known = lock(&self.first_login).clone();
-        Some(known.unwrap_or_else(|| "no upstream has been logged in yet".to_owned()))
+        let waits_for = lock(&self.first_login).clone()?;
+        // A session may have been quicker.
+        let is_met = self.view().clusters.iter().any(|cluster| cluster.has_logged_in());
+        (!is_met).then_some(waits_for)
     }
 
     fn state(&self) -> DaemonState {
@@ -269,11 +291,6 @@ fn probe(failure: Option<String>) -> Answer {
         None => text(StatusCode::OK, "ok\n"),
         Some(reason) => text(StatusCode::SERVICE_UNAVAILABLE, format!("{}\n", reason.replace('\n', " "))),
     }
-}
-
-/// What these locks guard is whole at every moment, even if a holder panicked.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn only(methods: &'static str) -> Answer {

@@ -4,23 +4,26 @@ mod build;
 mod drain;
 mod files;
 mod first_login;
+mod post;
 mod reload;
 mod serving;
 mod signals;
 mod watch;
+mod wishes;
 
 use crate::{
-    admin::{self, Admin, Demand},
+    admin::{self, Admin},
     listener::{self, BindError, Socket},
     metrics::labels::DaemonState,
     settings::{Endpoint, Inputs, Name},
     shutdown::Stopper,
 };
+use reload::Reloads;
 use serving::Serving;
-use signals::{Signals, Wish};
 use std::{fmt, num::NonZero, sync::Arc};
-use tokio::{sync::mpsc, task::JoinSet};
+use tokio::task::JoinSet;
 use tracing::{info, warn};
+use wishes::{Wish, Wishes};
 
 pub use files::{Built, FileFault};
 
@@ -29,12 +32,10 @@ pub struct Daemon {
     admin: Arc<Admin>,
     admin_sockets: Vec<Socket>,
     serving: Serving,
-    demanded: mpsc::Receiver<Demand>,
     stopper: Stopper,
-    /// Heard from before the first socket is bound: whoever sees that one can stop the daemon.
-    signals: Signals,
-    /// What settings are read from again.
-    inputs: Option<Arc<Inputs>>,
+    /// Signals are heard from before the first socket is bound: whoever sees that one can stop the daemon.
+    wishes: Wishes,
+    reloads: Reloads,
 }
 
 /// Changes a daemon while it serves.
@@ -110,8 +111,9 @@ impl Daemon {
 
     /// Reads settings from these whenever it is told to; without them there are none to be read again.
     #[must_use]
-    pub fn with_inputs(self, inputs: Inputs) -> Self {
-        Self { inputs: Some(Arc::new(inputs)), ..self }
+    pub fn with_inputs(mut self, inputs: Inputs) -> Self {
+        self.reloads.inputs = Some(Arc::new(inputs));
+        self
     }
 
     /// Serves until a signal or a demand stops it. Dropping the future cuts every session off.
@@ -129,7 +131,7 @@ impl Daemon {
         // Probes are answered until the very end.
         tasks.shutdown().await;
         match ended {
-            Ended::AtOnce => warn!("stopped at once"),
+            Ended::AtOnce => warn!("stopped at once by a second signal"),
             Ended::Clean => info!(sessions.cut = 0, "stopped"),
             Ended::Cut(cut) => info!(sessions.cut = cut, "stopped"),
         }
@@ -140,32 +142,16 @@ impl Daemon {
     async fn until_stopped(&mut self) -> &'static str {
         loop {
             self.serving.tidy();
-            let demand = tokio::select! {
-                biased;
-                wish = self.signals.next() => match wish {
-                    Wish::Stop(name) => return name,
-                    Wish::Reload => None,
-                },
-                demand = self.demanded.recv() => demand,
+            let demand = match self.wishes.next().await {
+                Wish::Stop(by) => return by,
+                Wish::Reload(demand) => demand,
             };
-            if matches!(demand, Some(Demand::Drain)) {
-                return DEMANDED;
-            }
-            // Files may take long, and a signal does not wait for them.
-            let Self { admin, serving, signals, inputs, .. } = self;
+            // Files may take long, and who wants to stop does not wait for them.
             tokio::select! {
                 biased;
-                name = until_stop(signals) => return name,
-                () = reload::reload(admin, serving, inputs.as_ref(), demand) => {}
+                by = self.wishes.to_stop() => return by,
+                () = self.reloads.carry_out(&self.admin, &mut self.serving, demand) => {}
             }
-        }
-    }
-}
-
-async fn until_stop(signals: &mut Signals) -> &'static str {
-    loop {
-        if let Wish::Stop(name) = signals.next().await {
-            return name;
         }
     }
 }
@@ -193,6 +179,4 @@ impl fmt::Display for StartError {
 
 impl std::error::Error for StartError {}
 
-/// Stands where the name of a signal would.
-const DEMANDED: &str = "POST /drain";
 const BLOCKING_THREADS_MAX: usize = 64;

@@ -21,6 +21,7 @@ pub mod control;
 pub mod credentials;
 pub mod diagnostics;
 pub mod jitter;
+mod lock;
 pub mod metrics;
 pub mod refusals;
 pub mod scram;

@@ -38,11 +38,6 @@ impl Stamp {
             settled: true,
         }
     }
-
-    /// Whether another write could leave the same stamp.
-    pub(crate) fn is_settled(&self) -> bool {
-        self.settled
-    }
 }
 
 /// Coarser than the times of any file system in use (FAT: two seconds).

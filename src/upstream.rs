@@ -24,6 +24,7 @@ mod ways;
 use crate::{
     clock::{Clock, MachineClock, Moment},
     credentials::Credentials,
+    lock::lock,
     metrics::{ClusterMetrics, Held, Metrics},
     settings::{Endpoint, Name},
     tls::ClusterTls,
@@ -34,7 +35,7 @@ use names::Names;
 use std::{
     net::SocketAddr,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        Arc, Mutex, Weak,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     time::SystemTime,
@@ -241,9 +242,4 @@ impl Cluster {
     pub(crate) fn server_certificate_not_after(way: &Way) -> Option<SystemTime> {
         way.metrics.certificate_not_after()
     }
-}
-
-/// What these locks guard is whole at every moment, even if a holder panicked.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

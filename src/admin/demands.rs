@@ -2,6 +2,7 @@
 //! the daemon does what they say.
 
 use super::{Admin, Answer, Peer, guard, json, text};
+use crate::shutdown::Phase;
 use hyper::{Request, StatusCode};
 use serde::Serialize;
 use std::time::Duration;
@@ -9,14 +10,15 @@ use tokio::{
     sync::{mpsc, oneshot},
     time::timeout,
 };
+use tracing::info;
 
 /// What the daemon is asked to do.
 pub(crate) enum Demand {
-    /// Stop gently.
-    Drain,
     /// Read settings and files again; with `dry_run` only say what that would change.
     Reload {
         dry_run: bool,
+        /// Who asks, as far as that is known.
+        uid: Option<u32>,
         /// Told how it went; nobody may be listening any more.
         done: oneshot::Sender<Outcome>,
     },
@@ -64,31 +66,32 @@ pub(super) fn asked(path: &str) -> Option<Asked> {
 /// Passes a demand on to the daemon if whoever sent it may make one.
 pub(super) async fn pass_on<B>(admin: &Admin, asked: Asked, request: &Request<B>, peer: Peer) -> Answer {
     let settings = admin.view().settings.clone();
-    if let Err(reason) = guard::check_post(request.headers(), peer, &settings).await {
-        return text(StatusCode::FORBIDDEN, format!("{reason}\n"));
-    }
+    let uid = match guard::check_post(request.headers(), peer, &settings).await {
+        Ok(uid) => uid,
+        Err(reason) => return text(StatusCode::FORBIDDEN, format!("{reason}\n")),
+    };
     let query = request.uri().query().unwrap_or_default();
     match (asked, query) {
-        (Asked::Drain, "") => drain(admin, settings.limits.drain_delay).await,
-        (Asked::Reload, "" | "dry_run=false") => reload(admin, false).await,
-        (Asked::Reload, "dry_run=true") => reload(admin, true).await,
+        (Asked::Drain, "") => drain(admin, settings.limits.drain_delay, uid),
+        (Asked::Reload, "" | "dry_run=false") => reload(admin, false, uid).await,
+        (Asked::Reload, "dry_run=true") => reload(admin, true, uid).await,
         (Asked::Drain, _) => text(StatusCode::BAD_REQUEST, "nothing stands behind the question mark here\n"),
         (Asked::Reload, _) => text(StatusCode::BAD_REQUEST, "behind the question mark stands dry_run=true only\n"),
     }
 }
 
-async fn drain(admin: &Admin, delay: Duration) -> Answer {
-    if admin.stop.phase().is_serving() {
-        // A full queue holds a demand to drain, or one will fit in once the daemon has looked.
-        let _ = admin.demands.send_timeout(Demand::Drain, PATIENCE).await;
+fn drain(admin: &Admin, delay: Duration, uid: Option<u32>) -> Answer {
+    if admin.stop.phase() == Phase::Running {
+        info!(peer.uid = uid, "asked to stop");
     }
+    admin.drain_asked.notify_one();
     let is_delaying = admin.stop.phase().is_serving() && !delay.is_zero();
     accepted(&serde_json::json!({ "state": if is_delaying { "delaying" } else { "draining" } }), StatusCode::ACCEPTED)
 }
 
-async fn reload(admin: &Admin, dry_run: bool) -> Answer {
+async fn reload(admin: &Admin, dry_run: bool, uid: Option<u32>) -> Answer {
     let (done, outcome) = oneshot::channel();
-    let demanded = admin.demands.send_timeout(Demand::Reload { dry_run, done }, PATIENCE).await;
+    let demanded = admin.demands.send_timeout(Demand::Reload { dry_run, uid, done }, PATIENCE).await;
     if let Err(mpsc::error::SendTimeoutError::Timeout(_)) = demanded {
         return text(StatusCode::SERVICE_UNAVAILABLE, "other reloads are under way; try again in a moment\n");
     }
@@ -97,9 +100,10 @@ async fn reload(admin: &Admin, dry_run: bool) -> Answer {
         Ok(Ok(outcome @ Outcome::DryRun(_))) => accepted(&outcome, StatusCode::OK),
         Ok(Ok(outcome @ Outcome::Refused { .. })) => accepted(&outcome, StatusCode::UNPROCESSABLE_ENTITY),
         Ok(Err(_)) => text(StatusCode::CONFLICT, "draining: nothing is read again any more\n"),
-        Err(_elapsed) => {
-            text(StatusCode::GATEWAY_TIMEOUT, "the files are not read within 30 s; is a file system hung?\n")
-        }
+        Err(_elapsed) => text(
+            StatusCode::GATEWAY_TIMEOUT,
+            "nothing was read in time; does a file system hang? /status or the log tells more\n",
+        ),
     }
 }
 
@@ -112,4 +116,5 @@ fn accepted(body: &impl Serialize, status: StatusCode) -> Answer {
 }
 
 const PATIENCE: Duration = Duration::from_secs(1);
-const RELOAD_LIMIT: Duration = Duration::from_secs(30);
+/// More than reading may take, so that its own fault is told.
+const RELOAD_LIMIT: Duration = Duration::from_secs(40);

@@ -168,7 +168,7 @@ pub(super) fn status(admin: &Admin) -> Status {
         config: Config {
             file: view.settings.file.as_ref().map(|file| file.display().to_string()),
             loaded_at: rfc3339(view.loaded_at),
-            last_error: super::lock(&admin.last_fault).clone(),
+            last_error: admin.faults().text(),
             needs_restart: view.needs_restart.clone(),
         },
         listeners: view.listeners.iter().map(|view| listener(view, &open)).collect(),

@@ -3,8 +3,12 @@
 use super::{
     Daemon, StartError,
     files::{Built, ListenerFiles},
+    first_login,
+    post::Plan,
+    reload::Reloads,
     serving::Serving,
     signals::Signals,
+    wishes::Wishes,
 };
 use crate::{
     admin::{Admin, DEMANDS_MAX},
@@ -17,7 +21,7 @@ use crate::{
     refusals::Refusals,
     session::{Admission, CancelKeys, Limit, LocalPassword, OnError, Parts},
     sessions::Sessions,
-    settings::{self, AdminAddress, Limits, ListenAddress, Name, Settings},
+    settings::{AdminAddress, Limits, ListenAddress, Name, Settings},
     shutdown::stop,
     sys::{self, Passed},
     upstream::{Audience, Cluster, Means, World},
@@ -29,10 +33,7 @@ use std::{
     sync::{Arc, Mutex},
     time::SystemTime,
 };
-use tokio::{
-    sync::{Semaphore, mpsc},
-    task::JoinSet,
-};
+use tokio::sync::{Notify, Semaphore, mpsc};
 use tracing::warn;
 
 impl Built {
@@ -49,7 +50,7 @@ impl Built {
         let signals =
             Signals::new().map_err(|error| StartError::Internal(format!("signals cannot be heard: {error}")))?;
         let mut serving = Serving::new(shared);
-        let prepared = serving.prepare(self, &mut inherited)?;
+        let prepared = serving.prepare_with(self, &mut inherited)?;
         let admin_sockets = open_admin(&settings.admin, &mut inherited)?;
         inherited.close_rest();
         let view = serving.commit(prepared);
@@ -62,12 +63,14 @@ impl Built {
             sessions,
             refusals,
             view: Mutex::new(Arc::new(view)),
-            last_fault: Mutex::default(),
+            faults: Mutex::default(),
             demands,
-            first_login: Mutex::default(),
+            drain_asked: Notify::new(),
+            first_login: Mutex::new(settings.startup_requires_upstream.then(|| first_login::NOT_YET.to_owned())),
             stop,
         });
-        Ok(Daemon { admin, admin_sockets, serving, demanded, stopper, signals, inputs: None })
+        let wishes = Wishes::new(signals, demanded, Arc::clone(&admin));
+        Ok(Daemon { admin, admin_sockets, serving, stopper, wishes, reloads: Reloads::new() })
     }
 }
 
@@ -82,8 +85,6 @@ pub(super) struct Shared {
     sessions_max: Limit,
     listeners_max: HashMap<Name, Limit>,
     places: Places,
-    /// Tasks that look at endpoints.
-    watching: JoinSet<()>,
 }
 
 /// Places that are taken for a short time.
@@ -115,7 +116,6 @@ impl Shared {
             sessions_max: Limit::new(limits.sessions_max),
             listeners_max: HashMap::new(),
             places: Places::new(limits),
-            watching: JoinSet::new(),
         }
     }
 
@@ -132,41 +132,34 @@ impl Shared {
         self.listeners_max.retain(|name, _| is_there(name));
     }
 
-    pub(super) fn watching(&mut self) -> &mut JoinSet<()> {
-        &mut self.watching
-    }
-
     pub(super) fn cluster(&self, means: Means) -> Cluster {
         Cluster::new(means, &self.world, &self.metrics)
     }
 
-    pub(super) fn parts(
-        &mut self,
-        listener: &Arc<settings::Listener>,
-        cluster: &Arc<Cluster>,
-        limits: &Arc<Limits>,
-        files: ListenerFiles,
-        audience: Audience,
-    ) -> Parts {
-        let ListenerFiles { tls, local_password } = files;
+    /// What a listener's sessions need. What is known of endpoints by its parts of `before` is not lost.
+    pub(super) fn parts(&mut self, plan: Plan<'_>, audience: Audience, before: Option<&Parts>) -> Parts {
+        let Plan { listener, cluster, limits, files: ListenerFiles { tls, local_password }, .. } = plan;
         let sessions_max = listener.sessions_max.min(limits.sessions_max);
         let own = self.listeners_max.entry(listener.name.clone()).or_insert_with(|| Limit::new(sessions_max));
         own.set(sessions_max);
         if let Some(at) = tls.as_ref().and_then(|tls| tls.not_after) {
             self.metrics.certificate_expires("local", &listener.name, at);
         }
-        let choice = cluster.choice(&listener.policy);
+        let is_same =
+            |before: &&Parts| Arc::ptr_eq(&before.cluster, &cluster) && before.listener.policy == listener.policy;
+        let choice = before.filter(is_same).map(|before| Arc::clone(&before.choice));
+        let choice = choice.unwrap_or_else(|| cluster.choice(&listener.policy));
         let metrics = Arc::new(self.metrics.listener(&listener.name, sessions_max.get()));
         let setup = cluster.setup();
-        let pool = Pool::new(listener, cluster, &setup, &choice, &metrics, &self.places.warm);
+        let pool = Pool::new(listener, &cluster, &setup, &choice, &metrics, &self.places.warm);
         Parts {
-            on_error: on_error(&metrics, cluster),
+            on_error: on_error(&metrics, &cluster),
             pool: Arc::new(pool),
             choice,
             setup,
             listener: Arc::clone(listener),
             limits: Arc::clone(limits),
-            cluster: Arc::clone(cluster),
+            cluster,
             tls: tls.map(|tls| tls.config.into()),
             local_password: local_password.map(LocalPassword::new),
             admission: Admission::new(self.sessions_max.clone(), own.clone()),
@@ -213,28 +206,39 @@ pub(super) fn unfit(error: InheritError) -> StartError {
     StartError::Settings(error.to_string())
 }
 
+/// What `sessions_max` had to be lowered to.
+pub(super) struct Trim {
+    descriptors: u64,
+    wanted: NonZero<usize>,
+    lowered_to: NonZero<usize>,
+}
+
+impl Trim {
+    pub(super) fn warn(&self) {
+        warn!(
+            descriptors = self.descriptors,
+            sessions_max = self.wanted.get(),
+            lowered_to = self.lowered_to.get(),
+            "the limit of open descriptors allows fewer sessions than sessions_max; raise it (ulimit -n, LimitNOFILE=)"
+        );
+    }
+}
+
 /// The settings' limits, with `sessions_max` lowered to what the descriptors allow: two for a session,
 /// and some for the daemon itself.
-pub(super) fn limits_that_fit(settings: &Settings) -> Limits {
+pub(super) fn limits_that_fit(settings: &Settings) -> (Limits, Option<Trim>) {
     let mut limits = settings.limits.clone();
-    let Some(descriptors) = sys::raise_descriptor_limit() else { return limits };
+    let Some(descriptors) = sys::raise_descriptor_limit() else { return (limits, None) };
     let descriptors_max = usize::try_from(descriptors).unwrap_or(usize::MAX);
     // Sockets in startup must leave room for sessions and probes.
     let startups = NonZero::new(descriptors_max / STARTUP_SHARE).unwrap_or(NonZero::<usize>::MIN);
     limits.startups_max = limits.startups_max.min(startups);
     limits.warm_total_max = limits.warm_total_max.min(descriptors_max / WARM_SHARE);
     let most = descriptors_max.saturating_sub(DESCRIPTORS_OF_OURS).saturating_sub(limits.warm_total_max) / 2;
-    let most = NonZero::new(most).unwrap_or(NonZero::<usize>::MIN);
-    if most < limits.sessions_max {
-        warn!(
-            descriptors,
-            sessions_max = limits.sessions_max.get(),
-            lowered_to = most.get(),
-            "the limit of open descriptors allows fewer sessions than sessions_max; raise it (ulimit -n, LimitNOFILE=)"
-        );
-        limits.sessions_max = most;
-    }
-    limits
+    let lowered_to = NonZero::new(most).unwrap_or(NonZero::<usize>::MIN);
+    let wanted = limits.sessions_max;
+    limits.sessions_max = wanted.min(lowered_to);
+    (limits, (lowered_to < wanted).then_some(Trim { descriptors, wanted, lowered_to }))
 }
 
 /// The admin socket is for the daemon's own user and root.

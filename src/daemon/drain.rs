@@ -3,7 +3,7 @@
 
 use super::{Daemon, Ended};
 use crate::{
-    admin::{Admin, Demand},
+    admin::Admin,
     metrics::labels::DaemonState,
     shutdown::{Drain, Phase},
 };
@@ -13,7 +13,7 @@ use tracing::{info, warn};
 impl Daemon {
     /// Stops; `by` is what demanded it. A second signal stops at once.
     pub(super) async fn drain(self, by: &'static str) -> Ended {
-        let Self { admin, mut serving, mut demanded, stopper, mut signals, .. } = self;
+        let Self { admin, mut serving, stopper, mut wishes, .. } = self;
         let gently = async {
             let limits = admin.view().settings.limits.clone();
             let enter = |phase| {
@@ -38,21 +38,13 @@ impl Daemon {
             serving.all_ended().await;
             ended
         };
-        // Demands made from now on change nothing: those to drain are met, and nothing is read again.
-        let idly = async {
-            while let Some(demand) = demanded.recv().await {
-                drop::<Demand>(demand);
-            }
-            std::future::pending::<()>().await;
-        };
         tokio::select! {
             biased;
-            signal = signals.next_in_a_drain() => {
-                warn!(signal, "stopped at once by a second signal");
+            signal = wishes.to_stop_at_once() => {
+                info!(signal, "told again to stop");
                 Ended::AtOnce
             }
             ended = gently => ended,
-            () = idly => Ended::AtOnce,
         }
     }
 }

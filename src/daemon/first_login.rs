@@ -3,59 +3,80 @@
 
 use crate::{
     admin::{Admin, ListenerView, View},
+    credentials::Credentials,
     jitter,
+    session::Parts,
+    settings::AuthKind,
     upstream::{Claim, Facts},
-    wire::{StartupParameters, parameters::Injected},
+    wire::{StartupParameters, messages, parameters::Injected},
 };
 use std::{sync::Arc, time::Duration};
 use tokio::{io::AsyncWriteExt, time::sleep};
 use tracing::{info, warn};
 
-/// Returns once some upstream has been logged in, or at once where nobody waits for that.
+/// What is said until the first try has failed.
+pub(super) const NOT_YET: &str = "no upstream has been logged in yet";
+
+/// Returns once some upstream has been logged in, or nobody waits for that any more: from then on the daemon has
+/// started, whatever later settings say.
 pub(super) async fn wait(admin: Arc<Admin>) {
     let mut pause = PAUSE_MIN;
     loop {
         let view = admin.view();
-        if !view.settings.startup_requires_upstream || has_logged_in(&view) {
-            return;
-        }
-        for ListenerView { parts, .. } in &view.listeners {
-            let setup = &parts.setup;
-            let parameters = StartupParameters::default().for_upstream(&Injected {
-                user: &setup.settings.user,
-                database: &parts.listener.database,
-                session_parameters: &parts.listener.session_parameters,
-                jwt: setup.settings.auth == crate::settings::AuthKind::Jwt,
-            });
-            let claim = Claim { setup, parameters: &parameters, choice: &parts.choice };
-            match parts.cluster.claim(&claim).await {
-                Ok(mut upstream) => {
-                    info!(cluster.name = %parts.cluster.name(), "the first upstream has been logged in");
-                    // A goodbye that does not arrive changes nothing.
-                    let _ = upstream.stream.write_all(crate::wire::messages::TERMINATE).await;
-                    let _ = upstream.stream.shutdown().await;
-                    return;
-                }
-                Err(error) => {
-                    let source = setup.credentials().map(crate::credentials::Credentials::describe);
-                    let facts = Facts {
-                        cluster: parts.cluster.name(),
-                        user: &setup.settings.user,
-                        secret_source: source.as_deref(),
-                    };
-                    let cause = error.cause(&facts);
-                    warn!(cluster.name = %parts.cluster.name(), cause, "not started yet: no upstream could be logged in");
-                    admin.note_first_login(format!("cluster \"{}\": {cause}", parts.cluster.name()));
-                }
-            }
+        if is_over(&view) || try_each(&admin, &view).await {
+            return admin.note_first_login(None);
         }
         sleep(jitter::around(pause)).await;
         pause = (pause * 2).min(PAUSE_MAX);
     }
 }
 
-fn has_logged_in(view: &View) -> bool {
-    view.clusters.iter().any(|cluster| cluster.has_logged_in())
+fn is_over(view: &View) -> bool {
+    !view.settings.startup_requires_upstream || view.clusters.iter().any(|cluster| cluster.has_logged_in())
+}
+
+/// Whether one of the listeners could log an upstream in.
+async fn try_each(admin: &Admin, view: &View) -> bool {
+    for ListenerView { parts, .. } in &view.listeners {
+        let name = parts.cluster.name();
+        match try_one(parts).await {
+            Ok(()) => {
+                info!(cluster.name = %name, "the first upstream has been logged in");
+                return true;
+            }
+            Err(cause) => {
+                warn!(cluster.name = %name, cause, "not started yet: no upstream could be logged in");
+                admin.note_first_login(Some(format!("cluster \"{name}\": {cause}")));
+            }
+        }
+    }
+    false
+}
+
+/// Logs in as a client that asks for nothing would, and leaves again.
+async fn try_one(parts: &Parts) -> Result<(), String> {
+    let setup = &parts.setup;
+    let parameters = StartupParameters::default().for_upstream(&Injected {
+        user: &setup.settings.user,
+        database: &parts.listener.database,
+        session_parameters: &parts.listener.session_parameters,
+        jwt: setup.settings.auth == AuthKind::Jwt,
+    });
+    let claim = Claim { setup, parameters: &parameters, choice: &parts.choice };
+    match parts.cluster.claim(&claim).await {
+        Ok(mut upstream) => {
+            // A goodbye that does not arrive changes nothing.
+            let _ = upstream.stream.write_all(messages::TERMINATE).await;
+            let _ = upstream.stream.shutdown().await;
+            Ok(())
+        }
+        Err(error) => {
+            let source = setup.credentials().map(Credentials::describe);
+            let facts =
+                Facts { cluster: parts.cluster.name(), user: &setup.settings.user, secret_source: source.as_deref() };
+            Err(error.cause(&facts))
+        }
+    }
 }
 
 const PAUSE_MIN: Duration = Duration::from_millis(500);

@@ -1,125 +1,195 @@
 //! Reading settings and files again while serving: all of it is taken, or none.
 
-use super::{
-    Built, StartError,
-    serving::{Prepared, Serving},
-};
+use super::{Built, StartError, serving::Serving};
 use crate::{
-    admin::{Admin, Demand, News, Outcome},
+    admin::{Admin, Demand, Faults, News, Outcome},
     diagnostics,
-    listener::Inherited,
     metrics::labels::ReloadResult,
     settings::{self, Inputs, Loaded},
 };
-use std::sync::Arc;
-use tokio::{runtime::Handle, task::spawn_blocking};
+use std::{sync::Arc, time::Duration};
+use tokio::{runtime::Handle, sync::Semaphore, task::spawn_blocking, time::timeout};
 use tracing::{info, warn};
 
+/// Reads settings and files again.
+pub(super) struct Reloads {
+    /// What settings are read from; without them there are only files to be read again.
+    pub(super) inputs: Option<Arc<Inputs>>,
+    /// One reading at a time: one that hangs is not joined by others.
+    reading: Arc<Semaphore>,
+}
+
 /// Why a reload begins.
+#[derive(Clone, Copy)]
 enum Cause {
     /// SIGHUP.
     Signal,
-    /// Somebody asked for it.
-    Demand,
+    /// Somebody asked for it: the user, as far as that is known.
+    Demand(Option<u32>),
     /// The settings file has changed.
     Settings,
     /// Other files have; settings are not read.
     Files,
 }
 
-/// Reads again what `demand` says, settings and all if it is a signal (`None`). Dropping the future before the
-/// end leaves everything as it was.
-pub(super) async fn reload(admin: &Admin, serving: &mut Serving, inputs: Option<&Arc<Inputs>>, demand: Option<Demand>) {
-    let (cause, dry_run, done) = match demand {
-        Some(Demand::Reload { dry_run, done }) => (Cause::Demand, dry_run, Some(done)),
-        Some(Demand::Changed { settings: true }) => (Cause::Settings, false, None),
-        Some(Demand::Changed { settings: false }) => (Cause::Files, false, None),
-        Some(Demand::Drain) => return,
-        None => (Cause::Signal, false, None),
+/// Why what was read is not taken.
+struct Failure {
+    faults: Vec<String>,
+    /// Settings are other ones than those in use, or cannot be read.
+    is_of_settings: bool,
+}
+
+impl Reloads {
+    pub(super) fn new() -> Self {
+        Self { inputs: None, reading: Arc::new(Semaphore::new(1)) }
+    }
+
+    /// Reads again what `demand` says, settings and all if it is a signal (`None`). Dropping the future before the
+    /// end leaves everything as it was.
+    pub(super) async fn carry_out(&self, admin: &Admin, serving: &mut Serving, demand: Option<Demand>) {
+        let (cause, dry_run, done) = match demand {
+            Some(Demand::Reload { dry_run, uid, done }) => (Cause::Demand(uid), dry_run, Some(done)),
+            Some(Demand::Changed { settings: true }) => (Cause::Settings, false, None),
+            Some(Demand::Changed { settings: false }) => (Cause::Files, false, None),
+            None => (Cause::Signal, false, None),
+        };
+        let inputs = self.inputs.clone().filter(|_| !matches!(cause, Cause::Files));
+        let read = self.read_again(serving, inputs).await;
+        let outcome = match read {
+            Ok(built) if dry_run => rehearse(serving, &built),
+            Ok(built) => take_over(admin, serving, built, cause),
+            Err(failure) if dry_run => Outcome::Refused { faults: failure.faults },
+            Err(failure) => refuse(admin, failure, cause),
+        };
+        // Whoever asked may be gone.
+        let _ = done.map(|done| done.send(outcome));
+    }
+
+    async fn read_again(&self, serving: &Serving, inputs: Option<Arc<Inputs>>) -> Result<Built, Failure> {
+        let failed = |fault: &str| Err(Failure { faults: vec![fault.to_owned()], is_of_settings: false });
+        let Some(loaded) = serving.loaded().cloned() else { return failed("nothing is served") };
+        let Ok(turn) = Arc::clone(&self.reading).try_acquire_owned() else { return failed(HANGS_STILL) };
+        let runtime = Handle::current();
+        // Files of a hung file system must not hold up the loop that hears signals.
+        let reading = spawn_blocking(move || {
+            let _turn = turn;
+            runtime.block_on(read(inputs.as_deref(), loaded))
+        });
+        match timeout(READ_LIMIT, reading).await {
+            Ok(Ok(read)) => read,
+            Ok(Err(error)) => failed(&error.to_string()),
+            Err(_elapsed) => failed(HANGS),
+        }
+    }
+}
+
+/// Settings from `inputs`, or those in use, and the files that they name.
+async fn read(inputs: Option<&Inputs>, in_use: Arc<Loaded>) -> Result<Built, Failure> {
+    let loaded = match inputs {
+        Some(inputs) => settings::load(inputs)
+            .map(Arc::new)
+            .map_err(|faults| Failure { faults: lines(&faults), is_of_settings: true })?,
+        None => Arc::clone(&in_use),
     };
-    let inputs = inputs.filter(|_| !matches!(cause, Cause::Files)).cloned();
-    let outcome = match read_again(serving, inputs).await.and_then(|built| consider(serving, built)) {
-        Ok((_, news)) if dry_run => Outcome::DryRun(news),
-        Ok((prepared, news)) => take_over(admin, serving, prepared, news, &cause),
-        Err(faults) if dry_run => Outcome::Refused { faults },
-        Err(faults) => refuse(admin, faults, &cause),
+    let is_of_settings = !settings::changes(&in_use, &loaded).is_empty();
+    Built::read(loaded).await.map_err(|error: StartError| Failure { faults: lines(&error), is_of_settings })
+}
+
+/// What taking it over would change.
+fn rehearse(serving: &Serving, built: &Built) -> Outcome {
+    match serving.check(built) {
+        Ok(()) => Outcome::DryRun(news(serving, built)),
+        Err(error) => Outcome::Refused { faults: lines(&error) },
+    }
+}
+
+fn take_over(admin: &Admin, serving: &mut Serving, built: Built, cause: Cause) -> Outcome {
+    let news = news(serving, &built);
+    let stood = admin.faults();
+    let faults = match cause {
+        Cause::Files => Faults { files: None, ..stood.clone() },
+        _ => Faults::default(),
     };
-    // Whoever asked may be gone.
-    let _ = done.map(|done| done.send(outcome));
-}
-
-async fn read_again(serving: &Serving, inputs: Option<Arc<Inputs>>) -> Result<Built, Vec<String>> {
-    let Some(loaded) = serving.loaded().cloned() else { return Err(vec!["nothing is served".to_owned()]) };
-    let runtime = Handle::current();
-    // Files of a hung file system must not hold up the loop that hears signals.
-    let reading = spawn_blocking(move || runtime.block_on(read(inputs.as_deref(), loaded)));
-    reading.await.unwrap_or_else(|error| Err(vec![error.to_string()]))
-}
-
-/// What taking it over would change, and all that can fail of it.
-fn consider(serving: &Serving, built: Built) -> Result<(Prepared, News), Vec<String>> {
-    let known = serving.loaded();
-    let mut changes: Vec<_> = known
-        .iter()
-        .flat_map(|known| settings::changes(known, &built.loaded))
-        .map(|change| change.to_string())
-        .collect();
-    changes.extend(serving.news(&built));
-    let (warnings, needs_restart) = (built.warnings.clone(), serving.needs_restart(&built.settings));
-    let prepared = serving.prepare(built, &mut Inherited::default()).map_err(|error| lines(&error))?;
-    Ok((prepared, News { changes, needs_restart, warnings }))
-}
-
-fn take_over(admin: &Admin, serving: &mut Serving, prepared: Prepared, news: News, cause: &Cause) -> Outcome {
-    let view = Arc::new(serving.commit(prepared));
-    diagnostics::set_level(view.settings.log_level);
-    admin.metrics.has_loaded(view.loaded_at);
-    admin.show(view);
-    let changes = news.changes.len();
-    if changes == 0 && matches!(cause, Cause::Files) {
+    let is_looked_at_only = matches!(cause, Cause::Files | Cause::Settings);
+    if is_looked_at_only && news.changes.is_empty() && faults == stood {
         // Written again as it was.
         return Outcome::Reloaded(news);
     }
+    let prepared = match serving.prepare(built) {
+        Ok(prepared) => prepared,
+        Err(error) => return refuse(admin, Failure { faults: lines(&error), is_of_settings: true }, cause),
+    };
+    let view = Arc::new(serving.commit(prepared));
+    diagnostics::set_level(view.settings.log_level);
+    admin.metrics.has_loaded(view.loaded_at);
     admin.metrics.reloads.at(ReloadResult::Ok).inc();
+    admin.show(view);
+    admin.show_faults(faults);
+    if !is_looked_at_only {
+        serving.read_secrets_again();
+    }
+    tell(&news, cause);
+    Outcome::Reloaded(news)
+}
+
+fn news(serving: &Serving, built: &Built) -> News {
+    let known = serving.loaded();
+    let settings = known.iter().flat_map(|known| settings::changes(known, &built.loaded));
+    let mut changes: Vec<_> = settings.map(|change| change.to_string()).collect();
+    changes.extend(serving.news(built));
+    News { changes, needs_restart: serving.needs_restart(&built.settings), warnings: built.warnings.clone() }
+}
+
+fn tell(news: &News, cause: Cause) {
     for warning in &news.warnings {
         warn!("{warning}");
     }
     for change in &news.changes {
         info!(change, "changed");
     }
-    let needs_restart = news.needs_restart.join(", ");
-    info!(cause = cause.text(), changes, needs_restart, "reloaded");
-    Outcome::Reloaded(news)
+    let (changes, needs_restart) = (news.changes.len(), news.needs_restart.join(", "));
+    info!(cause = cause.text(), peer.uid = cause.uid(), changes, needs_restart, "reloaded");
 }
 
-fn refuse(admin: &Admin, faults: Vec<String>, cause: &Cause) -> Outcome {
-    admin.metrics.reloads.at(ReloadResult::Failed).inc();
+fn refuse(admin: &Admin, failure: Failure, cause: Cause) -> Outcome {
+    let Failure { faults, is_of_settings } = failure;
     let text = faults.join("; ");
-    warn!(cause = cause.text(), faults = text, "reload failed");
-    admin.show_fault(text);
+    let stands = admin.faults();
+    let mut next = stands.clone();
+    *(if is_of_settings { &mut next.settings } else { &mut next.files }) = Some(text.clone());
+    // What is tried every few seconds is told once.
+    if next != stands || !matches!(cause, Cause::Files | Cause::Settings) {
+        admin.metrics.reloads.at(ReloadResult::Failed).inc();
+        warn!(cause = cause.text(), peer.uid = cause.uid(), faults = text, "reload failed");
+    }
+    admin.show_faults(next);
     Outcome::Refused { faults }
 }
 
 impl Cause {
-    fn text(&self) -> &'static str {
+    fn text(self) -> &'static str {
         match self {
             Self::Signal => "SIGHUP",
-            Self::Demand => "POST /reload",
+            Self::Demand(_) => "POST /reload",
             Self::Settings => "the settings file has changed",
             Self::Files => "a certificate's file has changed",
         }
     }
-}
 
-/// Settings from `inputs`, or those of before, and the files that they name.
-async fn read(inputs: Option<&Inputs>, before: Arc<Loaded>) -> Result<Built, Vec<String>> {
-    let loaded = match inputs {
-        Some(inputs) => Arc::new(settings::load(inputs).map_err(|faults| lines(&faults))?),
-        None => before,
-    };
-    Built::read(loaded).await.map_err(|error: StartError| lines(&error))
+    fn uid(self) -> Option<u32> {
+        match self {
+            Self::Demand(uid) => uid,
+            _ => None,
+        }
+    }
 }
 
 fn lines(error: &impl std::fmt::Display) -> Vec<String> {
     error.to_string().lines().filter(|line| !line.trim().is_empty()).map(str::to_owned).collect()
 }
+
+/// For what takes milliseconds.
+const READ_LIMIT: Duration = Duration::from_secs(30);
+const HANGS: &str = "the files cannot be read within 30 s; does a file system hang? What was read before stays in use";
+const HANGS_STILL: &str =
+    "an earlier reading of the files has not ended; does a file system hang? What was read before stays in use";

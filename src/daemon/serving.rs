@@ -4,16 +4,16 @@
 
 use super::{
     StartError,
-    build::{Shared, limits_that_fit, unfit},
-    files::{Built, ClusterFiles, ListenerFiles},
+    build::{Shared, Trim, limits_that_fit, unfit},
+    files::{Built, ClusterFiles},
+    post::{self, Plan, Post},
 };
 use crate::{
-    admin::{ListenerView, View},
-    listener::{self, Inherited, Order, Place, Reach, Socket},
+    admin::View,
+    listener::{self, Inherited, Order, Socket},
     session::Parts,
-    settings::{Limits, ListenAddress, Listener, Loaded, Name, Settings},
+    settings::{Limits, Listener, Loaded, Name, Settings},
     shutdown::{Drain, Phase, Stopper, stop},
-    tls::Identity,
     upstream::{Audience, Cluster, Means},
 };
 use std::{
@@ -36,31 +36,19 @@ pub(super) struct Serving {
     posts: Vec<Post>,
     /// Of listeners and pools that were there before, and may have sessions still.
     leaving: Vec<Arc<Stopper>>,
+    /// What a drain waits for: sessions, pools and sockets.
     tasks: JoinSet<()>,
+    /// What it does not wait for: looking at endpoints, reading secrets again.
+    chores: JoinSet<()>,
     /// Values at the start of those keys that only a restart changes.
     at_start: Option<[String; 3]>,
-}
-
-/// A listener at its address.
-struct Post {
-    address: ListenAddress,
-    mode: u32,
-    /// Where its sockets really are.
-    bound: Vec<Place>,
-    /// Its sockets came from the service manager, whatever its address says.
-    is_inherited: bool,
-    orders: watch::Sender<Order>,
-    stopper: Arc<Stopper>,
-    parts: Arc<Parts>,
-    pool: Arc<Stopper>,
-    tls: Option<Identity>,
-    strict_secrets: bool,
 }
 
 /// New settings and files that were found good, and sockets for listeners that had none.
 pub(super) struct Prepared {
     built: Built,
     limits: Limits,
+    trim: Option<Trim>,
     sockets: HashMap<Name, Vec<Socket>>,
 }
 
@@ -74,6 +62,7 @@ impl Serving {
             posts: Vec::new(),
             leaving: Vec::new(),
             tasks: JoinSet::new(),
+            chores: JoinSet::new(),
             at_start: None,
         }
     }
@@ -83,21 +72,34 @@ impl Serving {
         self.loaded.as_ref()
     }
 
-    /// Does all that can fail: binds the addresses that are new, unless sockets were `inherited` for them. Nothing
-    /// is served differently yet, and an error or a drop leaves everything as it was.
-    pub(super) fn prepare(&self, built: Built, inherited: &mut Inherited) -> Result<Prepared, StartError> {
+    /// Whether new settings could be served, as far as that can be told without opening a socket.
+    pub(super) fn check(&self, built: &Built) -> Result<(), StartError> {
         let settings = &built.settings;
-        let mut sockets = HashMap::new();
-        for listener in &settings.listeners {
+        for (listener, place) in settings.listeners.iter().zip(post::assign(&self.posts, &settings.listeners)) {
             if !settings.clusters.iter().any(|cluster| cluster.name == listener.cluster) {
                 return Err(StartError::Internal(format!("listener \"{}\" has no cluster", listener.name)));
             }
-            if let Some(post) = self.posts.iter().find(|post| post.is_for(listener)) {
-                post.bound
-                    .iter()
-                    .filter(|_| post.is_inherited)
-                    .try_for_each(|place| listener::check(listener, place))
-                    .map_err(unfit)?;
+            let post = place.and_then(|place| self.posts.get(place)).filter(|post| post.is_inherited);
+            for place in post.iter().flat_map(|post| &post.bound) {
+                listener::check(listener, place).map_err(unfit)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Does all that can fail: binds the addresses that are new. Nothing is served differently yet, and an error or
+    /// a drop leaves everything as it was.
+    pub(super) fn prepare(&self, built: Built) -> Result<Prepared, StartError> {
+        self.prepare_with(built, &mut Inherited::default())
+    }
+
+    /// As [`Self::prepare`], but for listeners that `inherited` has sockets for.
+    pub(super) fn prepare_with(&self, built: Built, inherited: &mut Inherited) -> Result<Prepared, StartError> {
+        self.check(&built)?;
+        let settings = &built.settings;
+        let mut sockets = HashMap::new();
+        for (listener, place) in settings.listeners.iter().zip(post::assign(&self.posts, &settings.listeners)) {
+            if place.is_some() {
                 continue;
             }
             let mut opened = inherited.take_for(listener, settings.listeners.len() == 1).map_err(unfit)?;
@@ -107,43 +109,44 @@ impl Serving {
             }
             sockets.insert(listener.name.clone(), opened);
         }
-        let limits = limits_that_fit(settings);
-        Ok(Prepared { built, limits, sockets })
+        let (limits, trim) = limits_that_fit(settings);
+        Ok(Prepared { built, limits, trim, sockets })
     }
 
     /// Goes over to what was prepared. Open sessions live on, but those of listeners that are gone end as in a
     /// drain. Needs a runtime.
     pub(super) fn commit(&mut self, prepared: Prepared) -> View {
-        let Prepared { built, limits, mut sockets } = prepared;
+        let Prepared { built, limits, trim, mut sockets } = prepared;
         let Built { loaded, settings, clusters, mut listeners, .. } = built;
         let limits = match &self.limits {
             Some(known) if **known == limits => Arc::clone(known),
-            _ => Arc::new(limits),
+            _ => {
+                trim.iter().for_each(Trim::warn);
+                Arc::new(limits)
+            }
         };
         self.shared.go_by(&settings, &limits);
         self.limits = Some(Arc::clone(&limits));
         self.take_clusters(clusters, &limits, settings.ready_requires_upstream);
 
-        let mut before = std::mem::take(&mut self.posts);
-        for listener in &settings.listeners {
-            let files = listeners.remove(&listener.name).unwrap_or_default();
-            let place = before.iter().position(|post| post.is_for(listener));
-            let found = place.map(|place| before.swap_remove(place));
-            let Some((cluster, _)) = self.clusters.iter().find(|(cluster, _)| *cluster.name() == listener.cluster)
-            else {
-                continue;
+        let places = post::assign(&self.posts, &settings.listeners);
+        let mut before: Vec<_> = std::mem::take(&mut self.posts).into_iter().map(Some).collect();
+        for (listener, place) in settings.listeners.iter().zip(places) {
+            let Some(cluster) = self.cluster(&listener.cluster) else { continue };
+            let plan = Plan {
+                listener,
+                cluster,
+                limits: &limits,
+                files: listeners.remove(&listener.name).unwrap_or_default(),
+                strict_secrets: settings.strict_secrets,
             };
-            let cluster = Arc::clone(cluster);
-            let post = match found {
-                Some(post) => self.man(post, listener, &cluster, &limits, files, settings.strict_secrets),
-                None => {
-                    let sockets = sockets.remove(&listener.name).unwrap_or_default();
-                    self.open(sockets, listener, &cluster, &limits, files, settings.strict_secrets)
-                }
+            let post = match place.and_then(|place| before.get_mut(place)?.take()) {
+                Some(post) => self.man(post, plan),
+                None => self.open(sockets.remove(&listener.name).unwrap_or_default(), plan),
             };
             self.posts.push(post);
         }
-        for post in before {
+        for post in before.into_iter().flatten() {
             self.close(post, &settings.listeners, &limits);
         }
         self.at_start.get_or_insert_with(|| restart_values(&settings));
@@ -164,11 +167,12 @@ impl Serving {
         let at_start = self.at_start.as_ref().unwrap_or(&values);
         let differs = RESTART_KEYS.iter().zip(&values).zip(at_start.iter()).filter(|((_, now), then)| now != then);
         let mut keys: Vec<_> = differs.map(|((key, _), _)| (*key).to_owned()).collect();
-        let has_other_mode = |listener: &&Arc<Listener>| {
-            self.posts.iter().any(|post| !post.is_inherited && post.is_for(listener) && post.mode != listener.mode)
-        };
-        let modes = settings.listeners.iter().filter(has_other_mode);
-        keys.extend(modes.map(|listener| format!("listener \"{}\": mode", listener.name)));
+        for (listener, place) in settings.listeners.iter().zip(post::assign(&self.posts, &settings.listeners)) {
+            let post = place.and_then(|place| self.posts.get(place));
+            if post.is_some_and(|post| !post.is_inherited && post.mode != listener.mode) {
+                keys.push(format!("listener \"{}\": mode", listener.name));
+            }
+        }
         keys
     }
 
@@ -203,6 +207,7 @@ impl Serving {
     /// Forgets tasks that have ended.
     pub(super) fn tidy(&mut self) {
         while self.tasks.try_join_next().is_some() {}
+        while self.chores.try_join_next().is_some() {}
         self.leaving.retain(|stopper| stopper.is_heard());
     }
 
@@ -218,7 +223,7 @@ impl Serving {
                 }
                 None => {
                     let cluster = Arc::new(self.shared.cluster(means));
-                    let watching = self.shared.watching().spawn(Arc::clone(&cluster).watch_endpoints());
+                    let watching = self.chores.spawn(Arc::clone(&cluster).watch_endpoints());
                     (cluster, watching)
                 }
             };
@@ -232,76 +237,56 @@ impl Serving {
         }
     }
 
-    /// Serves a listener from sockets that are new.
-    fn open(
-        &mut self,
-        sockets: Vec<Socket>,
-        listener: &Arc<Listener>,
-        cluster: &Arc<Cluster>,
-        limits: &Arc<Limits>,
-        files: ListenerFiles,
-        strict_secrets: bool,
-    ) -> Post {
-        let tls = files.tls.as_ref().map(|tls| tls.identity.clone());
-        let bound: Vec<_> = sockets.iter().map(Socket::place).collect();
-        let is_inherited = sockets.iter().any(Socket::is_inherited);
-        let (parts, pool) = self.parts(listener, cluster, limits, files, audience(&bound));
-        let orders = watch::Sender::new(Order::Serve(Arc::clone(&parts)));
-        let (stopper, told) = stop();
-        for socket in sockets {
-            listener::announce(listener.name.as_str(), &socket);
-            self.tasks.spawn(listener::serve(socket, orders.subscribe(), told.clone()));
-        }
-        Post {
-            address: listener.address.clone(),
-            mode: listener.mode,
-            bound,
-            is_inherited,
-            orders,
-            stopper: Arc::new(stopper),
-            parts,
-            pool,
-            tls,
-            strict_secrets,
+    fn cluster(&self, name: &Name) -> Option<Arc<Cluster>> {
+        let found = self.clusters.iter().find(|(cluster, _)| cluster.name() == name);
+        found.map(|(cluster, _)| Arc::clone(cluster))
+    }
+
+    /// Has every secret read again now, commands run again too. Logins meanwhile go by what is known.
+    pub(super) fn read_secrets_again(&mut self) {
+        let secrets = self.clusters.iter().filter_map(|(cluster, _)| cluster.setup().credentials().cloned());
+        let local = self.posts.iter().filter_map(|post| post.local_password.clone());
+        for credentials in secrets.chain(local) {
+            self.chores.spawn(async move {
+                // What goes wrong is logged by those who own the secret, and the last good one stays.
+                let _ = credentials.reread(credentials.generation()).await;
+            });
         }
     }
 
+    /// Serves a listener from sockets that are new.
+    fn open(&mut self, sockets: Vec<Socket>, plan: Plan<'_>) -> Post {
+        let (address, mode, name) = (plan.listener.address.clone(), plan.listener.mode, plan.listener.name.clone());
+        let (tls, local_password, strict_secrets) = (plan.identity(), plan.local_password(), plan.strict_secrets);
+        let bound: Vec<_> = sockets.iter().map(Socket::place).collect();
+        let is_inherited = sockets.iter().any(Socket::is_inherited);
+        let (parts, pool) = self.parts(plan, post::audience(&bound), None);
+        let orders = watch::Sender::new(Order::Serve(Arc::clone(&parts)));
+        let (stopper, told) = stop();
+        for socket in sockets {
+            listener::announce(name.as_str(), &socket);
+            self.tasks.spawn(listener::serve(socket, orders.subscribe(), told.clone()));
+        }
+        let stopper = Arc::new(stopper);
+        Post { address, mode, bound, is_inherited, orders, stopper, parts, pool, tls, local_password, strict_secrets }
+    }
+
     /// Serves a listener from sockets that are there.
-    fn man(
-        &mut self,
-        mut post: Post,
-        listener: &Arc<Listener>,
-        cluster: &Arc<Cluster>,
-        limits: &Arc<Limits>,
-        files: ListenerFiles,
-        strict_secrets: bool,
-    ) -> Post {
-        let tls = files.tls.as_ref().map(|tls| tls.identity.clone());
-        let is_same = post.parts.listener == *listener
-            && Arc::ptr_eq(&post.parts.setup, &cluster.setup())
-            && Arc::ptr_eq(&post.parts.limits, limits)
-            && post.tls == tls
-            && post.strict_secrets == strict_secrets;
-        if is_same {
+    fn man(&mut self, mut post: Post, plan: Plan<'_>) -> Post {
+        if post.goes_by(&plan) {
             return post;
         }
         post.pool.enter(Phase::Cutting);
-        (post.parts, post.pool) = self.parts(listener, cluster, limits, files, audience(&post.bound));
-        (post.tls, post.strict_secrets) = (tls, strict_secrets);
+        (post.tls, post.local_password, post.strict_secrets) =
+            (plan.identity(), plan.local_password(), plan.strict_secrets);
+        (post.parts, post.pool) = self.parts(plan, post::audience(&post.bound), Some(&post.parts));
         // Nobody hears it where every socket has failed.
         post.orders.send_replace(Order::Serve(Arc::clone(&post.parts)));
         post
     }
 
-    fn parts(
-        &mut self,
-        listener: &Arc<Listener>,
-        cluster: &Arc<Cluster>,
-        limits: &Arc<Limits>,
-        files: ListenerFiles,
-        audience: Audience,
-    ) -> (Arc<Parts>, Arc<Stopper>) {
-        let parts = Arc::new(self.shared.parts(listener, cluster, limits, files, audience));
+    fn parts(&mut self, plan: Plan<'_>, audience: Audience, before: Option<&Parts>) -> (Arc<Parts>, Arc<Stopper>) {
+        let parts = Arc::new(self.shared.parts(plan, audience, before));
         let (stopper, stop) = stop();
         self.tasks.spawn(Arc::clone(&parts.pool).keep(stop));
         (parts, Arc::new(stopper))
@@ -318,24 +303,6 @@ impl Serving {
             self.tasks.spawn(drain_alone(stopper, limits.idle_close, limits.drain_limit));
         }
     }
-}
-
-impl Post {
-    /// Whether its sockets are those of a listener: one that inherited them keeps them, wherever settings would
-    /// have it listen; any other goes where its address is.
-    fn is_for(&self, listener: &Listener) -> bool {
-        if self.is_inherited { self.parts.listener.name == listener.name } else { self.address == listener.address }
-    }
-
-    fn view(&self) -> ListenerView {
-        let addresses = self.bound.iter().map(|place| place.address.clone()).collect();
-        ListenerView { parts: Arc::clone(&self.parts), addresses }
-    }
-}
-
-/// Who may read what clients are told; the settings' address does not count where sockets were passed.
-fn audience(bound: &[Place]) -> Audience {
-    if bound.iter().any(|place| place.reach == Reach::Remote) { Audience::Remote } else { Audience::Local }
 }
 
 async fn drain_alone(stopper: Arc<Stopper>, idle_close: Duration, drain_limit: Duration) {

@@ -1,22 +1,22 @@
 //! Signals: those that stop the daemon, and the one that has it read its settings again.
 
 use std::io::{self, IsTerminal};
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::signal::unix::{self, SignalKind, signal};
 use tracing::info;
 
 /// Signals, as they come. Those of users' own (SIGUSR1, SIGUSR2) would end the daemon without a word.
 pub(super) struct Signals {
-    term: Signal,
-    interrupt: Signal,
-    hangup: Signal,
-    users: [Signal; 2],
+    term: unix::Signal,
+    interrupt: unix::Signal,
+    hangup: unix::Signal,
+    users: [unix::Signal; 2],
     /// A closed window must not leave the port taken.
-    hangup_stops: bool,
+    pub(super) hangup_stops: bool,
 }
 
-/// What a signal wants.
+/// What a signal is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Wish {
+pub(super) enum Signal {
     /// Stop; the signal's name.
     Stop(&'static str),
     /// Read settings and files again.
@@ -34,28 +34,16 @@ impl Signals {
         })
     }
 
-    /// What the next one wants. Cancel safe.
-    pub(super) async fn next(&mut self) -> Wish {
+    /// What the next one is for. Cancel safe.
+    pub(super) async fn next(&mut self) -> Signal {
         let [first, second] = &mut self.users;
         loop {
             tokio::select! {
-                _ = self.term.recv() => return Wish::Stop("SIGTERM"),
-                _ = self.interrupt.recv() => return Wish::Stop("SIGINT"),
+                _ = self.term.recv() => return Signal::Stop("SIGTERM"),
+                _ = self.interrupt.recv() => return Signal::Stop("SIGINT"),
                 _ = first.recv() => info!("SIGUSR1 changes nothing"),
                 _ = second.recv() => info!("SIGUSR2 changes nothing"),
-                _ = self.hangup.recv() => return if self.hangup_stops { Wish::Stop("SIGHUP") } else { Wish::Reload },
-            }
-        }
-    }
-
-    /// The name of the next one that stops at once. A terminal that goes away says so more than once, and a
-    /// daemon that drains reads nothing again: not this.
-    pub(super) async fn next_in_a_drain(&mut self) -> &'static str {
-        self.hangup_stops = false;
-        loop {
-            match self.next().await {
-                Wish::Stop(name) => return name,
-                Wish::Reload => info!("SIGHUP changes nothing while draining"),
+                _ = self.hangup.recv() => return if self.hangup_stops { Signal::Stop("SIGHUP") } else { Signal::Reload },
             }
         }
     }

@@ -19,16 +19,16 @@ pub(super) async fn files(admin: Arc<Admin>) {
         sleep(LOOK_EVERY).await;
         let view = admin.view();
         let now = look(&view).await;
-        let is_changed = |path: &PathBuf| {
-            let (before, now) = (known.get(path), now.get(path));
-            // One that was written just before it was read may have been written again since.
-            before != now || now.is_some_and(|stamp| stamp.as_ref().is_some_and(|stamp| !stamp.is_settled()))
-        };
+        let is_changed = |path: &PathBuf| known.get(path) != now.get(path);
         let settings_file = view.settings.file.as_ref();
         let settings = settings_file.is_some_and(|file| now.contains_key(file) && is_changed(file));
-        let any = now.keys().any(is_changed);
+        let files = now.keys().any(is_changed);
         known = now;
-        if any && admin.demands.send(Demand::Changed { settings }).await.is_err() {
+        // What failed is tried until it succeeds: a file may lie where the stamps of those in use do not tell.
+        let faults = admin.faults();
+        let settings = settings || (view.settings.watch_settings && faults.settings.is_some());
+        let files = files || faults.files.is_some();
+        if (settings || files) && admin.demands.send(Demand::Changed { settings }).await.is_err() {
             return;
         }
     }

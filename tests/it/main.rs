@@ -42,6 +42,7 @@ mod readme;
 mod refusals;
 mod regions;
 mod relay;
+mod reload;
 mod reuse;
 mod secrets;
 mod sockets;

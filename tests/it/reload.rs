@@ -1,0 +1,488 @@
+//! Settings and certificates that are read again while the daemon serves.
+
+use crate::harness::{
+    Authority, DEADLINE, FakeUpstream, Login, PASSWORD, Script, Session, SettingsFile, TestClient, TestProxy,
+    port::Port,
+    settings::{Cluster, write_private},
+    wire::{Wire, cancel_request, command_complete, query, ready},
+};
+use rustix::process::Signal;
+use serde_json::Value;
+use std::{fs, net::TcpStream, os::unix::fs::symlink, time::Instant};
+
+/// Changes the daemon's settings file in one step.
+fn rewrite(proxy: &TestProxy, change: impl Fn(&str) -> String) {
+    let file = proxy.path("crdb-proxy.toml");
+    let text = change(&fs::read_to_string(&file).unwrap());
+    write_private(&file, &text);
+}
+
+/// `POST /reload`; its status and what it says.
+fn reload(proxy: &TestProxy) -> (u16, Value) {
+    let (status, _, body) = proxy.http("POST /reload", "");
+    (status, serde_json::from_str(&body).unwrap_or(Value::String(body)))
+}
+
+#[track_caller]
+fn reloads(proxy: &TestProxy) -> Value {
+    let (status, said) = reload(proxy);
+    assert_eq!((status, &said["state"]), (202, &"reloaded".into()), "{said}");
+    said
+}
+
+fn client_of(proxy: &TestProxy, listener: &str) -> TestClient {
+    let address = proxy.listener(listener);
+    TestClient::log_in(Wire::new(TcpStream::connect(address).unwrap()), &[("user", "anyone")])
+}
+
+/// What the startups that a server has seen say under `key`.
+fn told(cluster: &FakeUpstream, key: &str) -> Vec<String> {
+    let startups = cluster.seen().startups.into_iter();
+    let values = startups.filter_map(|startup| {
+        let words: Vec<_> = startup.split(|byte| *byte == 0).map(String::from_utf8_lossy).collect();
+        words.chunks(2).find(|pair| pair[0] == key).map(|pair| pair[1].clone().into_owned())
+    });
+    values.collect()
+}
+
+/// Asks `/status` until it is as wanted, which nothing announces.
+#[track_caller]
+fn wait_for_status(proxy: &TestProxy, is_so: impl Fn(&Value) -> bool) {
+    let end = Instant::now() + DEADLINE;
+    while !is_so(&proxy.status()) {
+        assert!(Instant::now() < end, "{}", proxy.status());
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+}
+
+#[test]
+fn changed_settings_count_for_new_sessions_and_open_ones_live_on() {
+    let cluster = FakeUpstream::answering();
+    let proxy = SettingsFile::of(&cluster).global("warm_max = 0").listener("database = \"before\"").start();
+    let mut open = proxy.client();
+    rewrite(&proxy, |text| text.replace("\"before\"", "\"after\""));
+
+    proxy.signal(Signal::HUP);
+    let reloaded = proxy.wait_for_message("reloaded");
+
+    assert_eq!((&reloaded["cause"], &reloaded["changes"]), (&"SIGHUP".into(), &1.into()));
+    proxy.client();
+    open.query("select 1");
+    assert_eq!(told(&cluster, "database"), ["before", "after"]);
+    assert_eq!(proxy.status()["listeners"][0]["database"], "after");
+    proxy.wait_for_metric("crdb_proxy_config_reloads_total", &[("result", "ok")], 1.0);
+}
+
+#[test]
+fn a_reload_with_faults_changes_nothing_and_says_what_is_wrong() {
+    let cluster = FakeUpstream::answering();
+    let proxy = SettingsFile::of(&cluster).listener("database = \"before\"").start();
+    proxy.address();
+    rewrite(&proxy, |text| format!("sessions_max = 0\nno_such_key = 1\n{}", text.replace("\"before\"", "\"after\"")));
+
+    let (status, said) = reload(&proxy);
+
+    assert_eq!((status, &said["state"]), (422, &"refused".into()), "{said}");
+    let faults = said["faults"].to_string();
+    assert!(faults.contains("sessions_max") && faults.contains("no_such_key"), "{faults}");
+    let status = proxy.status();
+    assert_eq!(status["listeners"][0]["database"], "before");
+    assert!(status["config"]["last_error"].as_str().unwrap().contains("no_such_key"), "{status}");
+    proxy.wait_for_message("reload failed");
+    proxy.wait_for_metric("crdb_proxy_config_reloads_total", &[("result", "failed")], 1.0);
+    proxy.client().query("select 1");
+
+    rewrite(&proxy, |text| text.lines().skip(2).collect::<Vec<_>>().join("\n"));
+    reloads(&proxy);
+
+    let status = proxy.status();
+    assert_eq!((&status["config"]["last_error"], &status["listeners"][0]["database"]), (&Value::Null, &"after".into()));
+}
+
+#[test]
+fn broken_toml_and_an_unreadable_ca_are_refused_and_it_serves_on() {
+    let cluster = FakeUpstream::answering();
+    let proxy = SettingsFile::of(&cluster).start();
+    proxy.address();
+    let good = fs::read_to_string(proxy.path("crdb-proxy.toml")).unwrap();
+
+    for (text, expected) in [
+        ("[cluster", "crdb-proxy.toml"),
+        (&good.replace("ca.crt", "gone.crt"), "gone.crt"),
+        ("\u{0}", "crdb-proxy.toml"),
+    ] {
+        rewrite(&proxy, |_| text.to_owned());
+        let (status, said) = reload(&proxy);
+        assert!(status == 422 && said.to_string().contains(expected), "{status}: {said}");
+    }
+
+    proxy.client().query("select 1");
+}
+
+#[test]
+fn a_dry_run_says_what_would_change_and_changes_nothing() {
+    let cluster = FakeUpstream::answering();
+    let proxy = SettingsFile::of(&cluster).listener("database = \"before\"").start();
+    proxy.address();
+    rewrite(&proxy, |text| {
+        format!("threads = 3\n{}", text.replace("\"before\"", "\"after\""))
+            + "[[listener]]\nname = \"new\"\naddress = \"127.0.0.1:0\"\n"
+    });
+
+    let (status, _, body) = proxy.http("POST /reload?dry_run=true", "");
+
+    let said: Value = serde_json::from_str(&body).unwrap();
+    assert_eq!((status, &said["state"]), (200, &"dry_run".into()), "{said}");
+    let changes = said["changes"].to_string();
+    assert!(changes.contains("database: \\\"before\\\" becomes \\\"after\\\""), "{changes}");
+    assert!(changes.contains("listener \\\"new\\\""), "{changes}");
+    assert_eq!(said["needs_restart"], serde_json::json!(["threads"]));
+    let status = proxy.status();
+    assert_eq!(
+        (&status["listeners"][0]["database"], status["listeners"].as_array().unwrap().len()),
+        (&"before".into(), 1)
+    );
+    assert_eq!(proxy.metric("crdb_proxy_config_reloads_total", &[("result", "ok")]), Some(0.0));
+}
+
+#[test]
+fn what_needs_a_restart_is_said_and_the_rest_is_applied() {
+    let cluster = FakeUpstream::answering();
+    let proxy = SettingsFile::of(&cluster).listener("database = \"before\"").start();
+    proxy.address();
+    rewrite(&proxy, |text| format!("threads = 3\n{}", text.replace("\"before\"", "\"after\"")));
+
+    let said = reloads(&proxy);
+
+    assert_eq!(said["needs_restart"], serde_json::json!(["threads"]));
+    let status = proxy.status();
+    assert_eq!(status["config"]["needs_restart"], serde_json::json!(["threads"]));
+    assert_eq!(status["listeners"][0]["database"], "after");
+}
+
+#[test]
+fn a_new_listener_is_served_and_one_that_is_gone_ends_its_sessions_gently() {
+    let cluster = FakeUpstream::answering();
+    let proxy = SettingsFile::of(&cluster).another_listener("old", "").start();
+    let (mut main, mut old) = (proxy.client(), client_of(&proxy, "old"));
+    let gone = proxy.listener("old");
+    // The other address is asked for in other words, or it would be the same one.
+    rewrite(&proxy, |text| {
+        let (before, _) = text.rsplit_once("[[listener]]\nname = \"old\"").unwrap();
+        format!("{before}[[listener]]\nname = \"new\"\naddress = \"127.0.0.2:0\"\n")
+    });
+
+    reloads(&proxy);
+
+    client_of(&proxy, "new").query("select 1");
+    main.query("select 1");
+    assert_eq!(old.refusal().sqlstate(), "57P01");
+    let end = Instant::now() + DEADLINE;
+    while TcpStream::connect(&gone).is_ok() {
+        assert!(Instant::now() < end, "{gone} still accepts");
+    }
+}
+
+#[test]
+fn sessions_of_a_listener_that_moves_live_on() {
+    let cluster = FakeUpstream::answering();
+    let mut proxy = SettingsFile::of(&cluster).start();
+    let mut open = proxy.client();
+    rewrite(&proxy, |text| text.replace("127.0.0.1:0\"\n\n", "127.0.0.2:0\"\n\n"));
+
+    reloads(&proxy);
+
+    let moved = proxy.status()["listeners"][0]["addresses"][0].as_str().unwrap().to_owned();
+    assert!(moved.starts_with("127.0.0.2:"), "{moved}");
+    TestClient::log_in(Wire::new(TcpStream::connect(moved).unwrap()), &[("user", "anyone")]).query("select 1");
+    open.query("select 1");
+    // A drain reaches them nonetheless.
+    proxy.signal(Signal::TERM);
+    assert_eq!(open.refusal().sqlstate(), "57P01");
+    assert_eq!(proxy.exit_code(), 0);
+}
+
+#[test]
+fn listeners_on_any_free_port_keep_theirs_whatever_their_order() {
+    let cluster = FakeUpstream::answering();
+    let proxy = SettingsFile::of(&cluster).another_listener("second", "").another_listener("third", "").start();
+    let ports = |proxy: &TestProxy| {
+        let listeners = proxy.status()["listeners"].as_array().unwrap().clone();
+        let mut ports: Vec<_> = listeners
+            .iter()
+            .map(|listener| (listener["name"].to_string(), listener["addresses"].to_string()))
+            .collect();
+        ports.sort();
+        ports
+    };
+    let before = ports(&proxy);
+    rewrite(&proxy, |text| {
+        let (head, listeners) = text.split_once("[[listener]]").unwrap();
+        let mut blocks: Vec<_> = listeners.split("[[listener]]").map(str::trim).collect();
+        blocks.rotate_left(1);
+        blocks.iter().fold(head.to_owned(), |text, block| format!("{text}\n[[listener]]\n{block}\n"))
+    });
+
+    reloads(&proxy);
+
+    assert_eq!(ports(&proxy), before);
+}
+
+#[test]
+fn an_address_that_is_taken_refuses_all_of_it() {
+    let cluster = FakeUpstream::answering();
+    let proxy = SettingsFile::of(&cluster).listener("database = \"before\"").start();
+    proxy.address();
+    let port = Port::reserve();
+    let taken = port.listen();
+    rewrite(&proxy, |text| {
+        text.replace("\"before\"", "\"after\"")
+            + &format!("[[listener]]\nname = \"new\"\naddress = \"{}\"\n", taken.local_addr().unwrap())
+    });
+
+    let (status, said) = reload(&proxy);
+
+    assert!(status == 422 && said["faults"].to_string().contains("\\\"new\\\" cannot listen on"), "{status}: {said}");
+    assert_eq!(proxy.status()["listeners"][0]["database"], "before");
+    proxy.client().query("select 1");
+}
+
+#[test]
+fn a_changed_limit_of_sessions_counts_those_that_are_open() {
+    let cluster = FakeUpstream::answering();
+    let proxy = SettingsFile::of(&cluster).global("sessions_max = 3").start();
+    let (mut first, second) = (proxy.client(), proxy.client());
+    rewrite(&proxy, |text| text.replace("sessions_max = 3", "sessions_max = 1"));
+    reloads(&proxy);
+
+    assert_eq!(proxy.startup(&[("user", "anyone")]).refusal().sqlstate(), "53300");
+    first.query("select 1");
+    drop(second);
+    proxy.wait_for_active(1.0);
+    assert_eq!(proxy.startup(&[("user", "anyone")]).refusal().sqlstate(), "53300");
+    drop(first);
+    proxy.wait_for_active(0.0);
+
+    proxy.client().query("select 1");
+}
+
+#[test]
+fn another_secret_and_user_are_used_by_the_next_login_and_nothing_ready_under_the_old_ones() {
+    let cluster = FakeUpstream::answering();
+    let proxy = SettingsFile::of(&cluster).file("other.pw", "another secret").start();
+    proxy.client();
+    proxy.client();
+    proxy.wait_for_metric("crdb_proxy_warm_ready", &[("listener", "main")], 1.0);
+    cluster.change(|script| script.login = Login::scram("another secret"));
+    rewrite(&proxy, |text| text.replace("app.pw", "other.pw").replace("user = \"app\"", "user = \"other\""));
+
+    reloads(&proxy);
+    let before = cluster.seen().startups.len();
+    proxy.client().query("select 1");
+
+    let users = told(&cluster, "user").split_off(before);
+    assert!(!users.is_empty() && users.iter().all(|user| *user == "other"), "{users:?}");
+}
+
+#[test]
+fn a_ca_that_is_replaced_is_used_by_the_next_login() {
+    let (old, new) = (Authority::new(), Authority::new());
+    let script = Script { session: Session::Answers, ..Script::default() };
+    let first = FakeUpstream::signed_by(old.clone(), script.clone());
+    let proxy = SettingsFile::of(&first).start();
+    let mut open = proxy.client();
+    let sha256 = proxy.status()["clusters"][0]["ca"]["sha256"].clone();
+
+    // A bundle first, as in a rotation: both servers are trusted.
+    write_private(&proxy.path("ca.crt"), &format!("{}{}", old.pem(), new.pem()));
+    proxy.wait_for_log(|line| line["message"] == "changed" && line["change"].to_string().contains("certificates"));
+    proxy.client().query("select 1");
+    first.change(|script| script.identity = Some(new.server()));
+    proxy.client().query("select 1");
+    first.change(|script| script.identity = Some(old.server()));
+    proxy.client().query("select 1");
+
+    // The old one goes.
+    write_private(&proxy.path("ca.crt"), new.pem());
+    wait_for_status(&proxy, |status| status["clusters"][0]["ca"]["sha256"] != sha256);
+    assert_eq!(proxy.startup(&[("user", "anyone"), ("application_name", "x")]).refusal().sqlstate(), "08001");
+    first.change(|script| script.identity = Some(new.server()));
+    proxy.client().query("select 1");
+    open.query("select 1");
+}
+
+#[test]
+fn files_behind_a_symbolic_link_that_is_swapped_are_read_again() {
+    let (old, new) = (Authority::new(), Authority::new());
+    let cluster = FakeUpstream::signed_by(new.clone(), Script { session: Session::Answers, ..Script::default() });
+    let settings = SettingsFile::of(&cluster);
+    // As the kubelet lays a Secret out: `..data` is what moves.
+    for (version, ca) in [("v1", &old), ("v2", &new)] {
+        fs::create_dir(settings.path(version)).unwrap();
+        write_private(&settings.path(version).join("ca.crt"), ca.pem());
+    }
+    symlink("v1", settings.path("..data")).unwrap();
+    fs::remove_file(settings.path("ca.crt")).unwrap();
+    symlink("..data/ca.crt", settings.path("ca.crt")).unwrap();
+    let proxy = settings.start();
+    assert_eq!(proxy.startup(&[("user", "anyone")]).refusal().sqlstate(), "08001");
+
+    symlink("v2", proxy.path("..next")).unwrap();
+    fs::rename(proxy.path("..next"), proxy.path("..data")).unwrap();
+
+    proxy.wait_for_message("reloaded");
+    proxy.client().query("select 1");
+}
+
+#[test]
+fn a_certificate_that_cannot_be_read_is_tried_until_it_can_and_told_once() {
+    let cluster = FakeUpstream::answering();
+    let proxy = SettingsFile::of(&cluster).start();
+    proxy.address();
+    let (other, secret) = (Authority::new(), proxy.path("app.pw"));
+    let bundle = format!("{}{}", cluster.authority().pem(), other.pem());
+    // The secret is away for the moment: all or nothing, so that the CA has to wait.
+    fs::rename(&secret, proxy.path("away")).unwrap();
+    write_private(&proxy.path("ca.crt"), &bundle);
+    proxy.wait_for_message("reload failed");
+
+    fs::rename(proxy.path("away"), &secret).unwrap();
+
+    proxy.wait_for_message("reloaded");
+    let failed = proxy.log_lines().iter().filter(|line| line["message"] == "reload failed").count();
+    assert_eq!(failed, 1);
+    assert_eq!(proxy.status()["config"]["last_error"], Value::Null);
+}
+
+#[test]
+fn with_watch_settings_a_changed_file_is_read_without_being_told() {
+    let cluster = FakeUpstream::answering();
+    let proxy = SettingsFile::of(&cluster).global("watch_settings = true").listener("database = \"before\"").start();
+    proxy.address();
+
+    rewrite(&proxy, |text| text.replace("\"before\"", "\"after\""));
+
+    let reloaded = proxy.wait_for_message("reloaded");
+    assert_eq!(reloaded["cause"], "the settings file has changed");
+    proxy.client();
+    assert_eq!(told(&cluster, "database"), ["after"]);
+}
+
+#[test]
+fn a_fault_of_the_settings_stays_on_show_while_certificates_are_renewed() {
+    let cluster = FakeUpstream::answering();
+    let proxy = SettingsFile::of(&cluster).start();
+    proxy.address();
+    rewrite(&proxy, |text| format!("no_such_key = 1\n{text}"));
+    assert_eq!(reload(&proxy).0, 422);
+
+    write_private(&proxy.path("ca.crt"), &format!("{}{}", cluster.authority().pem(), Authority::new().pem()));
+    proxy.wait_for_message("reloaded");
+
+    assert!(proxy.status()["config"]["last_error"].to_string().contains("no_such_key"));
+}
+
+#[test]
+fn log_level_changes_at_a_reload() {
+    let cluster = FakeUpstream::answering();
+    let proxy = SettingsFile::of(&cluster).global("log_level = \"info\"").start();
+    proxy.client();
+    proxy.wait_for_message("session closed");
+    assert!(proxy.log_lines().iter().all(|line| line["level"] != "DEBUG"));
+    rewrite(&proxy, |text| text.replace("\"info\"", "\"debug\""));
+
+    reloads(&proxy);
+    proxy.client();
+
+    proxy.wait_for_message("session opened");
+}
+
+#[test]
+fn a_cancel_key_of_before_a_reload_still_cancels() {
+    let cluster = FakeUpstream::answering();
+    let proxy = SettingsFile::of(&cluster).listener("database = \"before\"").start();
+    let client = proxy.client();
+    rewrite(&proxy, |text| text.replace("\"before\"", "\"after\""));
+    reloads(&proxy);
+
+    let mut wire = proxy.connect();
+    wire.send(&cancel_request(&client.key));
+
+    assert_eq!(wire.rest(), b"");
+    cluster.wait_until(|seen| seen.cancels.len() == 1);
+}
+
+#[test]
+fn with_flags_only_sighup_reads_the_ca_again() {
+    let cluster = FakeUpstream::answering();
+    let folder = tempfile::tempdir().unwrap();
+    write_private(&folder.path().join("ca.crt"), Authority::new().pem());
+    write_private(&folder.path().join("app.pw"), PASSWORD);
+    let mut command = TestProxy::command(folder.path());
+    let address = cluster.address();
+    command.args(["--host", "127.0.0.1", "--port", &address.port().to_string(), "--user", "app"]);
+    command.args(["--ca-file", "ca.crt", "--password-file", "app.pw", "--listen", "127.0.0.1:0"]);
+    command.args(["--admin", "127.0.0.1:0", "--log-format", "json"]);
+    let proxy = TestProxy::spawn(command, folder);
+    assert_eq!(proxy.startup(&[("user", "anyone")]).refusal().sqlstate(), "08001");
+    write_private(&proxy.path("ca.crt"), cluster.authority().pem());
+
+    proxy.signal(Signal::HUP);
+    proxy.wait_for_message("reloaded");
+
+    proxy.client().query("select 1");
+}
+
+#[test]
+fn sighup_twice_is_heard_twice_or_after_the_last_change() {
+    let cluster = FakeUpstream::answering();
+    let proxy = SettingsFile::of(&cluster).listener("database = \"d0\"").start();
+    proxy.address();
+
+    for round in 0..20 {
+        rewrite(&proxy, |text| text.replace(&format!("\"d{round}\""), &format!("\"d{}\"", round + 1)));
+        proxy.signal(Signal::HUP);
+    }
+
+    wait_for_status(&proxy, |status| status["listeners"][0]["database"] == "d20");
+}
+
+#[test]
+fn while_it_drains_nothing_is_read_again() {
+    let cluster = FakeUpstream::by_hand();
+    let mut proxy = SettingsFile::of(&cluster).start();
+    let mut client = proxy.client();
+    let mut session = cluster.session();
+    client.send(&query("select"));
+    session.message();
+    proxy.signal(Signal::TERM);
+    proxy.wait_for_message("draining");
+
+    proxy.signal(Signal::HUP);
+    proxy.wait_for_log(|line| line["message"].as_str().is_some_and(|text| text.starts_with("SIGHUP")));
+    assert_eq!(proxy.http("POST /reload", "").0, 409);
+    assert_eq!(proxy.http("POST /drain", "").0, 202);
+
+    session.send(&[command_complete("SELECT"), ready(b'I')].concat());
+    client.until(b'Z');
+    assert_eq!(proxy.exit_code(), 0);
+}
+
+#[test]
+fn orders_to_the_daemon_are_taken_from_nobodys_page_and_by_post_only() {
+    let cluster = FakeUpstream::answering();
+    let mut proxy = TestProxy::before(&cluster);
+
+    for path in ["/drain", "/reload"] {
+        let (status, head, _) = proxy.http(&format!("GET {path}"), "");
+        assert!(status == 405 && head.to_ascii_lowercase().contains("allow: post"), "{head}");
+        assert_eq!(proxy.http(&format!("POST {path}"), "Origin: http://evil.example\r\n").0, 403);
+        assert_eq!(proxy.http(&format!("POST {path}"), "Host: evil.example\r\n").0, 403);
+        assert_eq!(proxy.http(&format!("POST {path}?what=ever"), "").0, 400);
+    }
+    proxy.client().query("select 1");
+
+    let (status, _, body) = proxy.http("POST /drain", "");
+    assert_eq!((status, body.as_str()), (202, "{\"state\":\"draining\"}"));
+    assert_eq!(proxy.exit_code(), 0);
+}
