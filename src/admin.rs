@@ -71,7 +71,7 @@ pub(crate) struct Faults {
 
 impl Faults {
     /// All of them.
-    fn text(&self) -> Option<String> {
+    pub(crate) fn text(&self) -> Option<String> {
         let faults: Vec<_> = self.settings.iter().chain(&self.files).map(String::as_str).collect();
         (!faults.is_empty()).then(|| faults.join("; "))
     }

@@ -8,19 +8,22 @@ mod post;
 mod reload;
 mod serving;
 mod signals;
+mod telling;
 mod watch;
 mod wishes;
 
 use crate::{
-    admin::{self, Admin},
+    admin::{self, Admin, Demand},
     listener::{self, BindError, Socket},
     metrics::labels::DaemonState,
+    service_manager::ServiceManager,
     settings::{Endpoint, Inputs, Name},
     shutdown::Stopper,
 };
 use reload::Reloads;
 use serving::Serving;
 use std::{fmt, num::NonZero, sync::Arc};
+use telling::Telling;
 use tokio::task::JoinSet;
 use tracing::{info, warn};
 use wishes::{Wish, Wishes};
@@ -36,6 +39,7 @@ pub struct Daemon {
     /// Signals are heard from before the first socket is bound: whoever sees that one can stop the daemon.
     wishes: Wishes,
     reloads: Reloads,
+    telling: Telling,
 }
 
 /// Changes a daemon while it serves.
@@ -116,6 +120,12 @@ impl Daemon {
         self
     }
 
+    /// Tells it how things are.
+    #[must_use]
+    pub fn with_service_manager(self, manager: ServiceManager) -> Self {
+        Self { telling: Telling::to(manager), ..self }
+    }
+
     /// Serves until a signal or a demand stops it. Dropping the future cuts every session off.
     pub async fn serve(mut self) -> Ended {
         let mut tasks = JoinSet::new();
@@ -126,6 +136,7 @@ impl Daemon {
         tasks.spawn(watch::files(Arc::clone(&self.admin)));
         tasks.spawn(first_login::wait(Arc::clone(&self.admin)));
         self.admin.metrics.set_state(DaemonState::Running);
+        self.telling.ready(&self.admin);
         let by = self.until_stopped().await;
         let ended = self.drain(by).await;
         // Probes are answered until the very end.
@@ -142,15 +153,31 @@ impl Daemon {
     async fn until_stopped(&mut self) -> &'static str {
         loop {
             self.serving.tidy();
-            let demand = match self.wishes.next().await {
+            let wish = tokio::select! {
+                biased;
+                wish = self.wishes.next() => wish,
+                () = self.telling.beat() => {
+                    self.telling.alive(&self.admin);
+                    continue;
+                }
+            };
+            let demand = match wish {
                 Wish::Stop(by) => return by,
                 Wish::Reload(demand) => demand,
             };
+            let is_told = demand.as_ref().is_none_or(Demand::is_reload);
+            if is_told {
+                self.telling.reloading();
+            }
             // Files may take long, and who wants to stop does not wait for them.
             tokio::select! {
                 biased;
-                by = self.wishes.to_stop() => return by,
+                by = self.wishes.next_stop() => return by,
                 () = self.reloads.carry_out(&self.admin, &mut self.serving, demand) => {}
+                () = self.telling.keep_alive() => {}
+            }
+            if is_told {
+                self.telling.ready(&self.admin);
             }
         }
     }

@@ -7,6 +7,7 @@ use crdb_proxy::{
     control,
     daemon::{self, Built},
     diagnostics,
+    service_manager::ServiceManager,
     settings::{self, Flags, Inputs},
     sys,
     upstream::World,
@@ -41,7 +42,14 @@ fn run(flags: Flags) -> Result<u8, Failure> {
         for warning in &built.warnings {
             tracing::warn!("{warning}");
         }
-        Ok::<_, Failure>(built.bind(&World::of_machine(), passed)?.with_inputs(inputs).serve().await)
+        Ok::<_, Failure>(
+            built
+                .bind(&World::of_machine(), passed)?
+                .with_inputs(inputs)
+                .with_service_manager(ServiceManager::from_env())
+                .serve()
+                .await,
+        )
     })?;
     // What still runs on blocking threads (a resolver that hangs) must not hold up the exit.
     runtime.shutdown_background();

@@ -48,6 +48,11 @@ pub const VARIABLES: [&str; 6] =
     ["LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PID", "NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC"];
 
 impl ServiceManager {
+    /// Nobody who wants to be told.
+    pub fn none() -> Self {
+        Self { link: None, watchdog: None }
+    }
+
     /// As the environment says. What is wrong there is warned about once, here.
     pub fn from_env() -> Self {
         Self::from_variables(|name| env::var_os(name), std::process::id())
@@ -104,9 +109,11 @@ impl ServiceManager {
         self.tell("", Some(status));
     }
 
-    /// It is alive. To be said by what would not get to it if it were not.
+    /// It is alive; said where a watchdog wants to hear it. To be called by what would not get to it if it were not.
     pub fn keep_alive(&self) {
-        self.tell("WATCHDOG=1", None);
+        if self.watchdog.is_some() {
+            self.tell("WATCHDOG=1", None);
+        }
     }
 
     fn tell(&self, state: &str, status: Option<&str>) {
@@ -223,7 +230,7 @@ mod tests {
         }
 
         fn manager(&self) -> ServiceManager {
-            manager(&[("NOTIFY_SOCKET", self.path().to_str().unwrap())])
+            manager(&[("NOTIFY_SOCKET", self.path().to_str().unwrap()), ("WATCHDOG_USEC", "30000000")])
         }
 
         /// A datagram is there as soon as it has been sent.
@@ -290,9 +297,9 @@ mod tests {
         let address = SocketAddr::from_abstract_name(&name).unwrap();
         let socket = UnixDatagram::bind_addr(&address).unwrap();
 
-        manager(&[("NOTIFY_SOCKET", &format!("@{name}"))]).keep_alive();
+        manager(&[("NOTIFY_SOCKET", &format!("@{name}"))]).status("one");
 
-        assert_eq!(received(&socket).unwrap(), "WATCHDOG=1");
+        assert_eq!(received(&socket).unwrap(), "STATUS=one");
     }
 
     #[test]

@@ -26,6 +26,13 @@ pub(crate) enum Demand {
     Changed { settings: bool },
 }
 
+impl Demand {
+    /// Whether somebody wants settings and files in use that may be new.
+    pub(crate) fn is_reload(&self) -> bool {
+        matches!(self, Self::Reload { dry_run: false, .. })
+    }
+}
+
 /// How a reload went.
 #[derive(Clone, Debug, Serialize)]
 #[serde(tag = "state", rename_all = "snake_case")]

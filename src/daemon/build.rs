@@ -8,6 +8,7 @@ use super::{
     reload::Reloads,
     serving::Serving,
     signals::Signals,
+    telling::Telling,
     wishes::Wishes,
 };
 use crate::{
@@ -19,6 +20,7 @@ use crate::{
     },
     pool::Pool,
     refusals::Refusals,
+    service_manager::ServiceManager,
     session::{Admission, CancelKeys, Limit, LocalPassword, OnError, Parts},
     sessions::Sessions,
     settings::{AdminAddress, Limits, ListenAddress, Name, Settings},
@@ -70,7 +72,15 @@ impl Built {
             stop,
         });
         let wishes = Wishes::new(signals, demanded, Arc::clone(&admin));
-        Ok(Daemon { admin, admin_sockets, serving, stopper, wishes, reloads: Reloads::new() })
+        Ok(Daemon {
+            admin,
+            admin_sockets,
+            serving,
+            stopper,
+            wishes,
+            reloads: Reloads::new(),
+            telling: Telling::to(ServiceManager::none()),
+        })
     }
 }
 

@@ -13,7 +13,8 @@ use tracing::{info, warn};
 impl Daemon {
     /// Stops; `by` is what demanded it. A second signal stops at once.
     pub(super) async fn drain(self, by: &'static str) -> Ended {
-        let Self { admin, mut serving, stopper, mut wishes, .. } = self;
+        let Self { admin, mut serving, stopper, mut wishes, mut telling, .. } = self;
+        telling.stopping(&admin);
         let gently = async {
             let limits = admin.view().settings.limits.clone();
             let enter = |phase| {
@@ -40,11 +41,12 @@ impl Daemon {
         };
         tokio::select! {
             biased;
-            signal = wishes.to_stop_at_once() => {
+            signal = wishes.next_stop_at_once() => {
                 info!(signal, "told again to stop");
                 Ended::AtOnce
             }
             ended = gently => ended,
+            () = telling.keep_alive_in_a_drain(&admin) => Ended::AtOnce,
         }
     }
 }

@@ -46,7 +46,7 @@ impl Wishes {
     }
 
     /// The next one to stop; those of signals to reload are kept for [`Self::next`]. Cancel safe.
-    pub(super) async fn to_stop(&mut self) -> &'static str {
+    pub(super) async fn next_stop(&mut self) -> &'static str {
         loop {
             tokio::select! {
                 biased;
@@ -61,7 +61,7 @@ impl Wishes {
 
     /// The next signal that stops at once, once the daemon drains: demands made from then on change nothing, since
     /// those to drain are met and nothing is read again. Cancel safe.
-    pub(super) async fn to_stop_at_once(&mut self) -> &'static str {
+    pub(super) async fn next_stop_at_once(&mut self) -> &'static str {
         self.signals.hangup_stops = false;
         loop {
             tokio::select! {
