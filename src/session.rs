@@ -116,7 +116,7 @@ struct Session {
 struct Place {
     permit: admission::Permit,
     /// A drain waits for it.
-    _admitted: Admitted,
+    admitted: Admitted,
 }
 
 /// What the steps of one client's way share.
@@ -216,7 +216,7 @@ impl Parts {
             }
         }
         let place = match self.admission.admit() {
-            Ok(permit) => Place { permit, _admitted: visit.kept.take().unwrap_or_else(|| self.sessions.admit()) },
+            Ok(permit) => Place { permit, admitted: visit.kept.take().unwrap_or_else(|| self.sessions.admit()) },
             Err(full) => return Err(Refusal::not_admitted(full, stream)),
         };
         visit.startup_place = None;
@@ -297,7 +297,8 @@ impl Session {
 
     /// Closes both sides, or the client's alone where the upstream can serve another session.
     async fn close(self, parts: &Parts, ended: &Ended, visit: &Visit) {
-        let Self { relay, issued, place, login, parameters } = self;
+        let Self { relay, issued, mut place, login, parameters } = self;
+        place.admitted.end();
         // The client has its end already: its place is free for the next one.
         drop(place.permit);
         let parameters = parameters.filter(|_| visit.stop.phase().is_serving());

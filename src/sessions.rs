@@ -16,7 +16,7 @@ use std::{
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{
-            AtomicU8, AtomicU64,
+            AtomicU8, AtomicU64, AtomicUsize,
             Ordering::{Acquire, Relaxed, Release},
         },
     },
@@ -30,10 +30,15 @@ pub struct Sessions {
     open: Mutex<BTreeMap<u64, Arc<Live>>>,
     opened: AtomicU64,
     admitted: watch::Sender<usize>,
+    /// Of those admitted: that only wait for the client to hear of their end.
+    ended: AtomicUsize,
 }
 
 /// Counts a session as one that a drain waits for, until dropped.
-pub struct Admitted(Arc<Sessions>);
+pub struct Admitted {
+    sessions: Arc<Sessions>,
+    has_ended: bool,
+}
 
 /// One open session, as others may see it.
 pub struct Live {
@@ -149,12 +154,17 @@ impl Sessions {
     /// Counts a client that is no longer in startup and has not been refused.
     pub fn admit(self: &Arc<Self>) -> Admitted {
         self.admitted.send_modify(|admitted| *admitted = admitted.saturating_add(1));
-        Admitted(Arc::clone(self))
+        Admitted { sessions: Arc::clone(self), has_ended: false }
     }
 
     /// How many are admitted.
     pub fn admitted(&self) -> usize {
         *self.admitted.borrow()
+    }
+
+    /// How many of those admitted would be cut off if all ended now.
+    pub fn unended(&self) -> usize {
+        self.admitted().saturating_sub(self.ended.load(Relaxed))
     }
 
     /// Waits until none is admitted. Cancel safe.
@@ -183,9 +193,21 @@ impl Drop for Registered {
     }
 }
 
+impl Admitted {
+    /// The session is over but for its close, which is waited for and cuts nothing.
+    pub fn end(&mut self) {
+        if !std::mem::replace(&mut self.has_ended, true) {
+            self.sessions.ended.fetch_add(1, Relaxed);
+        }
+    }
+}
+
 impl Drop for Admitted {
     fn drop(&mut self) {
-        self.0.admitted.send_modify(|admitted| *admitted = admitted.saturating_sub(1));
+        if self.has_ended {
+            self.sessions.ended.fetch_sub(1, Relaxed);
+        }
+        self.sessions.admitted.send_modify(|admitted| *admitted = admitted.saturating_sub(1));
     }
 }
 
@@ -303,11 +325,13 @@ mod tests {
         let _in_startup = sessions.register(&name, String::new(), &metrics);
         sessions.all_ended().await;
 
-        let admitted = sessions.admit();
-        assert_eq!(sessions.admitted(), 1);
+        let mut admitted = sessions.admit();
+        assert_eq!((sessions.admitted(), sessions.unended()), (1, 1));
+        admitted.end();
+        assert_eq!((sessions.admitted(), sessions.unended()), (1, 0));
         let (all_ended, ()) = tokio::join!(sessions.all_ended(), async move { drop(admitted) });
 
-        assert_eq!((all_ended, sessions.admitted()), ((), 0));
+        assert_eq!((all_ended, sessions.admitted(), sessions.unended()), ((), 0, 0));
     }
 
     #[test]

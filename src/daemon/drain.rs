@@ -52,7 +52,7 @@ impl Daemon {
 }
 
 fn count_cut(admin: &Admin, is_clean: bool) -> Ended {
-    match admin.sessions.admitted() {
+    match admin.sessions.unended() {
         cut if cut > 0 && !is_clean => {
             warn!(sessions.cut = cut, "drain_limit has passed; sessions are cut off");
             Ended::Cut(cut)

@@ -4,22 +4,43 @@ use crate::harness::{
     Authority, DEADLINE, FakeUpstream, Postgres, SettingsFile, TestClient, TestProxy, client::connect_unix,
     process::Lines, proxy::run_daemon, wire::Wire,
 };
-use std::{net::TcpStream, process::Stdio, time::Instant};
+use std::{
+    fs,
+    io::{Read, Write},
+    net::TcpStream,
+    os::unix::net::UnixStream,
+    process::Stdio,
+    time::Instant,
+};
 
 #[test]
 fn a_reader_that_takes_no_log_stalls_nothing() {
-    let cluster = FakeUpstream::answering();
-    let settings = SettingsFile::of(&cluster).global("log_level = \"trace\"").address("127.0.0.1:0");
-    let folder = settings.path("").to_path_buf();
-    let path = settings.path(".s.PGSQL.26257");
-    let settings = settings.address(&format!("unix:{}", path.display()));
-    let mut command = TestProxy::command(&folder);
-    command.arg("--config").arg(settings.write()).args(["--log-format", "json"]);
     // A pipe that nobody ever reads, and that holds 64 KiB.
     let (unread, log) = std::io::pipe().unwrap();
+
+    serves_with_its_log_at(log.into());
+    drop(unread);
+}
+
+#[test]
+fn a_full_disk_under_the_log_stalls_nothing() {
+    serves_with_its_log_at(fs::OpenOptions::new().write(true).open("/dev/full").unwrap().into());
+}
+
+/// Sessions, a reload and a gentle end.
+#[track_caller]
+fn serves_with_its_log_at(log: Stdio) {
+    let cluster = FakeUpstream::answering();
+    let settings = SettingsFile::of(&cluster).global("log_level = \"trace\"");
+    let folder = settings.path("").to_path_buf();
+    let (path, admin) = (settings.path(".s.PGSQL.26257"), settings.path("admin"));
+    let settings = settings.address(&format!("unix:{}", path.display()));
+    let settings = settings.global(&format!("admin = \"unix:{}\"", admin.display()));
+    let mut command = TestProxy::command(&folder);
+    command.arg("--config").arg(settings.write()).args(["--log-format", "json"]);
     let mut daemon = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap();
     let begun = Instant::now();
-    while !path.exists() {
+    while !path.exists() || !admin.exists() {
         assert!(begun.elapsed() < DEADLINE, "it never listened");
         std::thread::yield_now();
     }
@@ -27,14 +48,25 @@ fn a_reader_that_takes_no_log_stalls_nothing() {
     for _ in 0..400 {
         TestClient::log_in(connect_unix(&path), &[("user", "anyone")]).query("select 1");
     }
+    let reload = "POST /reload HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+    let mut asking = UnixStream::connect(admin).unwrap();
+    asking.set_read_timeout(Some(DEADLINE)).unwrap();
+    asking.write_all(reload.as_bytes()).unwrap();
+    let mut answer = String::new();
+    asking.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 202 "), "{answer}");
+    TestClient::log_in(connect_unix(&path), &[("user", "anyone")]).query("select 1");
 
     rustix::process::kill_process(rustix::process::Pid::from_child(&daemon), rustix::process::Signal::TERM).unwrap();
     let begun = Instant::now();
-    while daemon.try_wait().unwrap().is_none() {
+    let ended = loop {
+        if let Some(status) = daemon.try_wait().unwrap() {
+            break status;
+        }
         assert!(begun.elapsed() < DEADLINE, "it never ended");
         std::thread::yield_now();
-    }
-    drop(unread);
+    };
+    assert_eq!(ended.code(), Some(0));
 }
 
 #[test]

@@ -37,6 +37,7 @@ mod names;
 mod nearest;
 mod notify;
 mod password;
+mod probes;
 mod programs;
 #[cfg(feature = "demo")]
 mod readme;
@@ -44,7 +45,9 @@ mod refusals;
 mod regions;
 mod relay;
 mod reload;
+mod restart;
 mod reuse;
+mod rotation;
 mod secrets;
 mod sockets;
 mod start;

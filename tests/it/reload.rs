@@ -1,21 +1,14 @@
 //! Settings and certificates that are read again while the daemon serves.
 
 use crate::harness::{
-    Authority, DEADLINE, FakeUpstream, Login, PASSWORD, Script, Session, SettingsFile, TestClient, TestProxy,
+    Authority, DEADLINE, FakeUpstream, Login, SettingsFile, TestClient, TestProxy,
     port::Port,
     settings::{Cluster, write_private},
     wire::{Wire, cancel_request, command_complete, query, ready},
 };
 use rustix::process::Signal;
 use serde_json::Value;
-use std::{fs, net::TcpStream, os::unix::fs::symlink, time::Instant};
-
-/// Changes the daemon's settings file in one step.
-fn rewrite(proxy: &TestProxy, change: impl Fn(&str) -> String) {
-    let file = proxy.path("crdb-proxy.toml");
-    let text = change(&fs::read_to_string(&file).unwrap());
-    write_private(&file, &text);
-}
+use std::{fs, net::TcpStream, time::Instant};
 
 /// `POST /reload`; its status and what it says.
 fn reload(proxy: &TestProxy) -> (u16, Value) {
@@ -45,22 +38,12 @@ fn told(cluster: &FakeUpstream, key: &str) -> Vec<String> {
     values.collect()
 }
 
-/// Asks `/status` until it is as wanted, which nothing announces.
-#[track_caller]
-fn wait_for_status(proxy: &TestProxy, is_so: impl Fn(&Value) -> bool) {
-    let end = Instant::now() + DEADLINE;
-    while !is_so(&proxy.status()) {
-        assert!(Instant::now() < end, "{}", proxy.status());
-        std::thread::sleep(std::time::Duration::from_millis(10));
-    }
-}
-
 #[test]
 fn changed_settings_count_for_new_sessions_and_open_ones_live_on() {
     let cluster = FakeUpstream::answering();
     let proxy = SettingsFile::of(&cluster).global("warm_max = 0").listener("database = \"before\"").start();
     let mut open = proxy.client();
-    rewrite(&proxy, |text| text.replace("\"before\"", "\"after\""));
+    proxy.rewrite_settings(|text| text.replace("\"before\"", "\"after\""));
 
     proxy.signal(Signal::HUP);
     let reloaded = proxy.wait_for_message("reloaded");
@@ -78,7 +61,9 @@ fn a_reload_with_faults_changes_nothing_and_says_what_is_wrong() {
     let cluster = FakeUpstream::answering();
     let proxy = SettingsFile::of(&cluster).listener("database = \"before\"").start();
     proxy.address();
-    rewrite(&proxy, |text| format!("sessions_max = 0\nno_such_key = 1\n{}", text.replace("\"before\"", "\"after\"")));
+    proxy.rewrite_settings(|text| {
+        format!("sessions_max = 0\nno_such_key = 1\n{}", text.replace("\"before\"", "\"after\""))
+    });
 
     let (status, said) = reload(&proxy);
 
@@ -92,7 +77,7 @@ fn a_reload_with_faults_changes_nothing_and_says_what_is_wrong() {
     proxy.wait_for_metric("crdb_proxy_config_reloads_total", &[("result", "failed")], 1.0);
     proxy.client().query("select 1");
 
-    rewrite(&proxy, |text| text.lines().skip(2).collect::<Vec<_>>().join("\n"));
+    proxy.rewrite_settings(|text| text.lines().skip(2).collect::<Vec<_>>().join("\n"));
     reloads(&proxy);
 
     let status = proxy.status();
@@ -111,7 +96,7 @@ fn broken_toml_and_an_unreadable_ca_are_refused_and_it_serves_on() {
         (&good.replace("ca.crt", "gone.crt"), "gone.crt"),
         ("\u{0}", "crdb-proxy.toml"),
     ] {
-        rewrite(&proxy, |_| text.to_owned());
+        proxy.rewrite_settings(|_| text.to_owned());
         let (status, said) = reload(&proxy);
         assert!(status == 422 && said.to_string().contains(expected), "{status}: {said}");
     }
@@ -124,7 +109,7 @@ fn a_dry_run_says_what_would_change_and_changes_nothing() {
     let cluster = FakeUpstream::answering();
     let proxy = SettingsFile::of(&cluster).listener("database = \"before\"").start();
     proxy.address();
-    rewrite(&proxy, |text| {
+    proxy.rewrite_settings(|text| {
         format!("threads = 3\n{}", text.replace("\"before\"", "\"after\""))
             + "[[listener]]\nname = \"new\"\naddress = \"127.0.0.1:0\"\n"
     });
@@ -150,7 +135,7 @@ fn what_needs_a_restart_is_said_and_the_rest_is_applied() {
     let cluster = FakeUpstream::answering();
     let proxy = SettingsFile::of(&cluster).listener("database = \"before\"").start();
     proxy.address();
-    rewrite(&proxy, |text| format!("threads = 3\n{}", text.replace("\"before\"", "\"after\"")));
+    proxy.rewrite_settings(|text| format!("threads = 3\n{}", text.replace("\"before\"", "\"after\"")));
 
     let said = reloads(&proxy);
 
@@ -167,7 +152,7 @@ fn a_new_listener_is_served_and_one_that_is_gone_ends_its_sessions_gently() {
     let (mut main, mut old) = (proxy.client(), client_of(&proxy, "old"));
     let gone = proxy.listener("old");
     // The other address is asked for in other words, or it would be the same one.
-    rewrite(&proxy, |text| {
+    proxy.rewrite_settings(|text| {
         let (before, _) = text.rsplit_once("[[listener]]\nname = \"old\"").unwrap();
         format!("{before}[[listener]]\nname = \"new\"\naddress = \"127.0.0.2:0\"\n")
     });
@@ -188,7 +173,7 @@ fn sessions_of_a_listener_that_moves_live_on() {
     let cluster = FakeUpstream::answering();
     let mut proxy = SettingsFile::of(&cluster).start();
     let mut open = proxy.client();
-    rewrite(&proxy, |text| text.replace("127.0.0.1:0\"\n\n", "127.0.0.2:0\"\n\n"));
+    proxy.rewrite_settings(|text| text.replace("127.0.0.1:0\"\n\n", "127.0.0.2:0\"\n\n"));
 
     reloads(&proxy);
 
@@ -216,7 +201,7 @@ fn listeners_on_any_free_port_keep_theirs_whatever_their_order() {
         ports
     };
     let before = ports(&proxy);
-    rewrite(&proxy, |text| {
+    proxy.rewrite_settings(|text| {
         let (head, listeners) = text.split_once("[[listener]]").unwrap();
         let mut blocks: Vec<_> = listeners.split("[[listener]]").map(str::trim).collect();
         blocks.rotate_left(1);
@@ -235,7 +220,7 @@ fn an_address_that_is_taken_refuses_all_of_it() {
     proxy.address();
     let port = Port::reserve();
     let taken = port.listen();
-    rewrite(&proxy, |text| {
+    proxy.rewrite_settings(|text| {
         text.replace("\"before\"", "\"after\"")
             + &format!("[[listener]]\nname = \"new\"\naddress = \"{}\"\n", taken.local_addr().unwrap())
     });
@@ -252,7 +237,7 @@ fn a_changed_limit_of_sessions_counts_those_that_are_open() {
     let cluster = FakeUpstream::answering();
     let proxy = SettingsFile::of(&cluster).global("sessions_max = 3").start();
     let (mut first, second) = (proxy.client(), proxy.client());
-    rewrite(&proxy, |text| text.replace("sessions_max = 3", "sessions_max = 1"));
+    proxy.rewrite_settings(|text| text.replace("sessions_max = 3", "sessions_max = 1"));
     reloads(&proxy);
 
     assert_eq!(proxy.startup(&[("user", "anyone")]).refusal().sqlstate(), "53300");
@@ -267,100 +252,12 @@ fn a_changed_limit_of_sessions_counts_those_that_are_open() {
 }
 
 #[test]
-fn another_secret_and_user_are_used_by_the_next_login_and_nothing_ready_under_the_old_ones() {
-    let cluster = FakeUpstream::answering();
-    let proxy = SettingsFile::of(&cluster).file("other.pw", "another secret").start();
-    proxy.client();
-    proxy.client();
-    proxy.wait_for_metric("crdb_proxy_warm_ready", &[("listener", "main")], 1.0);
-    cluster.change(|script| script.login = Login::scram("another secret"));
-    rewrite(&proxy, |text| text.replace("app.pw", "other.pw").replace("user = \"app\"", "user = \"other\""));
-
-    reloads(&proxy);
-    let before = cluster.seen().startups.len();
-    proxy.client().query("select 1");
-
-    let users = told(&cluster, "user").split_off(before);
-    assert!(!users.is_empty() && users.iter().all(|user| *user == "other"), "{users:?}");
-}
-
-#[test]
-fn a_ca_that_is_replaced_is_used_by_the_next_login() {
-    let (old, new) = (Authority::new(), Authority::new());
-    let script = Script { session: Session::Answers, ..Script::default() };
-    let first = FakeUpstream::signed_by(old.clone(), script.clone());
-    let proxy = SettingsFile::of(&first).start();
-    let mut open = proxy.client();
-    let sha256 = proxy.status()["clusters"][0]["ca"]["sha256"].clone();
-
-    // A bundle first, as in a rotation: both servers are trusted.
-    write_private(&proxy.path("ca.crt"), &format!("{}{}", old.pem(), new.pem()));
-    proxy.wait_for_log(|line| line["message"] == "changed" && line["change"].to_string().contains("certificates"));
-    proxy.client().query("select 1");
-    first.change(|script| script.identity = Some(new.server()));
-    proxy.client().query("select 1");
-    first.change(|script| script.identity = Some(old.server()));
-    proxy.client().query("select 1");
-
-    // The old one goes.
-    write_private(&proxy.path("ca.crt"), new.pem());
-    wait_for_status(&proxy, |status| status["clusters"][0]["ca"]["sha256"] != sha256);
-    assert_eq!(proxy.startup(&[("user", "anyone"), ("application_name", "x")]).refusal().sqlstate(), "08001");
-    first.change(|script| script.identity = Some(new.server()));
-    proxy.client().query("select 1");
-    open.query("select 1");
-}
-
-#[test]
-fn files_behind_a_symbolic_link_that_is_swapped_are_read_again() {
-    let (old, new) = (Authority::new(), Authority::new());
-    let cluster = FakeUpstream::signed_by(new.clone(), Script { session: Session::Answers, ..Script::default() });
-    let settings = SettingsFile::of(&cluster);
-    // As the kubelet lays a Secret out: `..data` is what moves.
-    for (version, ca) in [("v1", &old), ("v2", &new)] {
-        fs::create_dir(settings.path(version)).unwrap();
-        write_private(&settings.path(version).join("ca.crt"), ca.pem());
-    }
-    symlink("v1", settings.path("..data")).unwrap();
-    fs::remove_file(settings.path("ca.crt")).unwrap();
-    symlink("..data/ca.crt", settings.path("ca.crt")).unwrap();
-    let proxy = settings.start();
-    assert_eq!(proxy.startup(&[("user", "anyone")]).refusal().sqlstate(), "08001");
-
-    symlink("v2", proxy.path("..next")).unwrap();
-    fs::rename(proxy.path("..next"), proxy.path("..data")).unwrap();
-
-    proxy.wait_for_message("reloaded");
-    proxy.client().query("select 1");
-}
-
-#[test]
-fn a_certificate_that_cannot_be_read_is_tried_until_it_can_and_told_once() {
-    let cluster = FakeUpstream::answering();
-    let proxy = SettingsFile::of(&cluster).start();
-    proxy.address();
-    let (other, secret) = (Authority::new(), proxy.path("app.pw"));
-    let bundle = format!("{}{}", cluster.authority().pem(), other.pem());
-    // The secret is away for the moment: all or nothing, so that the CA has to wait.
-    fs::rename(&secret, proxy.path("away")).unwrap();
-    write_private(&proxy.path("ca.crt"), &bundle);
-    proxy.wait_for_message("reload failed");
-
-    fs::rename(proxy.path("away"), &secret).unwrap();
-
-    proxy.wait_for_message("reloaded");
-    let failed = proxy.log_lines().iter().filter(|line| line["message"] == "reload failed").count();
-    assert_eq!(failed, 1);
-    assert_eq!(proxy.status()["config"]["last_error"], Value::Null);
-}
-
-#[test]
 fn with_watch_settings_a_changed_file_is_read_without_being_told() {
     let cluster = FakeUpstream::answering();
     let proxy = SettingsFile::of(&cluster).global("watch_settings = true").listener("database = \"before\"").start();
     proxy.address();
 
-    rewrite(&proxy, |text| text.replace("\"before\"", "\"after\""));
+    proxy.rewrite_settings(|text| text.replace("\"before\"", "\"after\""));
 
     let reloaded = proxy.wait_for_message("reloaded");
     assert_eq!(reloaded["cause"], "the settings file has changed");
@@ -373,7 +270,7 @@ fn a_fault_of_the_settings_stays_on_show_while_certificates_are_renewed() {
     let cluster = FakeUpstream::answering();
     let proxy = SettingsFile::of(&cluster).start();
     proxy.address();
-    rewrite(&proxy, |text| format!("no_such_key = 1\n{text}"));
+    proxy.rewrite_settings(|text| format!("no_such_key = 1\n{text}"));
     assert_eq!(reload(&proxy).0, 422);
 
     write_private(&proxy.path("ca.crt"), &format!("{}{}", cluster.authority().pem(), Authority::new().pem()));
@@ -389,7 +286,7 @@ fn log_level_changes_at_a_reload() {
     proxy.client();
     proxy.wait_for_message("session closed");
     assert!(proxy.log_lines().iter().all(|line| line["level"] != "DEBUG"));
-    rewrite(&proxy, |text| text.replace("\"info\"", "\"debug\""));
+    proxy.rewrite_settings(|text| text.replace("\"info\"", "\"debug\""));
 
     reloads(&proxy);
     proxy.client();
@@ -398,11 +295,29 @@ fn log_level_changes_at_a_reload() {
 }
 
 #[test]
+fn another_secret_and_user_are_used_by_the_next_login_and_nothing_ready_under_the_old_ones() {
+    let cluster = FakeUpstream::answering();
+    let proxy = SettingsFile::of(&cluster).file("other.pw", "another secret").start();
+    proxy.client();
+    proxy.client();
+    proxy.wait_for_metric("crdb_proxy_warm_ready", &[("listener", "main")], 1.0);
+    cluster.change(|script| script.login = Login::scram("another secret"));
+    proxy.rewrite_settings(|text| text.replace("app.pw", "other.pw").replace("user = \"app\"", "user = \"other\""));
+
+    reloads(&proxy);
+    let before = cluster.seen().startups.len();
+    proxy.client().query("select 1");
+
+    let users = told(&cluster, "user").split_off(before);
+    assert!(!users.is_empty() && users.iter().all(|user| *user == "other"), "{users:?}");
+}
+
+#[test]
 fn a_cancel_key_of_before_a_reload_still_cancels() {
     let cluster = FakeUpstream::answering();
     let proxy = SettingsFile::of(&cluster).listener("database = \"before\"").start();
     let client = proxy.client();
-    rewrite(&proxy, |text| text.replace("\"before\"", "\"after\""));
+    proxy.rewrite_settings(|text| text.replace("\"before\"", "\"after\""));
     reloads(&proxy);
 
     let mut wire = proxy.connect();
@@ -413,38 +328,17 @@ fn a_cancel_key_of_before_a_reload_still_cancels() {
 }
 
 #[test]
-fn with_flags_only_sighup_reads_the_ca_again() {
-    let cluster = FakeUpstream::answering();
-    let folder = tempfile::tempdir().unwrap();
-    write_private(&folder.path().join("ca.crt"), Authority::new().pem());
-    write_private(&folder.path().join("app.pw"), PASSWORD);
-    let mut command = TestProxy::command(folder.path());
-    let address = cluster.address();
-    command.args(["--host", "127.0.0.1", "--port", &address.port().to_string(), "--user", "app"]);
-    command.args(["--ca-file", "ca.crt", "--password-file", "app.pw", "--listen", "127.0.0.1:0"]);
-    command.args(["--admin", "127.0.0.1:0", "--log-format", "json"]);
-    let proxy = TestProxy::spawn(command, folder);
-    assert_eq!(proxy.startup(&[("user", "anyone")]).refusal().sqlstate(), "08001");
-    write_private(&proxy.path("ca.crt"), cluster.authority().pem());
-
-    proxy.signal(Signal::HUP);
-    proxy.wait_for_message("reloaded");
-
-    proxy.client().query("select 1");
-}
-
-#[test]
 fn sighup_twice_is_heard_twice_or_after_the_last_change() {
     let cluster = FakeUpstream::answering();
     let proxy = SettingsFile::of(&cluster).listener("database = \"d0\"").start();
     proxy.address();
 
     for round in 0..20 {
-        rewrite(&proxy, |text| text.replace(&format!("\"d{round}\""), &format!("\"d{}\"", round + 1)));
+        proxy.rewrite_settings(|text| text.replace(&format!("\"d{round}\""), &format!("\"d{}\"", round + 1)));
         proxy.signal(Signal::HUP);
     }
 
-    wait_for_status(&proxy, |status| status["listeners"][0]["database"] == "d20");
+    proxy.wait_for_status(|status| status["listeners"][0]["database"] == "d20");
 }
 
 #[test]

@@ -2,12 +2,16 @@
 
 use crate::harness::{
     DEADLINE, FakeUpstream, SettingsFile, TestClient, TestProxy,
+    process::{Lines, mortal},
     wire::{Wire, cancel_request, command_complete, query, ready, startup},
 };
 use rustix::process::Signal;
 use std::{
+    fs,
     io::{Read, Write},
     net::TcpStream,
+    path::Path,
+    process::{Command, Stdio},
     sync::mpsc,
     thread,
     time::{Duration, Instant},
@@ -261,4 +265,64 @@ fn during_drain_delay_new_clients_are_served_and_it_is_not_ready() {
     assert_eq!(proxy.http("GET /readyz", "").0, 503);
     proxy.client().query("select 1");
     assert_eq!(proxy.exit_code(), 0);
+}
+
+#[test]
+fn sigint_skips_drain_delay_and_a_second_signal_ends_it_at_once() {
+    let cluster = FakeUpstream::answering();
+    let start = || {
+        let proxy = SettingsFile::of(&cluster).global("drain_delay = \"1h\"").start();
+        proxy.address();
+        proxy
+    };
+
+    let mut by_hand = start();
+    by_hand.signal(Signal::INT);
+    assert_eq!(by_hand.exit_code(), 0);
+
+    let mut by_manager = start();
+    by_manager.signal(Signal::TERM);
+    by_manager.wait_for_message("stopping soon; clients are still served");
+    by_manager.signal(Signal::TERM);
+    assert_eq!(by_manager.exit_code(), 5);
+}
+
+#[test]
+fn drain_asked_for_twice_is_one_drain() {
+    let cluster = FakeUpstream::answering();
+    let mut proxy = SettingsFile::of(&cluster).global("drain_delay = \"1h\"").start();
+    let answers = [(); 2].map(|()| proxy.http("POST /drain", ""));
+
+    for (status, _, body) in answers {
+        assert_eq!((status, body.as_str()), (202, "{\"state\":\"delaying\"}"));
+    }
+    proxy.wait_for_metric("crdb_proxy_state", &[("state", "delaying")], 1.0);
+    proxy.signal(Signal::INT);
+    assert_eq!(proxy.exit_code(), 5);
+}
+
+/// A window that is closed must not leave the port taken.
+#[test]
+fn at_a_terminal_sighup_drains() {
+    let cluster = FakeUpstream::answering();
+    let settings = SettingsFile::of(&cluster);
+    let (file, pipe) = (settings.write(), settings.path("log"));
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let daemon = env!("CARGO_BIN_EXE_crdb-proxy");
+    let line = format!("exec {} --config {} --log-format json 2> {}", daemon, file.display(), pipe.display());
+    let mut window = mortal(Path::new("script"), "KILL", None);
+    window.args(["--quiet", "--return", "--command", &line, "/dev/null"]).env_clear().env("SHELL", "/bin/sh");
+    window.env("PATH", std::env::var_os("PATH").unwrap_or_default());
+    let mut window = window.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    let log = Lines::of(fs::File::open(pipe).unwrap());
+    let says = |words: &'static str| move |line: &str| line.contains(words).then(|| line.to_owned());
+    assert!(log.find(says("\"listening\"")).is_some(), "{:?}", log.all());
+
+    window.kill().unwrap();
+    window.wait().unwrap();
+
+    let draining = log.find(says("\"draining\"")).expect("a drain");
+    assert!(draining.contains("\"signal\":\"SIGHUP\""), "{draining}");
+    assert!(log.ended_within(DEADLINE), "it still runs");
+    assert!(log.all().last().unwrap().contains("\"stopped\""), "{:?}", log.all().last());
 }

@@ -56,7 +56,16 @@ impl Lines {
 
     /// The same, waiting no longer than `limit`.
     pub(crate) fn find_within<T>(&self, limit: Duration, find: impl Fn(&str) -> Option<T>) -> Option<T> {
-        let mut seen = 0;
+        self.search(0, limit, find)
+    }
+
+    /// As [`Self::find`], but not among the first `passed` lines.
+    pub(crate) fn find_after<T>(&self, passed: usize, find: impl Fn(&str) -> Option<T>) -> Option<T> {
+        self.search(passed, DEADLINE, find)
+    }
+
+    fn search<T>(&self, passed: usize, limit: Duration, find: impl Fn(&str) -> Option<T>) -> Option<T> {
+        let mut seen = passed;
         let mut state = self.state.lock().unwrap();
         let end = Instant::now() + limit;
         loop {

@@ -3,7 +3,7 @@
 use super::{
     DEADLINE, TestClient,
     process::{self, Finished, Lines, mortal},
-    settings::{Cluster, SettingsFile},
+    settings::{Cluster, SettingsFile, write_private},
     wire::{Stream, Wire},
 };
 use rustix::process::Signal;
@@ -196,6 +196,23 @@ impl TestProxy {
         let (status, _, body) = self.http("GET /status", "");
         assert_eq!(status, 200, "{body}");
         serde_json::from_str(&body).unwrap()
+    }
+
+    /// Asks `/status` until it is as wanted, which nothing announces.
+    #[track_caller]
+    pub(crate) fn wait_for_status(&self, is_so: impl Fn(&Value) -> bool) {
+        let end = Instant::now() + DEADLINE;
+        while !is_so(&self.status()) {
+            assert!(Instant::now() < end, "{}", self.status());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Changes the settings file in one step.
+    pub(crate) fn rewrite_settings(&self, change: impl Fn(&str) -> String) {
+        let file = self.path("crdb-proxy.toml");
+        let text = change(&fs::read_to_string(&file).unwrap());
+        write_private(&file, &text);
     }
 
     /// Sends a signal.
