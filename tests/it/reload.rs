@@ -8,7 +8,13 @@ use crate::harness::{
 };
 use rustix::process::Signal;
 use serde_json::Value;
-use std::{fs, net::TcpStream, time::Instant};
+use std::{
+    fs,
+    net::TcpStream,
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
+    thread,
+    time::Instant,
+};
 
 /// `POST /reload`; its status and what it says.
 fn reload(proxy: &TestProxy) -> (u16, Value) {
@@ -379,4 +385,52 @@ fn orders_to_the_daemon_are_taken_from_nobodys_page_and_by_post_only() {
     let (status, _, body) = proxy.http("POST /drain", "");
     assert_eq!((status, body.as_str()), (202, "{\"state\":\"draining\"}"));
     assert_eq!(proxy.exit_code(), 0);
+}
+
+#[test]
+fn many_reloads_under_load_disturb_no_session_and_leave_nothing_behind() {
+    let cluster = FakeUpstream::answering();
+    let proxy = SettingsFile::of(&cluster).global("sessions_max = 100\nwarm_max = 0").listener("# A").start();
+    let mut open = proxy.client();
+    let address = proxy.address();
+    let is_over = AtomicBool::new(false);
+    let crowd = || {
+        let mut served = 0;
+        while !is_over.load(Relaxed) {
+            let wire = Wire::new(TcpStream::connect(address).unwrap());
+            TestClient::log_in(wire, &[("user", "anyone")]).query("select 1");
+            served += 1;
+        }
+        served
+    };
+    let descriptors = proxy.descriptors();
+
+    let served: usize = thread::scope(|scope| {
+        let clients = [(); 4].map(|()| scope.spawn(crowd));
+        for round in 0..150_i32 {
+            let limit = format!("sessions_max = {}", 100 + round % 7);
+            let more = "\n[[listener]]\nname = \"more\"\ncluster = \"test\"\naddress = \"127.0.0.1:0\"\n";
+            proxy.rewrite_settings(|text| {
+                let text = text.replace(more, "");
+                let old = text.lines().find(|line| line.starts_with("sessions_max")).unwrap().to_owned();
+                let appendix = if round % 2 == 0 { more } else { "" };
+                text.replace(&old, &limit)
+                    .replace("# A\n", &format!("database = \"d{round}\"\n# A\n"))
+                    .replace(&format!("database = \"d{}\"\n", round - 1), "")
+                    + appendix
+            });
+            reloads(&proxy);
+        }
+        is_over.store(true, Relaxed);
+        clients.into_iter().map(|client| client.join().unwrap()).sum()
+    });
+
+    assert!(served > 150, "{served} clients were served");
+    open.query("select 1");
+    proxy.wait_for_active(1.0);
+    let end = Instant::now() + DEADLINE;
+    while proxy.descriptors() > descriptors {
+        assert!(Instant::now() < end, "{} descriptors, and {descriptors} before", proxy.descriptors());
+    }
+    assert_eq!(proxy.status()["sessions_left_out"], 0);
 }
