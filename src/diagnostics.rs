@@ -5,6 +5,8 @@ mod line;
 mod sink;
 mod text;
 
+pub(crate) use self::text::printable;
+
 use crate::settings::LogFormat;
 use std::{error::Error, fmt, io::Write, sync::OnceLock};
 use tracing_subscriber::{Registry, filter::LevelFilter, layer::SubscriberExt, reload, util::SubscriberInitExt};
@@ -52,7 +54,7 @@ pub fn last_words(text: &str) {
             tracing::error!("{line}");
         } else {
             // Nobody left to tell when standard error takes nothing.
-            let _ = writeln!(std::io::stderr(), "crdb-proxy: {}", text::printable(line));
+            let _ = writeln!(std::io::stderr(), "crdb-proxy: {}", printable(line));
         }
     }
 }

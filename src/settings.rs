@@ -13,6 +13,7 @@ mod layers;
 mod listeners;
 mod load;
 mod overlay;
+mod paste;
 mod policy;
 mod reader;
 mod secrets;

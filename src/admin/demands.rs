@@ -2,6 +2,7 @@
 //! the daemon does what they say.
 
 use super::{Admin, Answer, Peer, guard, json, text};
+use crate::{control::Stopping, settings::Limits};
 use hyper::{Request, StatusCode};
 use serde::Serialize;
 use std::time::Duration;
@@ -9,6 +10,8 @@ use tokio::{
     sync::{mpsc, oneshot},
     time::timeout,
 };
+
+pub(crate) use crate::control::{News, Outcome};
 
 /// What the daemon is asked to do.
 pub(crate) enum Demand {
@@ -22,27 +25,6 @@ pub(crate) enum Demand {
     },
     /// Files have changed; the settings file too, or only others.
     Changed { settings: bool },
-}
-
-/// How a reload went.
-#[derive(Clone, Debug, Serialize)]
-#[serde(tag = "state", rename_all = "snake_case")]
-pub(crate) enum Outcome {
-    /// Everything new counts from now on.
-    Reloaded(News),
-    /// This is what a reload would change.
-    DryRun(News),
-    /// What was there before stays.
-    Refused { faults: Vec<String> },
-}
-
-/// What is new, one sentence each.
-#[derive(Clone, Debug, Default, Serialize)]
-pub(crate) struct News {
-    pub(crate) changes: Vec<String>,
-    /// Keys whose new values count from the next start on.
-    pub(crate) needs_restart: Vec<String>,
-    pub(crate) warnings: Vec<String>,
 }
 
 /// What a path asks for.
@@ -69,7 +51,7 @@ pub(super) async fn pass_on<B>(admin: &Admin, asked: Asked, request: &Request<B>
     }
     let query = request.uri().query().unwrap_or_default();
     match (asked, query) {
-        (Asked::Drain, "") => drain(admin, settings.limits.drain_delay).await,
+        (Asked::Drain, "") => drain(admin, &settings.limits).await,
         (Asked::Reload, "" | "dry_run=false") => reload(admin, false).await,
         (Asked::Reload, "dry_run=true") => reload(admin, true).await,
         (Asked::Drain, _) => text(StatusCode::BAD_REQUEST, "nothing stands behind the question mark here\n"),
@@ -77,13 +59,18 @@ pub(super) async fn pass_on<B>(admin: &Admin, asked: Asked, request: &Request<B>
     }
 }
 
-async fn drain(admin: &Admin, delay: Duration) -> Answer {
+async fn drain(admin: &Admin, limits: &Limits) -> Answer {
     if admin.stop.phase().is_serving() {
         // A full queue holds a demand to drain, or one will fit in once the daemon has looked.
         let _ = admin.demands.send_timeout(Demand::Drain, PATIENCE).await;
     }
-    let is_delaying = admin.stop.phase().is_serving() && !delay.is_zero();
-    accepted(&serde_json::json!({ "state": if is_delaying { "delaying" } else { "draining" } }), StatusCode::ACCEPTED)
+    let is_delaying = admin.stop.phase().is_serving() && !limits.drain_delay.is_zero();
+    let ends_within = limits.drain_delay + limits.drain_limit;
+    let stopping = Stopping {
+        state: if is_delaying { "delaying" } else { "draining" }.to_owned(),
+        ends_within_ms: u64::try_from(ends_within.as_millis()).ok(),
+    };
+    accepted(&stopping, StatusCode::ACCEPTED)
 }
 
 async fn reload(admin: &Admin, dry_run: bool) -> Answer {
