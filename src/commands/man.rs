@@ -20,11 +20,11 @@ pub fn man() -> Result<u8, CommandError> {
 
 fn page() -> Vec<u8> {
     let command = cli::command().override_usage("crdb-proxy [run] [FLAGS] [URL]\ncrdb-proxy COMMAND [FLAGS]");
-    let source = format!("{} {}", cli::NAME, env!("CARGO_PKG_VERSION"));
-    let page = Man::new(command.clone()).source(source).manual("User Commands");
-    let mut text = Vec::new();
+    // Without a date, whose place must be kept all the same.
+    let title = format!(".TH {0} 1 \"\" \"{0} {1}\" \"User Commands\"\n", cli::NAME, env!("CARGO_PKG_VERSION"));
+    let page = Man::new(command.clone());
+    let mut text = title.into_bytes();
     // Writing to memory does not fail.
-    let _ = page.render_title(&mut text);
     let _ = page.render_name_section(&mut text);
     let _ = page.render_synopsis_section(&mut text);
     let _ = page.render_description_section(&mut text);
@@ -48,8 +48,8 @@ fn page() -> Vec<u8> {
 /// One part for each command, but for `run`, whose flags stand above.
 fn commands(page: &mut Roff, root: &Command) {
     page.control("SH", ["COMMANDS"]);
-    page.text([roman("Those that speak to a running daemon find its admin address by ")]);
-    page.text([bold("--admin"), roman(", the variable "), bold("CRDB_PROXY_ADMIN"), roman(", or ")]);
+    page.text([roman("Those that speak to a running daemon find its admin address by")]);
+    page.text([bold("--admin"), roman(", the variable "), bold("CRDB_PROXY_ADMIN"), roman(", or")]);
     page.text([bold("admin"), roman(" in the settings file ("), bold("--config"), roman(" or the usual place).")]);
     let mut left: Vec<_> = visible(root).map(|command| (command.get_name().to_owned(), command)).collect();
     left.reverse();
@@ -78,18 +78,20 @@ fn entry(page: &mut Roff, name: &str, command: &Command) {
     page.control("TP", []);
     page.text(title);
     page.text([roman(sentence(command.get_about()))]);
+    let own: Vec<_> = own.into_iter().filter(|arg| !["help", "version"].contains(&arg.get_id().as_str())).collect();
+    if own.is_empty() {
+        return;
+    }
     page.control("RS", []);
     for arg in own {
-        let mut head = match arg.get_long() {
-            Some("help" | "version") => continue,
+        page.control("TP", []);
+        page.text(match arg.get_long() {
+            Some(long) if arg.get_action().takes_values() => {
+                vec![bold(format!("--{long}")), italic(format!(" {}", value_of(arg)))]
+            }
             Some(long) => vec![bold(format!("--{long}"))],
             None => vec![italic(value_of(arg))],
-        };
-        if arg.get_long().is_some() && arg.get_num_args().is_none_or(|number| number.takes_values()) {
-            head.push(italic(format!(" {}", value_of(arg))));
-        }
-        page.control("TP", []);
-        page.text(head);
+        });
         page.text([roman(sentence(arg.get_help()))]);
     }
     page.control("RE", []);

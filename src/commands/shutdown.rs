@@ -67,5 +67,5 @@ fn told(open: u64) -> String {
     }
 }
 
-const GRACE: Duration = Duration::from_secs(10);
+const GRACE: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(200);

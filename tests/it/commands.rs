@@ -178,7 +178,7 @@ fn shutdown_gives_up_on_a_daemon_that_outlives_its_own_limits() {
             let length = socket.read(&mut request).unwrap();
             let body = match request[..length].starts_with(b"POST") {
                 true => "{\"state\":\"draining\",\"ends_within_ms\":0}",
-                false => "{\"started_at\":\"then\",\"listeners\":[{\"sessions\":2},{\"sessions\":1}]}",
+                false => "{\"started_at\":\"then\",\"state\":\"draining\",\"listeners\":[{\"sessions\":2},{\"sessions\":1}]}",
             };
             let status = if body.starts_with("{\"state") { "202 Accepted" } else { "200 OK" };
             write!(socket, "HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n{body}", body.len()).unwrap();
@@ -190,7 +190,7 @@ fn shutdown_gives_up_on_a_daemon_that_outlives_its_own_limits() {
 
     assert_eq!(failed.status.code(), Some(1));
     let said = format!(
-        "crdb-proxy: the daemon at {address} is still there after 10 s, with 3 open sessions; \
+        "crdb-proxy: the daemon at {address} is still there after 5 s, with 3 open sessions; \
          a second signal ends it at once"
     );
     assert_eq!(failed.stderr, said);
@@ -205,7 +205,7 @@ fn reload_says_what_changed_and_config_diff_what_would() {
     let text = fs::read_to_string(&file).unwrap();
     assert_eq!(command(&proxy, "config diff").expect_success(), "nothing would change");
 
-    fs::write(&file, format!("threads = 2\n{}", text.replace("25s", "30s"))).unwrap();
+    fs::write(&file, format!("threads = 3\n{}", text.replace("25s", "30s"))).unwrap();
 
     let would = command(&proxy, "config diff").expect_success();
     assert!(would.contains("would change: drain_limit: \"25s\" becomes \"30s\"\n"), "{would}");

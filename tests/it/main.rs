@@ -36,6 +36,7 @@ mod login;
 mod logs;
 mod names;
 mod nearest;
+mod pages;
 mod password;
 mod programs;
 #[cfg(feature = "demo")]
@@ -51,4 +52,5 @@ mod startup;
 mod startup_parameters;
 mod stop;
 mod unix_socket;
+mod urls;
 mod warm;
