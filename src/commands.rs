@@ -33,10 +33,7 @@ use crate::{
     diagnostics,
     settings::{self, Faults, Inputs},
 };
-use std::{
-    fmt,
-    io::{IsTerminal, Write},
-};
+use std::{fmt, io::Write};
 
 /// Why a command has not done what it is there for.
 #[derive(Debug)]
@@ -94,7 +91,7 @@ fn say_bytes(text: &[u8]) -> Result<(), CommandError> {
 
 /// Tells whoever sits at the terminal how it goes; a script reads nothing of it.
 fn whisper(text: &str) {
-    if std::io::stderr().is_terminal() {
+    if diagnostics::has_reader() {
         diagnostics::plainly(&diagnostics::printable(text));
     }
 }

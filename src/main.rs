@@ -36,7 +36,7 @@ fn run(flags: Flags) -> Result<u8, Failure> {
         for warning in &built.warnings {
             tracing::warn!("{warning}");
         }
-        Ok::<_, Failure>(built.bind(&World::of_machine(), passed)?.with_inputs(inputs).serve().await)
+        Ok::<_, Failure>(built.bind(&World::of_machine(), passed)?.with_inputs(inputs).introduced().serve().await)
     })?;
     // What still runs on blocking threads (a resolver that hangs) must not hold up the exit.
     runtime.shutdown_background();

@@ -24,6 +24,7 @@ mod demo;
 mod deploy;
 mod docs;
 mod drivers;
+mod facts;
 mod failover;
 mod harness;
 mod harness_works;
