@@ -49,7 +49,10 @@ fn headline(status: &Status, look: &Look) -> String {
     let restart = status.config.needs_restart.iter().map(|key| ("needs a restart", key));
     let exposed = status.clusters.iter().flat_map(|cluster| &cluster.endpoints);
     let reasons_of = exposed.filter_map(|endpoint| Some((endpoint.name.as_str(), endpoint.reason.as_ref()?)));
-    for (title, said) in reasons.chain(faults).chain(restart).chain(reasons_of) {
+    let is_news = |listener: &&Listening| listener.why.as_deref().is_some_and(|why| !USUAL.contains(&why));
+    let moved = status.listeners.iter().filter(is_news);
+    let moved = moved.filter_map(|listener| Some((listener.name.as_str(), listener.why.as_ref()?)));
+    for (title, said) in reasons.chain(faults).chain(restart).chain(moved).chain(reasons_of) {
         let line = format!("{}: {}", printable(title), printable(said));
         let _ = writeln!(text, "{ill}{}{plain}", cut(&line, usize::from(look.width)));
     }
@@ -182,6 +185,8 @@ fn short(number: u64) -> String {
     }
 }
 
+/// Why a listener's sessions go where they go while all is well.
+const USUAL: [&str; 2] = ["first in order", "nearest"];
 const UNITS: [(&str, u64); 5] = [
     ("P", 1_000_000_000_000_000),
     ("T", 1_000_000_000_000),

@@ -7,7 +7,7 @@ use super::{
 use rustix::{
     fs::{Mode, OFlags},
     pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt},
-    termios::{Winsize, tcsetwinsize},
+    termios::{LocalModes, Winsize, tcgetattr, tcsetwinsize},
 };
 use std::{
     fs::File,
@@ -81,6 +81,12 @@ impl Terminal {
     /// Sends the program a signal.
     pub(crate) fn signal(&self, signal: rustix::process::Signal) {
         process::signal(&self.child, signal);
+    }
+
+    /// Whether it shows what is typed and takes it a line at a time, as it did at first.
+    pub(crate) fn echoes(&self) -> bool {
+        let modes = tcgetattr(&self.keyboard).unwrap().local_modes;
+        modes.contains(LocalModes::ECHO | LocalModes::ICANON)
     }
 
     /// All that it was given, escape sequences included.

@@ -78,6 +78,22 @@ fn there_is_no_rate_over_a_restart() {
 }
 
 #[test]
+fn what_is_the_matter_stands_above_the_tables() {
+    let text = status(
+        "{\"started_at\":\"then\",\"state\":\"draining\",\"reasons\":[\"draining: no new\"],\
+         \"config\":{\"last_error\":\"a fault\",\"needs_restart\":[\"admin\"]},\
+         \"listeners\":[{\"name\":\"main\",\"why\":\"\\\"east\\\" is down\"},{\"name\":\"other\",\"why\":\"nearest\"}],\
+         \"clusters\":[{\"endpoints\":[{\"name\":\"east\",\"reason\":\"refused\"}]}]}",
+    );
+
+    let shown = told(&text, None, &LOOK);
+
+    let notes: Vec<_> = shown.lines().skip(1).take_while(|line| !line.is_empty()).collect();
+    let expected = ["not ready: draining: no new", "last reload refused: a fault", "needs a restart: admin"];
+    assert_eq!(notes, [&expected[..], &["main: \"east\" is down", "east: refused"]].concat());
+}
+
+#[test]
 fn numbers_stay_short() {
     for (number, expected) in [
         (0, "0"),
