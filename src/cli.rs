@@ -286,4 +286,3 @@ Without a file, a connection string or --host, crdb-proxy/crdb-proxy.toml is rea
 
 Exit codes: 0 done, or ready; 1 fault of the daemon, not ready, not reachable, or an order that it did not take; \
 2 command line, variables or settings; 3 address cannot be bound; 4 sessions cut at drain_limit; 5 ended by a second signal.";
-

@@ -74,7 +74,8 @@ fn daemon_of(inputs: &Inputs) -> Result<Client, CommandError> {
 /// Runs on this thread alone: probes are run often, and have little to do.
 fn block_on<T>(work: impl Future<Output = Result<T, CommandError>>) -> Result<T, CommandError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| CommandError::Said(1, format!("the system gives no event queue: {error}")))?;
+    let runtime =
+        runtime.map_err(|error| CommandError::Said(1, format!("the system gives no event queue: {error}")))?;
     runtime.block_on(work)
 }
 

@@ -108,10 +108,9 @@ fn no_sentence_repeats_what_may_hold_a_password() {
         "--json=S",
         "endpoint S",
         "endpoint disable e S",
-            "completions S",
-            "wait S",
-            "wait --limit=x S",
-
+        "completions S",
+        "wait S",
+        "wait --limit=x S",
     ] {
         for secret in ["app:hunter2@host/d", "hunter2", "Correcthorse", "h=x,password=hunter2"] {
             let sentence = wrong(&place.replace('S', secret));
@@ -150,8 +149,7 @@ fn help_names_every_flag_and_is_no_error() {
 
 #[test]
 fn an_order_for_an_endpoint_is_told_apart_from_where_the_daemon_is() {
-    let Ok(Command::Endpoint { flags, order }) = parsed("endpoint prefer e --for 2h --cluster c --admin unix:s")
-    else {
+    let Ok(Command::Endpoint { flags, order }) = parsed("endpoint prefer e --for 2h --cluster c --admin unix:s") else {
         panic!("not taken")
     };
 

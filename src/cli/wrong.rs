@@ -23,7 +23,9 @@ pub(super) fn sentence(error: &Error) -> String {
         (ErrorKind::MissingSubcommand, _) if context(error, ContextKind::InvalidSubcommand).ends_with(" endpoint") => {
             "`endpoint` needs a command: `endpoint disable`, `endpoint enable` or `endpoint prefer`".to_owned()
         }
-        (ErrorKind::MissingSubcommand, _) => "`config` needs a command: `config check`, `config show` or `config diff`".to_owned(),
+        (ErrorKind::MissingSubcommand, _) => {
+            "`config` needs a command: `config check`, `config show` or `config diff`".to_owned()
+        }
         (ErrorKind::InvalidValue, None) if argument == "<SHELL>" => format!("this is none of the shells: {SHELLS}"),
         (ErrorKind::MissingRequiredArgument, _) if argument == "<SHELL>" => format!("the shell is missing: {SHELLS}"),
         (ErrorKind::MissingRequiredArgument, _) => "the endpoint's name is missing".to_owned(),

@@ -111,8 +111,14 @@ const SECTIONS: &[(&str, &[(&str, &str)])] = &[
         "EXIT STATUS",
         &[
             ("0", "Done; of the daemon: every session had ended; of health and wait: ready."),
-            ("1", "A fault of the daemon; of other commands: it is not ready, cannot be reached, or refused the order."),
-            ("2", "Command line, variables, settings, or a file that they name; of reload: the daemon refused its settings."),
+            (
+                "1",
+                "A fault of the daemon; of other commands: it is not ready, cannot be reached, or refused the order.",
+            ),
+            (
+                "2",
+                "Command line, variables, settings, or a file that they name; of reload: the daemon refused its settings.",
+            ),
             ("3", "An address cannot be bound."),
             ("4", "Sessions were cut off at drain_limit; the log has their number."),
             ("5", "Ended by a second signal."),
@@ -121,8 +127,11 @@ const SECTIONS: &[(&str, &[(&str, &str)])] = &[
     (
         "FILES",
         &[
-            ("$XDG_CONFIG_HOME/crdb-proxy/crdb-proxy.toml", "The settings file where none is named, nor a host; \
-             ~/.config stands for $XDG_CONFIG_HOME where that is not set."),
+            (
+                "$XDG_CONFIG_HOME/crdb-proxy/crdb-proxy.toml",
+                "The settings file where none is named, nor a host; \
+             ~/.config stands for $XDG_CONFIG_HOME where that is not set.",
+            ),
             ("/etc/crdb-proxy/crdb-proxy.toml", "The same, where there is none in the user's folder."),
             ("FOLDER/.s.PGSQL.26257", "The socket of a listener whose address is unix:FOLDER."),
             ("$CREDENTIALS_DIRECTORY", "Where secrets are that systemd passes on."),
@@ -131,9 +140,12 @@ const SECTIONS: &[(&str, &[(&str, &str)])] = &[
     (
         "ENVIRONMENT",
         &[
-            ("CRDB_PROXY_NAME", "Each flag of the daemon is also a variable: CRDB_PROXY_ and the flag in capitals, such as \
+            (
+                "CRDB_PROXY_NAME",
+                "Each flag of the daemon is also a variable: CRDB_PROXY_ and the flag in capitals, such as \
              CRDB_PROXY_PASSWORD_FILE; and so is each key of the settings file's first block. A flag goes before a \
-             variable, a variable before the file."),
+             variable, a variable before the file.",
+            ),
             ("CRDB_PROXY_URL", "The connection string."),
             ("CRDB_PROXY_PASSWORD", "The password."),
             ("NO_COLOR", "No colours on a terminal."),
@@ -142,12 +154,18 @@ const SECTIONS: &[(&str, &[(&str, &str)])] = &[
     (
         "SIGNALS",
         &[
-            ("SIGTERM, SIGINT", "Stop: new clients are refused, open sessions end when they are idle, and all are cut off \
-             after drain_limit. SIGINT skips drain_delay. A second signal ends the daemon at once."),
+            (
+                "SIGTERM, SIGINT",
+                "Stop: new clients are refused, open sessions end when they are idle, and all are cut off \
+             after drain_limit. SIGINT skips drain_delay. A second signal ends the daemon at once.",
+            ),
             ("SIGHUP", "Settings and certificates are read again; where standard input is a terminal, as SIGTERM."),
         ],
     ),
-    ("SEE ALSO", &[("", "The documentation that comes with the program: README.md, and docs/settings.md for every key.")]),
+    (
+        "SEE ALSO",
+        &[("", "The documentation that comes with the program: README.md, and docs/settings.md for every key.")],
+    ),
 ];
 
 #[cfg(test)]

@@ -1,10 +1,7 @@
 //! `shutdown`: has a running daemon stop gently, and waits for its end if that is wanted.
 
 use super::{CommandError, block_on, daemon_of, say, whisper};
-use crate::{
-    control::Client,
-    settings::Inputs,
-};
+use crate::{control::Client, settings::Inputs};
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 

@@ -145,7 +145,8 @@ mod tests {
 
     #[test]
     fn a_status_of_another_version_is_read_as_far_as_it_goes() {
-        let text = "{\"started_at\":\"then\",\"state\":\"running\",\"new\":{},\"listeners\":[{\"name\":\"a\",\"more\":1}]}";
+        let text =
+            "{\"started_at\":\"then\",\"state\":\"running\",\"new\":{},\"listeners\":[{\"name\":\"a\",\"more\":1}]}";
 
         let status: Status = serde_json::from_str(text).unwrap();
 

@@ -75,7 +75,10 @@ mod tests {
             ("[::1]:5", "postgresql://app@[::1]:5/defaultdb?sslmode=disable"),
             ("localhost:0", "postgresql://app@localhost:7/defaultdb?sslmode=disable"),
             ("unix:/run/x", "postgresql://app@/defaultdb?host=%2Frun%2Fx&port=26257&sslmode=disable"),
-            ("unix:/run/a b&c/.s.PGSQL.5", "postgresql://app@/defaultdb?host=%2Frun%2Fa%20b%26c&port=5&sslmode=disable"),
+            (
+                "unix:/run/a b&c/.s.PGSQL.5",
+                "postgresql://app@/defaultdb?host=%2Frun%2Fa%20b%26c&port=5&sslmode=disable",
+            ),
         ] {
             let found = string(&format!("address = \"{address}\""), "app", Some(7));
             assert_eq!(found.as_deref(), Some(expected), "{address}");
@@ -87,7 +90,8 @@ mod tests {
 
     #[test]
     fn names_are_escaped_and_a_listener_that_requires_tls_is_reached_by_it() {
-        let found = string("database = \"a/b?c d\"\ntls = \"require\"\ntls_cert = \"/c\"\ntls_key = \"/k\"", "x@y:z%", None);
+        let found =
+            string("database = \"a/b?c d\"\ntls = \"require\"\ntls_cert = \"/c\"\ntls_key = \"/k\"", "x@y:z%", None);
 
         let expected = "postgresql://x%40y%3Az%25@localhost:26257/a%2Fb%3Fc%20d?sslmode=require";
         assert_eq!(found.as_deref(), Some(expected));

@@ -178,7 +178,9 @@ fn shutdown_gives_up_on_a_daemon_that_outlives_its_own_limits() {
             let length = socket.read(&mut request).unwrap();
             let body = match request[..length].starts_with(b"POST") {
                 true => "{\"state\":\"draining\",\"ends_within_ms\":0}",
-                false => "{\"started_at\":\"then\",\"state\":\"draining\",\"listeners\":[{\"sessions\":2},{\"sessions\":1}]}",
+                false => {
+                    "{\"started_at\":\"then\",\"state\":\"draining\",\"listeners\":[{\"sessions\":2},{\"sessions\":1}]}"
+                }
             };
             let status = if body.starts_with("{\"state") { "202 Accepted" } else { "200 OK" };
             write!(socket, "HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n{body}", body.len()).unwrap();

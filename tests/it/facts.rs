@@ -1,6 +1,8 @@
 //! What a person sees who starts the daemon at a terminal, and nobody else.
 
-use crate::harness::{DEADLINE, PASSWORD, Postgres, SettingsFile, Terminal, TestProxy, postgres::program, process, settings::Cluster};
+use crate::harness::{
+    DEADLINE, PASSWORD, Postgres, SettingsFile, Terminal, TestProxy, postgres::program, process, settings::Cluster,
+};
 use rustix::process::Signal;
 use std::process::Command;
 
@@ -75,6 +77,9 @@ fn a_service_writes_log_lines_only() {
     assert_eq!(proxy.terminate(), 0);
 
     for line in proxy.log_text().lines() {
-        assert!(line.get(4..5) == Some("-") && [Some("Z  INFO "), Some("Z  WARN ")].contains(&line.get(23..31)), "{line}");
+        assert!(
+            line.get(4..5) == Some("-") && [Some("Z  INFO "), Some("Z  WARN ")].contains(&line.get(23..31)),
+            "{line}"
+        );
     }
 }

@@ -103,7 +103,11 @@ fn q_and_signals_end_the_watching_too() {
         let mut terminal = watch(&proxy.path(""), &admin);
         terminal.wait_for("LISTENER");
 
-        if end == "q" { terminal.type_keys(end) } else { terminal.signal(Signal::TERM) }
+        if end == "q" {
+            terminal.type_keys(end)
+        } else {
+            terminal.signal(Signal::TERM)
+        }
 
         assert_eq!(terminal.exit_code(), 0, "{end}");
         assert!(terminal.text().trim_end().ends_with("\u{1b}[?1049l"), "{end}: {:?}", terminal.text());

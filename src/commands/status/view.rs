@@ -42,8 +42,7 @@ fn headline(status: &Status, look: &Look) -> String {
     let (colour, ready) = if status.ready { (well, "ready") } else { (ill, "not ready") };
     let (version, state, since) =
         (printable(&status.version), printable(&status.state), printable(status.started_at.get(..19).unwrap_or("")));
-    let mut text =
-        format!("{bold}crdb-proxy {version}{plain}  {colour}{state}, {ready}{plain}  since {since}Z\n");
+    let mut text = format!("{bold}crdb-proxy {version}{plain}  {colour}{state}, {ready}{plain}  since {since}Z\n");
     let reasons = status.reasons.iter().map(|reason| ("not ready", reason));
     let faults = status.config.last_error.iter().map(|fault| ("last reload refused", fault));
     let restart = status.config.needs_restart.iter().map(|key| ("needs a restart", key));
@@ -123,7 +122,8 @@ fn endpoints(status: &Status) -> Option<Rows> {
 fn sessions(status: &Status) -> Option<Rows> {
     let heading = ["CLIENT", "LISTENER", "ENDPOINT", "DATABASE", "APPLICATION", "STATE", "ID", "STMT"];
     let mut rows = vec![heading.map(str::to_owned).to_vec()];
-    let or_dash = |text: &Option<String>| text.clone().filter(|text| !text.is_empty()).unwrap_or_else(|| "-".to_owned());
+    let or_dash =
+        |text: &Option<String>| text.clone().filter(|text| !text.is_empty()).unwrap_or_else(|| "-".to_owned());
     let row = |session: &Session| {
         vec![
             session.client.clone(),
@@ -187,13 +187,8 @@ fn short(number: u64) -> String {
 
 /// Why a listener's sessions go where they go while all is well.
 const USUAL: [&str; 2] = ["first in order", "nearest"];
-const UNITS: [(&str, u64); 5] = [
-    ("P", 1_000_000_000_000_000),
-    ("T", 1_000_000_000_000),
-    ("G", 1_000_000_000),
-    ("M", 1_000_000),
-    ("k", 1000),
-];
+const UNITS: [(&str, u64); 5] =
+    [("P", 1_000_000_000_000_000), ("T", 1_000_000_000_000), ("G", 1_000_000_000), ("M", 1_000_000), ("k", 1000)];
 /// More fit on no screen; `--json` has them.
 const SESSIONS_MAX: usize = 100;
 
