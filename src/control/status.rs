@@ -45,6 +45,9 @@ pub struct Config {
 pub struct Listening {
     pub name: String,
     pub addresses: Vec<String>,
+    pub cluster: String,
+    pub database: String,
+    pub tls: String,
     pub sessions: u64,
     pub sessions_max: u64,
     pub endpoint: Option<String>,
@@ -63,6 +66,7 @@ pub struct Listening {
 #[allow(missing_docs, reason = "docs/status.md says what each field is")]
 pub struct Cluster {
     pub name: String,
+    pub user: String,
     pub endpoints: Vec<Endpoint>,
 }
 

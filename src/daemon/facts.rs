@@ -5,7 +5,7 @@ use super::Daemon;
 use crate::{
     admin::ListenerView,
     diagnostics::{self, printable, rfc3339},
-    settings::{CaSource, LogFormat},
+    settings::{CaSource, ListenAddress, LogFormat},
     upstream::Cluster,
 };
 use std::net::SocketAddr;
@@ -76,11 +76,8 @@ fn of_listener(ListenerView { parts, addresses }: &ListenerView, cluster: &Clust
 
 /// Addresses, or the name of both loopback ones.
 fn short(addresses: &[String]) -> String {
-    let parsed: Vec<_> = addresses.iter().filter_map(|address| address.parse::<SocketAddr>().ok()).collect();
-    match parsed.as_slice() {
-        [one, other] if one.port() == other.port() && one.ip().is_loopback() && other.ip().is_loopback() => {
-            format!("localhost:{}", one.port())
-        }
+    match ListenAddress::of_sockets(addresses) {
+        Some(ListenAddress::Localhost(port)) => format!("localhost:{port}"),
         _ => addresses.join(", "),
     }
 }

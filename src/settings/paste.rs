@@ -3,31 +3,42 @@
 use super::{ListenAddress, Listener, LocalTls};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode, utf8_percent_encode};
 use std::{
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     os::unix::ffi::OsStrExt,
 };
 
+/// Ready to be pasted, for a listener at this address; `real_port` is where it really listens. `None` where that is
+/// needed and not known.
+pub fn connection_string(
+    address: &ListenAddress,
+    needs_tls: bool,
+    (user, database): (&str, &str),
+    real_port: Option<u16>,
+) -> Option<String> {
+    let escaped = |text: &str| utf8_percent_encode(text, ESCAPED).to_string();
+    let (user, database) = (escaped(user), escaped(database));
+    let sslmode = if needs_tls { "require" } else { "disable" };
+    let port = |port: u16| if port == 0 { real_port } else { Some(port) };
+    let place = match address {
+        ListenAddress::Localhost(said) => format!("localhost:{}", port(*said)?),
+        ListenAddress::Tcp(address) => match reachable(address.ip()) {
+            IpAddr::V4(ip) => format!("{ip}:{}", port(address.port())?),
+            IpAddr::V6(ip) => format!("[{ip}]:{}", port(address.port())?),
+        },
+        ListenAddress::Unix(path) => {
+            let folder = percent_encode(path.parent()?.as_os_str().as_bytes(), ESCAPED);
+            let port = path.extension()?.to_str()?;
+            return Some(format!("postgresql://{user}@/{database}?host={folder}&port={port}&sslmode={sslmode}"));
+        }
+    };
+    Some(format!("postgresql://{user}@{place}/{database}?sslmode={sslmode}"))
+}
+
 impl Listener {
-    /// Ready to be pasted, with `user` as the user's name; `real_port` is where it really listens. `None` where that
-    /// is needed and not known.
+    /// How it is reached, with `user` as the user's name; as [`connection_string`].
     pub fn connection_string(&self, user: &str, real_port: Option<u16>) -> Option<String> {
-        let escaped = |text: &str| utf8_percent_encode(text, ESCAPED).to_string();
-        let (user, database) = (escaped(user), escaped(&self.database));
-        let sslmode = if matches!(self.tls, LocalTls::Require(_)) { "require" } else { "disable" };
-        let port = |port: u16| if port == 0 { real_port } else { Some(port) };
-        let place = match &self.address {
-            ListenAddress::Localhost(said) => format!("localhost:{}", port(*said)?),
-            ListenAddress::Tcp(address) => match reachable(address.ip()) {
-                IpAddr::V4(ip) => format!("{ip}:{}", port(address.port())?),
-                IpAddr::V6(ip) => format!("[{ip}]:{}", port(address.port())?),
-            },
-            ListenAddress::Unix(path) => {
-                let folder = percent_encode(path.parent()?.as_os_str().as_bytes(), ESCAPED);
-                let port = path.extension()?.to_str()?;
-                return Some(format!("postgresql://{user}@/{database}?host={folder}&port={port}&sslmode={sslmode}"));
-            }
-        };
-        Some(format!("postgresql://{user}@{place}/{database}?sslmode={sslmode}"))
+        let needs_tls = matches!(self.tls, LocalTls::Require(_));
+        connection_string(&self.address, needs_tls, (user, &self.database), real_port)
     }
 
     /// Whether only the running daemon knows its port.
@@ -36,6 +47,23 @@ impl Listener {
             ListenAddress::Localhost(port) => *port == 0,
             ListenAddress::Tcp(address) => address.port() == 0,
             ListenAddress::Unix(_) => false,
+        }
+    }
+}
+
+impl ListenAddress {
+    /// The address of sockets that listen at these, as logs and `/status` write them; `None` if there is none.
+    pub fn of_sockets(addresses: &[String]) -> Option<Self> {
+        if let Some(path) = addresses.iter().find_map(|address| address.strip_prefix("unix:")) {
+            return Some(Self::Unix(path.into()));
+        }
+        let sockets: Vec<_> = addresses.iter().filter_map(|address| address.parse::<SocketAddr>().ok()).collect();
+        match sockets.as_slice() {
+            [one, other] if one.port() == other.port() && one.ip().is_loopback() && other.ip().is_loopback() => {
+                Some(Self::Localhost(one.port()))
+            }
+            [first, ..] => Some(Self::Tcp(*first)),
+            [] => None,
         }
     }
 }
@@ -54,6 +82,7 @@ const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'
 
 #[cfg(test)]
 mod tests {
+    use super::*;
     use crate::settings::{Flags, Inputs, load};
 
     fn string(listener: &str, user: &str, real_port: Option<u16>) -> Option<String> {
@@ -95,5 +124,17 @@ mod tests {
 
         let expected = "postgresql://x%40y%3Az%25@localhost:26257/a%2Fb%3Fc%20d?sslmode=require";
         assert_eq!(found.as_deref(), Some(expected));
+    }
+
+    #[test]
+    fn sockets_at_both_loopback_addresses_are_localhost() {
+        let of = |addresses: &[&str]| {
+            ListenAddress::of_sockets(&addresses.iter().map(|&address| address.to_owned()).collect::<Vec<_>>())
+        };
+
+        assert_eq!(of(&["127.0.0.1:5", "[::1]:5"]), Some(ListenAddress::Localhost(5)));
+        assert_eq!(of(&["127.0.0.1:5"]), Some(ListenAddress::Tcp("127.0.0.1:5".parse().unwrap())));
+        assert_eq!(of(&["unix:/run/.s.PGSQL.5"]), Some(ListenAddress::Unix("/run/.s.PGSQL.5".into())));
+        assert_eq!(of(&["nothing"]), None);
     }
 }

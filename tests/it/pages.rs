@@ -94,3 +94,21 @@ fn each_shell_takes_its_completions() {
         assert!(printed(&["completions", shell]).contains("crdb-proxy;endpoint;disable"), "{shell}");
     }
 }
+
+#[test]
+fn the_readme_tells_of_every_command() {
+    let help = printed(&["--help"]);
+    let readme = markdown::read("README.md");
+
+    let (_, commands) = help.split_once("Commands:\n").unwrap();
+    let commands = commands.lines().take_while(|line| !line.is_empty());
+    let commands =
+        commands.filter_map(|line| line.strip_prefix("  ")?.split(' ').next()).filter(|name| !name.is_empty());
+    let mut found = 0;
+    for command in commands.filter(|name| !["run", "help"].contains(name)) {
+        found += 1;
+        let told = [format!("`{command}`"), format!("crdb-proxy {command}"), format!("-- {command}")];
+        assert!(told.iter().any(|told| readme.contains(told)), "{command}");
+    }
+    assert!(found > 8, "only {found} commands were found in {help}");
+}

@@ -78,3 +78,36 @@ fn where_only_the_daemon_knows_the_port_it_must_be_there() {
     assert_eq!((failed.status.code(), failed.stdout.as_str()), (Some(1), ""));
     assert!(failed.stderr.contains("is it running"), "{}", failed.stderr);
 }
+
+#[test]
+fn where_there_are_no_settings_the_daemon_tells() {
+    let server = Postgres::start();
+    let proxy = SettingsFile::of(&server)
+        .identity("local", &server.authority().server())
+        .another_listener("secure", "tls = \"require\"\ntls_cert = \"local.crt\"\ntls_key = \"local.key\"")
+        .start();
+    let elsewhere = tempfile::tempdir().unwrap();
+    let admin = proxy.listener("admin");
+    let url = |words: &[&str]| run_daemon(elsewhere.path(), &[&["url", "--admin", &admin], words].concat(), &[]);
+
+    let urls = url(&[]).expect_success();
+
+    let urls = urls.lines().collect::<Vec<_>>();
+    assert_eq!(urls.len(), 2, "{urls:?}");
+    for url in &urls {
+        assert_eq!(psql(url), "app at defaultdb", "{url}");
+    }
+    assert_eq!(url(&["secure"]).expect_success(), urls[1]);
+    assert_eq!(url(&["other"]).status.code(), Some(2));
+}
+
+#[test]
+fn settings_that_break_a_rule_are_told() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("f.toml"), "[cluster.c]\nuser = 7\n").unwrap();
+
+    let failed = run_daemon(folder.path(), &["url", "--config", "f.toml"], &[]);
+
+    assert_eq!((failed.status.code(), failed.stdout.as_str()), (Some(2), ""));
+    assert!(failed.stderr.contains("user"), "{}", failed.stderr);
+}

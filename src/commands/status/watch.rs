@@ -6,9 +6,9 @@ use super::{
     view::{self, Before},
 };
 use crate::{
-    commands::{CommandError, say, say_bytes, whisper},
+    commands::{CommandError, say, say_bytes},
     control::{Client, ControlError, status::Status},
-    diagnostics::printable,
+    diagnostics::{self, printable},
 };
 use std::{io::IsTerminal, time::Duration};
 use tokio::{
@@ -96,7 +96,7 @@ impl Showing {
         };
         let fault = printable(&fault);
         if self.screen.is_none() && self.fault.as_ref() != Some(&fault) {
-            whisper(&fault);
+            diagnostics::plainly(&fault);
         }
         self.fault = Some(fault);
     }
