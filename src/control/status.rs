@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 /// What a daemon is doing.
 #[derive(Clone, Debug, Deserialize)]
-#[allow(missing_docs, reason = "docs/status.md says what each field is")]
+#[expect(missing_docs, reason = "docs/status.md says what each field is")]
 pub struct Status {
     /// Tells this daemon from the next one at the same address.
     pub started_at: String,
@@ -32,7 +32,7 @@ pub struct Status {
 /// `config` of `/status`.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
-#[allow(missing_docs, reason = "docs/status.md says what each field is")]
+#[expect(missing_docs, reason = "docs/status.md says what each field is")]
 pub struct Config {
     pub last_error: Option<String>,
     pub needs_restart: Vec<String>,
@@ -41,7 +41,7 @@ pub struct Config {
 /// One of `listeners`.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
-#[allow(missing_docs, reason = "docs/status.md says what each field is")]
+#[expect(missing_docs, reason = "docs/status.md says what each field is")]
 pub struct Listening {
     pub name: String,
     pub addresses: Vec<String>,
@@ -63,7 +63,7 @@ pub struct Listening {
 /// One of `clusters`.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
-#[allow(missing_docs, reason = "docs/status.md says what each field is")]
+#[expect(missing_docs, reason = "docs/status.md says what each field is")]
 pub struct Cluster {
     pub name: String,
     pub user: String,
@@ -73,7 +73,7 @@ pub struct Cluster {
 /// One of a cluster's `endpoints`.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
-#[allow(missing_docs, reason = "docs/status.md says what each field is")]
+#[expect(missing_docs, reason = "docs/status.md says what each field is")]
 pub struct Endpoint {
     pub name: String,
     pub host: String,
@@ -88,7 +88,7 @@ pub struct Endpoint {
 /// `by_hand` of an endpoint.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
-#[allow(missing_docs, reason = "docs/status.md says what each field is")]
+#[expect(missing_docs, reason = "docs/status.md says what each field is")]
 pub struct ByHand {
     pub order: String,
     pub until: String,
@@ -97,7 +97,7 @@ pub struct ByHand {
 /// One of `sessions`.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
-#[allow(missing_docs, reason = "docs/status.md says what each field is")]
+#[expect(missing_docs, reason = "docs/status.md says what each field is")]
 pub struct Session {
     pub id: u64,
     pub listener: String,

@@ -116,6 +116,22 @@ fn q_and_signals_end_the_watching_too() {
 }
 
 #[test]
+fn there_are_colours_on_a_terminal_only_and_not_where_they_are_declined() {
+    let cluster = FakeUpstream::answering();
+    let proxy = TestProxy::before(&cluster);
+    let shown = |no_color: &str| {
+        let mut command = TestProxy::command_behind(&Terminal::PREFIX, &proxy.path(""));
+        command.arg("status").env("CRDB_PROXY_ADMIN", proxy.listener("admin")).env("NO_COLOR", no_color);
+        let mut terminal = Terminal::start(command);
+        assert_eq!(terminal.exit_code(), 0);
+        terminal.text()
+    };
+
+    assert!(shown("").contains("\u{1b}[32mrunning"));
+    assert!(!shown("1").contains('\u{1b}'));
+}
+
+#[test]
 fn where_there_is_no_terminal_watching_writes_one_block_after_the_other() {
     let cluster = FakeUpstream::answering();
     let proxy = TestProxy::before(&cluster);
