@@ -148,6 +148,18 @@ fn shutdown_stops_the_daemon_gently() {
 }
 
 #[test]
+fn whoever_has_it_stop_is_told_how_long_that_may_take() {
+    let cluster = FakeUpstream::answering();
+    let proxy = SettingsFile::of(&cluster).global("drain_delay = \"1h\"\ndrain_limit = \"30s\"").start();
+
+    let (status, _, body) = proxy.http("POST /drain", "");
+
+    assert_eq!(status, 202, "{body}");
+    let answer: serde_json::Value = serde_json::from_str(&body).unwrap();
+    assert_eq!(answer, serde_json::json!({"state": "delaying", "ends_within_ms": 3_630_000}));
+}
+
+#[test]
 fn shutdown_can_wait_for_the_end_and_shows_who_is_still_there() {
     let server = crate::harness::Postgres::start();
     let mut proxy = TestProxy::before(&server);
