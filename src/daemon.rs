@@ -2,6 +2,7 @@
 
 mod build;
 mod drain;
+mod facts;
 mod files;
 mod first_login;
 mod post;

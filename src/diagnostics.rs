@@ -5,8 +5,15 @@ mod line;
 mod sink;
 mod text;
 
+pub(crate) use self::text::printable;
+
 use crate::settings::LogFormat;
-use std::{error::Error, fmt, io::Write, sync::OnceLock};
+use std::{
+    error::Error,
+    fmt,
+    io::{IsTerminal, Write},
+    sync::OnceLock,
+};
 use tracing_subscriber::{Registry, filter::LevelFilter, layer::SubscriberExt, reload, util::SubscriberInitExt};
 
 /// Starts logging to standard error, and has panics logged too. Once a process; a second call changes nothing.
@@ -52,7 +59,7 @@ pub fn last_words(text: &str) {
             tracing::error!("{line}");
         } else {
             // Nobody left to tell when standard error takes nothing.
-            let _ = writeln!(std::io::stderr(), "crdb-proxy: {}", text::printable(line));
+            let _ = writeln!(std::io::stderr(), "crdb-proxy: {}", printable(line));
         }
     }
 }
@@ -65,6 +72,16 @@ pub fn finish() {
 /// Writes text for a person, as it is, where log lines go.
 pub fn plainly(text: &str) {
     let _ = writeln!(std::io::stderr(), "{text}");
+}
+
+/// Whether a person reads standard error.
+pub fn has_reader() -> bool {
+    std::io::stderr().is_terminal()
+}
+
+/// The same as [`plainly`] between log lines, in their order and without waiting for the terminal.
+pub fn show(text: String) {
+    sink::write(text);
 }
 
 /// An error with all its causes in one line.

@@ -3,7 +3,7 @@
 
 use crdb_proxy::{
     cli,
-    control::ControlError,
+    commands::CommandError,
     daemon::StartError,
     diagnostics,
     settings::{Faults, LogFormat},
@@ -51,9 +51,14 @@ impl From<StartError> for Failure {
     }
 }
 
-impl From<ControlError> for Failure {
-    fn from(error: ControlError) -> Self {
-        Self::new(error.exit_code(), error.to_string())
+impl From<CommandError> for Failure {
+    fn from(error: CommandError) -> Self {
+        match error {
+            CommandError::Settings(faults) => faults.into(),
+            CommandError::Start(error) => error.into(),
+            CommandError::Control(error) => Self::new(error.exit_code(), error.to_string()),
+            CommandError::Said(code, text) => Self::new(code, text),
+        }
     }
 }
 

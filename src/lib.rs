@@ -6,6 +6,7 @@
 //! closes. Everything below them is a side room: it imports side rooms only.
 
 pub mod cli;
+pub mod commands;
 pub mod daemon;
 #[cfg(feature = "demo")]
 pub mod demo;

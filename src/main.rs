@@ -4,7 +4,7 @@ mod failure;
 
 use crdb_proxy::{
     cli::{self, Command, Declined},
-    control,
+    commands,
     daemon::{self, Built},
     diagnostics,
     service_manager::ServiceManager,
@@ -13,16 +13,11 @@ use crdb_proxy::{
     upstream::World,
 };
 use failure::Failure;
-use std::{io::Write, num::NonZero, process::ExitCode};
+use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let done = match cli::parse(std::env::args_os()) {
-        Ok(Command::Run(flags)) => run(flags),
-        Ok(Command::ConfigCheck(flags)) => check(flags),
-        Ok(Command::ConfigShow { flags, json }) => show(flags, json),
-        Ok(Command::Endpoint { flags, order }) => endpoint(flags, &order),
-        #[cfg(feature = "demo")]
-        Ok(Command::Demo(flags)) => crdb_proxy::demo::run(flags, &World::of_machine()).map_err(Failure::from),
+        Ok(command) => obey(command),
         Err(Declined::Asked(answer)) => answer.exit(),
         Err(Declined::Wrong(sentence)) => Err(Failure::new(2, sentence)),
     };
@@ -42,45 +37,32 @@ fn run(flags: Flags) -> Result<u8, Failure> {
         for warning in &built.warnings {
             tracing::warn!("{warning}");
         }
-        Ok::<_, Failure>(
-            built
-                .bind(&World::of_machine(), passed)?
-                .with_inputs(inputs)
-                .with_service_manager(ServiceManager::from_env())
-                .serve()
-                .await,
-        )
+        let daemon = built.bind(&World::of_machine(), passed)?.with_inputs(inputs);
+        Ok::<_, Failure>(daemon.with_service_manager(ServiceManager::from_env()).introduced().serve().await)
     })?;
     // What still runs on blocking threads (a resolver that hangs) must not hold up the exit.
     runtime.shutdown_background();
     Ok(ended.exit_code())
 }
 
-fn check(flags: Flags) -> Result<u8, Failure> {
-    let loaded = settings::load(&Inputs::of_process(flags))?;
-    diagnostics::start(loaded.settings.log_format, tracing::Level::WARN);
-    let built = daemon::runtime(loaded.settings.threads)?.block_on(Built::read(loaded))?;
-    for warning in &built.warnings {
-        say(&format!("warning: {warning}\n"))?;
-    }
-    say("the settings are sound\n")?;
-    Ok(0)
-}
-
-fn show(flags: Flags, json: bool) -> Result<u8, Failure> {
-    let loaded = settings::load(&Inputs::of_process(flags))?;
-    say(&if json { settings::show_json(&loaded) } else { settings::show(&loaded) })?;
-    Ok(0)
-}
-
-fn endpoint(flags: Flags, order: &control::Order) -> Result<u8, Failure> {
-    let admin = settings::load_admin(&Inputs::of_process(flags))?;
-    let taken = daemon::runtime(NonZero::<usize>::MIN)?.block_on(control::send(&admin, order))?;
-    say(&format!("{taken}\n"))?;
-    Ok(0)
-}
-
-fn say(text: &str) -> Result<(), Failure> {
-    let written = std::io::stdout().write_all(text.as_bytes());
-    written.map_err(|error| Failure::new(1, format!("standard output takes nothing: {error}")))
+/// The commands beside `run`.
+fn obey(command: Command) -> Result<u8, Failure> {
+    let inputs = Inputs::of_process;
+    Ok(match command {
+        Command::Run(flags) => return run(flags),
+        Command::ConfigCheck(flags) => commands::check(&inputs(flags)),
+        Command::ConfigShow { flags, json } => commands::show(&inputs(flags), json),
+        Command::ConfigDiff(flags) => commands::diff(&inputs(flags)),
+        Command::Health(flags) => commands::health(&inputs(flags)),
+        Command::Wait { flags, limit } => commands::wait(&inputs(flags), limit.as_deref()),
+        Command::Shutdown { flags, wait } => commands::shutdown(&inputs(flags), wait),
+        Command::Reload(flags) => commands::reload(&inputs(flags)),
+        Command::Status { flags, watch, json } => commands::status(&inputs(flags), watch, json),
+        Command::Url { flags, listener } => commands::url(&inputs(flags), listener.as_deref()),
+        Command::Completions(shell) => commands::completions(shell),
+        Command::Man => commands::man(),
+        Command::Endpoint { flags, order } => commands::endpoint(&inputs(flags), &order),
+        #[cfg(feature = "demo")]
+        Command::Demo(flags) => return Ok(crdb_proxy::demo::run(flags, &World::of_machine())?),
+    }?)
 }

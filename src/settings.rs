@@ -13,6 +13,7 @@ mod layers;
 mod listeners;
 mod load;
 mod overlay;
+mod paste;
 mod policy;
 mod reader;
 mod secrets;
@@ -28,6 +29,7 @@ pub use self::{
     changes::{Change, changes},
     inputs::{Flag, Flags, Inputs},
     load::{Loaded, load, load_admin},
+    paste::connection_string,
     policy::{Policy, Prefer, Regions},
     show::{show, show_json},
     source::{Fault, Faults, Provenance, Source},

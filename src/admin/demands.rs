@@ -2,7 +2,7 @@
 //! the daemon does what they say.
 
 use super::{Admin, Answer, Peer, guard, json, text};
-use crate::shutdown::Phase;
+use crate::{control::Stopping, settings::Limits, shutdown::Phase};
 use hyper::{Request, StatusCode};
 use serde::Serialize;
 use std::time::Duration;
@@ -11,6 +11,8 @@ use tokio::{
     time::timeout,
 };
 use tracing::info;
+
+pub(crate) use crate::control::{News, Outcome};
 
 /// What the daemon is asked to do.
 pub(crate) enum Demand {
@@ -31,27 +33,6 @@ impl Demand {
     pub(crate) fn is_reload(&self) -> bool {
         matches!(self, Self::Reload { dry_run: false, .. })
     }
-}
-
-/// How a reload went.
-#[derive(Clone, Debug, Serialize)]
-#[serde(tag = "state", rename_all = "snake_case")]
-pub(crate) enum Outcome {
-    /// Everything new counts from now on.
-    Reloaded(News),
-    /// This is what a reload would change.
-    DryRun(News),
-    /// What was there before stays.
-    Refused { faults: Vec<String> },
-}
-
-/// What is new, one sentence each.
-#[derive(Clone, Debug, Default, Serialize)]
-pub(crate) struct News {
-    pub(crate) changes: Vec<String>,
-    /// Keys whose new values count from the next start on.
-    pub(crate) needs_restart: Vec<String>,
-    pub(crate) warnings: Vec<String>,
 }
 
 /// What a path asks for.
@@ -79,7 +60,7 @@ pub(super) async fn pass_on<B>(admin: &Admin, asked: Asked, request: &Request<B>
     };
     let query = request.uri().query().unwrap_or_default();
     match (asked, query) {
-        (Asked::Drain, "") => drain(admin, settings.limits.drain_delay, uid),
+        (Asked::Drain, "") => drain(admin, &settings.limits, uid),
         (Asked::Reload, "" | "dry_run=false") => reload(admin, false, uid).await,
         (Asked::Reload, "dry_run=true") => reload(admin, true, uid).await,
         (Asked::Drain, _) => text(StatusCode::BAD_REQUEST, "nothing stands behind the question mark here\n"),
@@ -87,13 +68,18 @@ pub(super) async fn pass_on<B>(admin: &Admin, asked: Asked, request: &Request<B>
     }
 }
 
-fn drain(admin: &Admin, delay: Duration, uid: Option<u32>) -> Answer {
+fn drain(admin: &Admin, limits: &Limits, uid: Option<u32>) -> Answer {
     if admin.stop.phase() == Phase::Running {
         info!(peer.uid = uid, "asked to stop");
     }
     admin.drain_asked.notify_one();
-    let is_delaying = admin.stop.phase().is_serving() && !delay.is_zero();
-    accepted(&serde_json::json!({ "state": if is_delaying { "delaying" } else { "draining" } }), StatusCode::ACCEPTED)
+    let is_delaying = admin.stop.phase().is_serving() && !limits.drain_delay.is_zero();
+    let ends_within = limits.drain_delay.saturating_add(limits.drain_limit);
+    let stopping = Stopping {
+        state: if is_delaying { "delaying" } else { "draining" }.to_owned(),
+        ends_within_ms: u64::try_from(ends_within.as_millis()).ok(),
+    };
+    accepted(&stopping, StatusCode::ACCEPTED)
 }
 
 async fn reload(admin: &Admin, dry_run: bool, uid: Option<u32>) -> Answer {

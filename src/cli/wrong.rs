@@ -23,7 +23,11 @@ pub(super) fn sentence(error: &Error) -> String {
         (ErrorKind::MissingSubcommand, _) if context(error, ContextKind::InvalidSubcommand).ends_with(" endpoint") => {
             "`endpoint` needs a command: `endpoint disable`, `endpoint enable` or `endpoint prefer`".to_owned()
         }
-        (ErrorKind::MissingSubcommand, _) => "`config` needs a command: `config check` or `config show`".to_owned(),
+        (ErrorKind::MissingSubcommand, _) => {
+            "`config` needs a command: `config check`, `config show` or `config diff`".to_owned()
+        }
+        (ErrorKind::InvalidValue, None) if argument == "<SHELL>" => format!("this is none of the shells: {SHELLS}"),
+        (ErrorKind::MissingRequiredArgument, _) if argument == "<SHELL>" => format!("the shell is missing: {SHELLS}"),
         (ErrorKind::MissingRequiredArgument, _) => "the endpoint's name is missing".to_owned(),
         (ErrorKind::InvalidSubcommand, _) => stray(context(error, ContextKind::InvalidSubcommand), "no command"),
         (ErrorKind::InvalidUtf8, _) => "an argument is not UTF-8".to_owned(),
@@ -34,7 +38,7 @@ pub(super) fn sentence(error: &Error) -> String {
 
 /// The sentence for an argument that stands where a connection string may, and is none.
 pub(super) fn neither(argument: &str) -> String {
-    if ["run", "config", "endpoint", "demo"].contains(&argument) {
+    if COMMANDS.iter().any(|(word, command)| *word == argument && command.split(' ').next() == Some(argument)) {
         return format!("the command `{argument}` goes before everything else {SEE_HELP}");
     }
     let what = "neither a command nor a connection string, which begins with postgresql://";
@@ -85,6 +89,20 @@ const COMMANDS: &[(&str, &str)] = &[
     ("config", "config check"),
     ("check", "config check"),
     ("show", "config show"),
+    ("diff", "config diff"),
+    ("health", "health"),
+    ("healthcheck", "health"),
+    ("wait", "wait"),
+    ("status", "status"),
+    ("top", "status"),
+    ("url", "url"),
+    ("completions", "completions"),
+    ("completion", "completions"),
+    ("man", "man"),
+    ("reload", "reload"),
+    ("shutdown", "shutdown"),
+    ("stop", "shutdown"),
+    ("drain", "shutdown"),
     ("endpoint", "endpoint disable"),
     ("disable", "endpoint disable"),
     ("enable", "endpoint enable"),
@@ -96,6 +114,7 @@ const COMMANDS: &[(&str, &str)] = &[
 ];
 /// Longer than any command, shorter than most passwords.
 const WORD_MAX: usize = 12;
+const SHELLS: &str = "bash, elvish, fish, powershell, zsh";
 const FLAG_MAX: usize = 24;
 const NO_PASSWORD: &str =
     "there is no `--password`, since other users can read the process list; use `--password-file`";

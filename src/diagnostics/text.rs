@@ -24,7 +24,7 @@ pub(super) fn write(line: &Line, with_colours: bool) -> String {
 }
 
 /// A line's text with control characters, and others that do not print, as escapes.
-pub(super) fn printable(text: &str) -> String {
+pub(crate) fn printable(text: &str) -> String {
     let escaped = |letter: char| match letter {
         '"' | '\'' | '\\' => letter.to_string(),
         _ => letter.escape_debug().to_string(),

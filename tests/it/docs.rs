@@ -41,7 +41,7 @@ fn every_flag_is_documented_with_its_default_and_no_other() {
     let settings = markdown::read("docs/settings.md");
     let mut known = flags_of(&["--help"]);
     known.extend(flags_of(&["config", "show", "--help"]));
-    known.extend(flags_of(&["endpoint", "disable", "--help"]));
+    COMMANDS.iter().for_each(|words| known.extend(flags_of(&[*words, &["--help"]].concat())));
     assert!(known.len() > 15, "{known:?}");
 
     let documented = column(&markdown::tables(&settings), "flag");
@@ -117,7 +117,7 @@ fn no_page_names_a_flag_or_variable_that_does_not_exist() {
     let tables = markdown::tables(&markdown::read("docs/settings.md"));
     let (variables, mut flags) = (column(&tables, "variable"), flags_of(&["demo", "--help"]));
     flags.extend(flags_of(&["config", "show", "--help"]));
-    flags.extend(flags_of(&["endpoint", "disable", "--help"]));
+    COMMANDS.iter().for_each(|words| flags.extend(flags_of(&[*words, &["--help"]].concat())));
     let others = ["--fail", "--output", "--silent", "--release", "--locked", "--path", "--version", "--crdb"];
     // Of the commands that docs/deploy.md shows.
     let of_images =
@@ -427,6 +427,9 @@ fn collect_source(folder: &Path, into: &mut String) {
         }
     }
 }
+
+/// Commands with flags of their own.
+const COMMANDS: [&[&str]; 4] = [&["endpoint", "disable"], &["wait"], &["shutdown"], &["status"]];
 
 const MINIMAL: &str = "[cluster.c]\nca = \"ca.crt\"\nuser = \"u\"\npassword = { file = \"p\" }\n\
     [[cluster.c.endpoint]]\nhost = \"h\"\n";

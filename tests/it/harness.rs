@@ -18,6 +18,7 @@ pub(crate) mod proxy;
 pub(crate) mod relay;
 pub(crate) mod scram;
 pub(crate) mod settings;
+pub(crate) mod terminal;
 pub(crate) mod wire;
 
 pub(crate) use certificates::{Authority, Leaf};
@@ -26,6 +27,7 @@ pub(crate) use fake_upstream::{FakeUpstream, Front, Login, Script, Session};
 pub(crate) use postgres::Postgres;
 pub(crate) use proxy::TestProxy;
 pub(crate) use settings::SettingsFile;
+pub(crate) use terminal::Terminal;
 
 use std::time::Duration;
 

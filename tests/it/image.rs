@@ -101,7 +101,6 @@ fn it_finds_its_settings_without_a_flag_and_has_no_demo() {
 }
 
 #[test]
-#[ignore = "the command `health` is not there yet"]
 fn its_health_check_succeeds_beside_the_daemon_and_fails_without_it() {
     let Some(image) = Image::build("docker") else { return };
     let postgres = Postgres::start();

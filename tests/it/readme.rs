@@ -129,7 +129,7 @@ fn action(script: &str) -> Option<Action> {
     }
     let commands = script.lines().filter(|line| !line.starts_with([' ', '#']) && !line.starts_with("export "));
     let actions = commands.map(|line| match line {
-        line if ["crdb-proxy config", "crdb-proxy endpoint"].iter().any(|run| starts(line, run)) => Some(Action::Run),
+        line if COMMANDS.iter().any(|run| starts(line, &format!("crdb-proxy {run}"))) => Some(Action::Run),
         line if starts(line, "crdb-proxy") => Some(Action::Serve),
         line if ["psql", "curl", "cargo install"].iter().any(|known| starts(line, known)) => Some(Action::Run),
         _ => None,
@@ -201,6 +201,9 @@ impl Reader {
 
     fn finish_within(&mut self, script: &str, input: &str, limit: Duration) {
         self.output = process::run(&mut self.shell(script), input, limit).expect_success();
+        if let Running::Daemon(proxy) = &self.running {
+            self.output = self.output.replace(&proxy.address().to_string(), "localhost:26257");
+        }
     }
 
     /// At a terminal, which must not show what is typed.
@@ -319,6 +322,10 @@ impl Drop for Reader {
         self.stop();
     }
 }
+
+/// Commands that end by themselves.
+const COMMANDS: [&str; 10] =
+    ["completions", "config", "endpoint", "health", "man", "reload", "shutdown", "status", "url", "wait"];
 
 /// A build of the release profile, in case nobody has made one.
 const BUILD: Duration = Duration::from_secs(15 * 60);

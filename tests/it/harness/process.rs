@@ -31,7 +31,12 @@ impl Lines {
         thread::spawn(move || {
             let mut reader = BufReader::new(stream);
             let mut line = Vec::new();
-            while reader.read_until(b'\n', &mut line).is_ok_and(|length| length > 0) {
+            loop {
+                let goes_on = reader.read_until(b'\n', &mut line).is_ok_and(|length| length > 0);
+                // A terminal ends in an error, and what it was given last is there all the same.
+                if !goes_on && line.is_empty() {
+                    break;
+                }
                 let text = String::from_utf8_lossy(&line).trim_end().to_owned();
                 kept.state.lock().unwrap().lines.push(text);
                 kept.changed.notify_all();

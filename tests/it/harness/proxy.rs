@@ -81,6 +81,14 @@ impl TestProxy {
         self.log.find(parse).unwrap_or_else(|| panic!("the daemon never logged it"))
     }
 
+    /// Waits for a line that contains this text, whatever its format.
+    #[track_caller]
+    pub(crate) fn wait_for_text(&self, text: &str) {
+        self.log
+            .find(|line| line.contains(text).then_some(()))
+            .unwrap_or_else(|| panic!("the daemon never said {text}"));
+    }
+
     /// Waits for a line with this message.
     #[track_caller]
     pub(crate) fn wait_for_message(&self, message: &str) -> Value {

@@ -1,0 +1,109 @@
+//! The commands beside `run`: those that ask or tell a running daemon something, and those that print what
+//! the settings or the program itself say. Each is one function from inputs to exit code. What people asked
+//! for goes to standard output, everything else to standard error; nothing that a daemon or a file says
+//! reaches the terminal as a control character.
+
+mod completions;
+mod config;
+mod endpoint;
+mod health;
+mod man;
+mod reload;
+mod shutdown;
+mod status;
+mod url;
+mod wait;
+
+pub use self::{
+    completions::completions,
+    config::{check, diff, show},
+    endpoint::endpoint,
+    health::health,
+    man::man,
+    reload::reload,
+    shutdown::shutdown,
+    status::status,
+    url::url,
+    wait::wait,
+};
+
+use crate::{
+    control::{Client, ControlError},
+    daemon::StartError,
+    diagnostics,
+    settings::{self, Faults, Inputs},
+};
+use std::{fmt, io::Write};
+
+/// Why a command has not done what it is there for.
+#[derive(Debug)]
+pub enum CommandError {
+    /// What flags, variables and file say.
+    Settings(Faults),
+    /// A file that the settings name.
+    Start(StartError),
+    /// The daemon was not asked, or did not answer.
+    Control(ControlError),
+    /// Anything else, in words, and the exit code.
+    Said(u8, String),
+}
+
+impl From<Faults> for CommandError {
+    fn from(faults: Faults) -> Self {
+        Self::Settings(faults)
+    }
+}
+
+impl From<StartError> for CommandError {
+    fn from(error: StartError) -> Self {
+        Self::Start(error)
+    }
+}
+
+impl From<ControlError> for CommandError {
+    fn from(error: ControlError) -> Self {
+        Self::Control(error)
+    }
+}
+
+/// The daemon that flags, variables and file speak of.
+fn daemon_of(inputs: &Inputs) -> Result<Client, CommandError> {
+    Ok(Client::new(settings::load_admin(inputs)?)?)
+}
+
+/// Runs on this thread alone: probes are run often, and have little to do.
+fn block_on<T>(work: impl Future<Output = Result<T, CommandError>>) -> Result<T, CommandError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime =
+        runtime.map_err(|error| CommandError::Said(1, format!("the system gives no event queue: {error}")))?;
+    runtime.block_on(work)
+}
+
+/// What was asked for, to standard output.
+fn say(text: &str) -> Result<(), CommandError> {
+    say_bytes(text.as_bytes())
+}
+
+fn say_bytes(text: &[u8]) -> Result<(), CommandError> {
+    let mut stdout = std::io::stdout();
+    let written = stdout.write_all(text).and_then(|()| stdout.flush());
+    written.map_err(|error| CommandError::Said(1, format!("standard output takes nothing: {error}")))
+}
+
+/// Tells whoever sits at the terminal how it goes; a script reads nothing of it.
+fn whisper(text: &str) {
+    if diagnostics::has_reader() {
+        diagnostics::plainly(&diagnostics::printable(text));
+    }
+}
+
+impl fmt::Display for CommandError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Settings(faults) => faults.fmt(f),
+            Self::Start(error) => error.fmt(f),
+            Self::Control(error) => error.fmt(f),
+            Self::Said(_, text) => f.write_str(text),
+        }
+    }
+}

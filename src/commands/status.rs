@@ -1,0 +1,42 @@
+//! `status`: what a running daemon is doing, once or again and again.
+
+mod screen;
+mod view;
+mod watch;
+
+use super::{CommandError, block_on, daemon_of, say, say_bytes};
+use crate::settings::Inputs;
+use std::io::IsTerminal;
+use view::Look;
+
+/// Shows what the daemon is doing; with `watched` every second, until it is interrupted; with `json` as the
+/// daemon writes it, one object a line.
+///
+/// # Errors
+/// The daemon does not tell; with `watched` only if there is no address to ask.
+pub fn status(inputs: &Inputs, watched: bool, json: bool) -> Result<u8, CommandError> {
+    let daemon = daemon_of(inputs)?;
+    if watched {
+        return block_on(watch::watch(&daemon, json));
+    }
+    block_on(async {
+        if json {
+            let answer = daemon.status_text().await?;
+            say_bytes(&answer.body)?;
+            say("\n")
+        } else {
+            let status = daemon.status().await?;
+            say(&view::told(&status, None, &look()))
+        }
+    })?;
+    Ok(0)
+}
+
+/// How it is to look, on what standard output is.
+fn look() -> Look {
+    let is_terminal = std::io::stdout().is_terminal();
+    let width = screen::size().map_or(USUAL_WIDTH, |(width, _)| width);
+    Look { width, with_colours: is_terminal && std::env::var_os("NO_COLOR").is_none_or(|said| said.is_empty()) }
+}
+
+const USUAL_WIDTH: u16 = 80;
