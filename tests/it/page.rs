@@ -52,6 +52,7 @@ impl Scene {
 
     fn open(&self) -> Browser {
         let mut browser = Browser::open(&url(&self.proxy));
+        browser.show(1280, 900, "light");
         browser.wait_until("document.querySelectorAll('#sessions tbody tr').length === 4");
         browser
     }
@@ -134,8 +135,9 @@ fn the_page_shows_ways_sessions_and_refusals_and_takes_no_text_for_markup() {
     assert!(ways[0].contains("serves main: first in order") && ways[0].contains("3 sessions"), "{}", ways[0]);
     assert!(ways[1].contains("disabled by hand") && ways[1].contains("1 session"), "{}", ways[1]);
     assert!(ways[2].contains("refused"), "{}", ways[2]);
-    let links = browser.value("document.querySelectorAll('#links path').length");
-    assert_eq!(links, 3, "main and nowhere to where they go, reports to where its session is");
+    browser.wait_until("document.querySelectorAll('#links path').length === 3"); // Drawn anew in the wider window.
+    let links = browser.value("document.querySelectorAll('#links path.chosen').length");
+    assert_eq!(links, 2, "main and nowhere to where they go, reports to where its session is");
 
     let said = &scene.proxy.status()["refusals"][0];
     let refusal = texts(&mut browser, ".refusal").concat();

@@ -42,7 +42,9 @@ impl Browser {
         for domain in ["Page", "Runtime", "Log", "Network"] {
             browser.tell(&format!("{domain}.enable"), json!({}));
         }
+        browser.events.clear();
         browser.tell("Page.navigate", json!({"url": url}));
+        browser.wait_for_event("Page.loadEventFired");
         browser
     }
 
@@ -99,11 +101,10 @@ impl Browser {
         }
     }
 
-    /// Waits for an event, past ones included.
     #[track_caller]
-    pub(crate) fn wait_for_event(&mut self, accept: impl Fn(&Value) -> bool) {
-        while !self.events.iter().any(&accept) {
-            let event = self.next("an event");
+    fn wait_for_event(&mut self, method: &str) {
+        while !self.events.iter().any(|event| event["method"] == method) {
+            let event = self.next(method);
             self.events.push(event);
         }
     }
@@ -142,17 +143,11 @@ impl Browser {
         assert_eq!(found, true, "never came true: {expression}");
     }
 
-    /// What the page complained of: exceptions, errors and warnings, such as of its policy.
+    /// What the page complained of.
     pub(crate) fn complaints(&mut self) -> Vec<String> {
         // What was said before this answer has arrived with it.
         self.value("0");
-        let is_bad = |event: &&Value| match event["method"].as_str() {
-            Some("Runtime.exceptionThrown") => true,
-            Some("Runtime.consoleAPICalled") => ["error", "warning"].contains(&text(&event["params"]["type"])),
-            Some("Log.entryAdded") => ["error", "warning"].contains(&text(&event["params"]["entry"]["level"])),
-            _ => false,
-        };
-        self.events.iter().filter(is_bad).map(|event| event["params"].to_string()).collect()
+        self.events.iter().filter(is_complaint).map(|event| event["params"].to_string()).collect()
     }
 
     /// The addresses that the page asked for.
@@ -191,10 +186,21 @@ impl Drop for Browser {
         }
         self.child.wait().ok();
         if thread::panicking() {
-            let said = self.events.iter().filter(|event| event["method"] != "Network.dataReceived");
-            let said = said.map(|event| event.to_string().chars().take(400).collect()).collect::<Vec<_>>();
-            eprintln!("--- the browser's events\n{}\n--- its log\n{}", tail(&said), tail(&self.stderr.all()));
+            eprintln!("--- the browser's log\n{}", tail(&self.stderr.all()));
+            let complaints = self.events.iter().filter(is_complaint).map(ToString::to_string).collect::<Vec<_>>();
+            eprintln!("--- what the page complained of\n{}", tail(&complaints));
         }
+    }
+}
+
+/// An exception, an error or a warning, such as of the page's policy.
+fn is_complaint(event: &&Value) -> bool {
+    let is_bad = |level: &Value| ["error", "warning"].contains(&text(level));
+    match text(&event["method"]) {
+        "Runtime.exceptionThrown" => true,
+        "Runtime.consoleAPICalled" => is_bad(&event["params"]["type"]),
+        "Log.entryAdded" => is_bad(&event["params"]["entry"]["level"]),
+        _ => false,
     }
 }
 
