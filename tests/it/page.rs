@@ -5,7 +5,13 @@ use crate::harness::{
     proxy::closed_port, settings::Cluster,
 };
 use serde_json::{Value, json};
-use std::{fs, net::SocketAddr, time::Duration};
+use std::{
+    fs,
+    net::SocketAddr,
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
+    thread,
+    time::Duration,
+};
 
 /// What a client calls itself to get into the page.
 const HOSTILE: &str = "<img src=x onerror=\"document.title='taken'\"></td><script>taken=1</script>";
@@ -15,7 +21,7 @@ struct Scene {
     _near: FakeUpstream,
     _far: FakeUpstream,
     proxy: TestProxy,
-    clients: Vec<TestClient>,
+    _clients: Vec<TestClient>,
 }
 
 impl Scene {
@@ -47,7 +53,7 @@ impl Scene {
         }
         let (status, _, body) = proxy.http("POST /endpoints/gcp-us-west2/disable?for=2h", "");
         assert_eq!(status, 202, "{body}");
-        Self { _near: near, _far: far, proxy, clients }
+        Self { _near: near, _far: far, proxy, _clients: clients }
     }
 
     fn open(&self) -> Browser {
@@ -64,6 +70,23 @@ fn log_in(proxy: &TestProxy, listener: &str, name: &str) -> TestClient {
     let mut client = TestClient::log_in(crate::harness::wire::Wire::new(connect(address)), &parameters);
     client.query("select 1");
     client
+}
+
+/// Gives the charts something to draw.
+fn keep_busy(proxy: &TestProxy, stop: &AtomicBool) {
+    let mut clients = Vec::new();
+    for turn in 0.. {
+        if stop.load(Relaxed) {
+            break;
+        }
+        if turn % 8 == 0 {
+            clients.push(log_in(proxy, "main", "checkout"));
+            clients.truncate(turn / 8 % 5);
+        }
+        for client in &mut clients {
+            client.query(&format!("select {}", "1".repeat(turn % 97)));
+        }
+    }
 }
 
 fn refused(proxy: &TestProxy, listener: &str) {
@@ -132,7 +155,7 @@ fn the_page_shows_ways_sessions_and_refusals_and_takes_no_text_for_markup() {
     let far = texts(&mut browser, ".way .far");
     assert!(far[0].ends_with("ms") && far[1].ends_with("ms") && far[2] == "–", "{far:?}");
     let ways = texts(&mut browser, ".way");
-    assert!(ways[0].contains("serves main: first in order") && ways[0].contains("3 sessions"), "{}", ways[0]);
+    assert!(ways[0].contains("next for main: first in order") && ways[0].contains("3 sessions"), "{}", ways[0]);
     assert!(ways[1].contains("disabled by hand") && ways[1].contains("1 session"), "{}", ways[1]);
     assert!(ways[2].contains("refused"), "{}", ways[2]);
     browser.wait_until("document.querySelectorAll('#links path').length === 3"); // Drawn anew in the wider window.
@@ -188,8 +211,14 @@ fn the_page_asks_only_its_own_daemon_and_nothing_else_can_run_in_it() {
 
 #[test]
 fn the_page_is_legible_at_any_width_in_light_and_in_the_dark() {
-    let mut scene = Scene::set();
+    let scene = Scene::set();
     let mut browser = scene.open();
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| keep_busy(&scene.proxy, &stop));
+        browser.pass(Duration::from_secs(290));
+        stop.store(true, Relaxed);
+    });
     let mut grounds = Vec::new();
     for (name, width, scheme) in [
         ("desktop-light", 1280, "light"),
@@ -199,7 +228,6 @@ fn the_page_is_legible_at_any_width_in_light_and_in_the_dark() {
         ("phone-light", 360, "light"),
     ] {
         browser.show(width, 900, scheme);
-        scene.clients[0].query("select 1");
 
         let overflow = browser.value("document.documentElement.scrollWidth - innerWidth");
         assert_eq!(overflow, 0, "{name} scrolls sideways");

@@ -15,6 +15,7 @@ use std::{
     process::{Child, ChildStdin, Stdio},
     sync::{Arc, mpsc},
     thread,
+    time::Duration,
 };
 use tempfile::TempDir;
 
@@ -163,6 +164,14 @@ impl Browser {
         self.tell("Emulation.setDeviceMetricsOverride", size);
         let scheme = json!({"features": [{"name": "prefers-color-scheme", "value": scheme}]});
         self.tell("Emulation.setEmulatedMedia", scheme);
+    }
+
+    /// Lets so much time pass in the page as fast as it can; then its clock stands still.
+    pub(crate) fn pass(&mut self, span: Duration) {
+        let span = span.as_millis() as u64;
+        let policy = json!({"policy": "pauseIfNetworkFetchesPending", "budget": span});
+        self.tell("Emulation.setVirtualTimePolicy", policy);
+        self.wait_for_event("Emulation.virtualTimeBudgetExpired");
     }
 
     /// Writes a picture of the whole page to `target/page/NAME.png`.
