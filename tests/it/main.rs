@@ -49,6 +49,7 @@ mod sockets;
 mod start;
 mod startup;
 mod startup_parameters;
+mod status;
 mod stop;
 mod unix_socket;
 mod warm;

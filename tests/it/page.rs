@@ -17,15 +17,15 @@ use std::{
 const HOSTILE: &str = "<img src=x onerror=\"document.title='taken'\"></td><script>taken=1</script>";
 
 /// A daemon with about everything that there is to be seen.
-struct Scene {
+pub(crate) struct Scene {
     _near: FakeUpstream,
     _far: FakeUpstream,
-    proxy: TestProxy,
+    pub(crate) proxy: TestProxy,
     _clients: Vec<TestClient>,
 }
 
 impl Scene {
-    fn set() -> Self {
+    pub(crate) fn set() -> Self {
         let near = FakeUpstream::answering();
         let script = Script {
             session: Session::Answers,
@@ -34,6 +34,11 @@ impl Scene {
             ..Script::default()
         };
         let far = FakeUpstream::start(script);
+        let other = format!(
+            "[cluster.other]\nca = \"ca.crt\"\nuser = \"reader\"\npassword = {{ file = \"app.pw\" }}\n\
+             [[cluster.other.endpoint]]\nname = \"standby\"\nhost = \"127.0.0.1\"\nport = {}\n",
+            closed_port().port()
+        );
         let proxy = SettingsFile::trusting(&near.authority)
             .endpoint("gcp-us-east1", near.address())
             .endpoint("gcp-us-west2", far.address())
@@ -42,6 +47,7 @@ impl Scene {
             .cluster("cert = \"own.crt\"\nkey = \"own.key\"")
             .another_listener("reports", "regions = [\"gcp-us-west2\"]")
             .another_listener("nowhere", "regions = [\"gcp-europe-west1\"]")
+            .appendix(&other)
             .start();
         let mut clients = Vec::new();
         for (listener, name) in [("main", "checkout"), ("main", "checkout"), ("main", HOSTILE), ("reports", "billing")]
@@ -149,9 +155,9 @@ fn the_page_shows_ways_sessions_and_refusals_and_takes_no_text_for_markup() {
     let mut browser = scene.open();
 
     let names = texts(&mut browser, ".way b");
-    assert_eq!(names, ["gcp-us-east1", "gcp-us-west2", "gcp-europe-west1"]);
+    assert_eq!(names, ["gcp-us-east1", "gcp-us-west2", "gcp-europe-west1", "standby"]);
     let states = texts(&mut browser, ".way .state");
-    assert_eq!(states, ["well", "well", "down"]);
+    assert_eq!(states, ["well", "well", "down", "unknown"]);
     let far = texts(&mut browser, ".way .far");
     assert!(far[0].ends_with("ms") && far[1].ends_with("ms") && far[2] == "–", "{far:?}");
     let ways = texts(&mut browser, ".way");
