@@ -24,8 +24,10 @@ fn unknown_paths_are_404_and_other_methods_405_with_what_is_allowed() {
     let cluster = FakeUpstream::answering();
     let proxy = TestProxy::before(&cluster);
 
-    assert_eq!(proxy.http("GET /nothing", "").0, 404);
-    for path in ["/metrics", "/livez", "/readyz", "/status"] {
+    let (status, _, told) = proxy.http("GET /nothing", "");
+    assert_eq!(status, 404);
+    assert!(told.starts_with("there are /, /metrics"), "{told}");
+    for path in ["/", "/metrics", "/livez", "/readyz", "/status"] {
         let (status, head, _) = proxy.http(&format!("POST {path}"), "Content-Length: 0\r\n");
         assert_eq!(status, 405, "{path}");
         assert!(head.to_ascii_lowercase().contains("\r\nallow: get, head"), "{head}");
@@ -43,8 +45,10 @@ fn status_takes_names_of_this_machine_only_and_probes_any() {
         assert_eq!(status("/status", host), 200, "{host}");
     }
     // A page elsewhere that points its own name here must not read it.
-    assert_eq!(status("/status", "evil.example"), 403);
-    for path in ["/metrics", "/livez", "/readyz"] {
+    for path in ["/", "/status"] {
+        assert_eq!(status(path, "evil.example"), 403, "{path}");
+    }
+    for path in ["/metrics", "/livez", "/readyz", "/startupz"] {
         assert_eq!(status(path, "evil.example"), 200, "{path}");
     }
 }
