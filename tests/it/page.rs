@@ -4,6 +4,7 @@ use crate::harness::{
     Browser, DEADLINE, FakeUpstream, Script, Session, SettingsFile, TestClient, TestProxy, port::Port,
     proxy::closed_port, settings::Cluster,
 };
+use rustix::process::Signal;
 use serde_json::{Value, json};
 use std::{
     fs,
@@ -266,6 +267,8 @@ fn the_page_goes_on_by_itself_when_the_daemon_is_back() {
     browser.wait_until("document.querySelector('#notices').innerText.includes('Not reachable since')");
     assert_eq!(browser.value("document.body.classList.contains('lost')"), true);
     assert_eq!(texts(&mut browser, "#from b"), ["main"], "what was known stays");
+    browser.show(1280, 900, "light");
+    browser.picture("not-reachable");
     let before = browser.value("points.length").as_u64().unwrap();
 
     let _proxy = settings().start();
@@ -277,6 +280,20 @@ fn the_page_goes_on_by_itself_when_the_daemon_is_back() {
     assert_eq!(browser.value(negative), false);
     let runs = browser.value("document.querySelector('.line').getAttribute('d').split('M').length - 1");
     assert_eq!(runs, 2, "a gap where nothing was known");
+}
+
+#[test]
+fn the_page_waits_for_no_daemon_for_long() {
+    let cluster = FakeUpstream::answering();
+    let proxy = TestProxy::before(&cluster);
+    let mut browser = Browser::open(&url(&proxy));
+    browser.wait_until("points.length > 0");
+    proxy.signal(Signal::STOP);
+
+    browser.wait_until("$('notices').innerText.includes('Nothing answered within five seconds')");
+    proxy.signal(Signal::CONT);
+
+    browser.wait_until("!document.body.classList.contains('lost')");
 }
 
 #[test]
@@ -310,7 +327,7 @@ fn what_expires_is_long_or_left_out_is_told_in_words() {
     // What a daemon says in other circumstances.
     let other = "(async () => {
         const real = await fetchStatus(), day = n => new Date(Date.parse(real.now) + n * 86400000 + 60000).toISOString();
-        real.state = 'draining'; real.ready = false; real.reasons = ['draining: no new sessions are taken'];
+        real.version = '9.9.9'; real.state = 'draining'; real.ready = false; real.reasons = ['draining: no new sessions are taken'];
         real.clusters[0].ca.not_after = day(-2); real.clusters[0].certificate = { not_after: day(20) };
         const session = real.sessions[0];
         real.sessions = [...Array(150).keys()].map(i => ({ ...session, id: i + 1, statements: i, state: i % 3 ? 'idle' : 'transaction', application_name: 'a\\u202eb' }));
@@ -321,8 +338,12 @@ fn what_expires_is_long_or_left_out_is_told_in_words() {
     browser.value(other);
 
     let notices = texts(&mut browser, ".notice").join("\n");
-    for piece in ["draining: no new sessions", "CA of test: expired", "Client certificate of test: expires in 20 days"]
-    {
+    for piece in [
+        "the daemon is 9.9.9 now",
+        "draining: no new sessions",
+        "CA of test: expired",
+        "Client certificate of test: expires in 20 days",
+    ] {
         assert!(notices.contains(piece), "{piece} is not in {notices}");
     }
     assert_eq!(texts(&mut browser, "#state"), ["draining"]);
