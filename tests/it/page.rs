@@ -349,8 +349,10 @@ fn what_expires_is_long_or_left_out_is_told_in_words() {
     assert_eq!(texts(&mut browser, "#state"), ["draining"]);
     assert_eq!(texts(&mut browser, "#sessions-note"), ["157 open"]);
     let rest = texts(&mut browser, "#sessions .rest").concat();
-    assert!(rest.contains("show 50 more") && rest.contains("7 sessions left out"), "{rest}");
+    assert!(rest.contains("show 50 more of 150") && rest.contains("7 sessions left out"), "{rest}");
     assert_eq!(texts(&mut browser, "#sessions [data-label=application]")[0], "a\\u{202e}b");
+    browser.value("document.querySelector('#sessions .rest button').click()");
+    assert_eq!(texts(&mut browser, "#sessions tbody tr").len(), 150);
     browser.value("$('chips').children[2].click()");
     assert_eq!(texts(&mut browser, "#sessions tbody tr").len(), 50, "those in a transaction");
     browser.value("document.querySelector('#sessions th:nth-child(9) button').click()");
