@@ -3,7 +3,7 @@
 use crate::harness::{FakeUpstream, Postgres, SettingsFile, TestProxy, proxy::series, wire::query};
 use std::{
     collections::{HashMap, HashSet},
-    net::TcpListener,
+    net::{TcpListener, UdpSocket},
     process::Command,
 };
 
@@ -51,6 +51,29 @@ fn status_takes_names_of_this_machine_only_and_probes_any() {
     for path in ["/metrics", "/livez", "/readyz", "/startupz"] {
         assert_eq!(status(path, "evil.example"), 200, "{path}");
     }
+}
+
+#[test]
+fn status_and_the_page_are_for_other_hosts_only_where_the_settings_say_so() {
+    // Nothing is sent: the kernel only says which address it would come from.
+    let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+    let own = socket.connect("192.0.2.1:9").and_then(|()| socket.local_addr());
+    let Ok(own) = own.map(|own| own.ip()) else {
+        println!("skipped: this machine has no address but loopback, so nobody looks like another host");
+        return;
+    };
+    let cluster = FakeUpstream::answering();
+    let admin = format!("admin = \"{own}:0\"");
+    let careful = SettingsFile::of(&cluster).global(&admin).start();
+    let open = SettingsFile::of(&cluster).global(&admin).global("admin_unsafe_allow_remote = true").start();
+
+    for path in ["/", "/status"] {
+        let (status, _, told) = careful.http(&format!("GET {path}"), "");
+        assert_eq!(status, 403, "{path}");
+        assert!(told.contains("admin_unsafe_allow_remote"), "{told}");
+        assert_eq!(open.http(&format!("GET {path}"), "").0, 200, "{path}");
+    }
+    assert_eq!(careful.http("GET /metrics", "").0, 200);
 }
 
 #[test]
