@@ -132,6 +132,8 @@ fn draining() -> Value {
 fn reloaded() -> Value {
     let cluster = FakeUpstream::answering();
     let proxy = SettingsFile::of(&cluster).start();
+    let before = proxy.status(); // It has read the file then.
+    assert_eq!(before["config"]["needs_restart"], json!([]));
     let file = proxy.path("crdb-proxy.toml");
     let text = fs::read_to_string(&file).unwrap();
     fs::write(&file, format!("threads = 3\n{text}")).unwrap();
