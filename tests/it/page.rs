@@ -226,6 +226,14 @@ fn the_page_is_legible_at_any_width_in_light_and_in_the_dark() {
         browser.pass(Duration::from_secs(290));
         stop.store(true, Relaxed);
     });
+    let pointed = "(() => {
+        const plot = document.querySelector('.plot'), told = () => CHARTS.map(chart => chart.when.textContent);
+        const point = kind => plot.dispatchEvent(new PointerEvent(kind, { clientX: plot.getBoundingClientRect().left + 90 }));
+        point('pointermove'); const over = told();
+        point('pointerleave');
+        return [over.every(time => /^..:..:..$/.test(time) && time === over[0]), told().join('')];
+    })()";
+    assert_eq!(browser.value(pointed), json!([true, ""]), "a place in one chart is a time in all");
     let mut grounds = Vec::new();
     for (name, width, scheme) in [
         ("desktop-light", 1280, "light"),
