@@ -214,6 +214,29 @@ fn the_page_waits_for_no_daemon_for_long() {
 }
 
 #[test]
+fn the_page_asks_once_at_a_time_and_less_often_while_nobody_looks() {
+    let cluster = FakeUpstream::answering();
+    let proxy = TestProxy::before(&cluster);
+    let mut browser = Browser::open(&url(&proxy));
+    browser.wait_until("points.length > 0 && !asking");
+
+    // Each turn is asked for twice; how often it asks, and how long it then waits.
+    let turns = "(async () => {
+        const found = [], timer = window.setTimeout, real = fetchStatus;
+        for (const hidden of [false, true]) {
+            let asked = 0, wait = 0;
+            Object.defineProperty(document, 'hidden', { value: hidden, configurable: true });
+            window.setTimeout = (run, span) => { wait = span; return timer(run, span); };
+            fetchStatus = () => { asked++; return real(); };
+            await Promise.all([turn(), turn()]);
+            found.push(asked, wait);
+        }
+        return found;
+    })()";
+    assert_eq!(browser.value(turns), json!([1, 2000, 1, 15000]));
+}
+
+#[test]
 fn what_is_wrong_with_the_settings_stands_at_the_top() {
     let cluster = FakeUpstream::answering();
     let proxy = SettingsFile::of(&cluster).start();
