@@ -5,6 +5,7 @@
 mod demands;
 mod guard;
 mod orders;
+mod page;
 mod status;
 
 use crate::{
@@ -205,7 +206,7 @@ impl Admin {
                 _ => only("POST"),
             };
         }
-        if !["/metrics", "/livez", "/readyz", "/startupz", "/status"].contains(&path) {
+        if !["/", "/metrics", "/livez", "/readyz", "/startupz", "/status"].contains(&path) {
             return text(StatusCode::NOT_FOUND, NOT_FOUND);
         }
         if ![Method::GET, Method::HEAD].contains(request.method()) {
@@ -215,7 +216,8 @@ impl Admin {
             "/metrics" => self.metrics(),
             "/readyz" => probe(self.not_ready_because()),
             "/startupz" => probe(self.not_started_because()),
-            "/status" => match guard::check(request.headers(), peer, &self.view().settings) {
+            "/" | "/status" => match guard::check(request.headers(), peer, &self.view().settings) {
+                Ok(()) if path == "/" => page::page(),
                 Ok(()) => json(&status::status(self)),
                 Err(reason) => text(StatusCode::FORBIDDEN, format!("{reason}\n")),
             },
@@ -320,7 +322,7 @@ fn answer(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Ans
     response
 }
 
-const NOT_FOUND: &str = "there are /metrics, /livez, /readyz, /startupz and /status, and for POST /drain, /reload, /endpoints/NAME/disable, \
+const NOT_FOUND: &str = "there are /, /metrics, /livez, /readyz, /startupz and /status, and for POST /drain, /reload, /endpoints/NAME/disable, \
     /endpoints/NAME/enable and /endpoints/NAME/prefer\n";
 /// Demands that wait for the daemon.
 pub(crate) const DEMANDS_MAX: usize = 16;

@@ -2,6 +2,7 @@
 //! closed: no user, query or client address ever becomes one. A scrape takes no lock of the data path.
 
 pub mod labels;
+mod recent;
 mod series;
 mod warm;
 
@@ -14,13 +15,18 @@ use labels::{
 use prometheus::{
     Encoder, GaugeVec, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry, TextEncoder,
 };
+use recent::AllRecentClaims;
 use series::Families;
 use std::{
-    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     time::{Duration, SystemTime},
 };
 use warm::WarmFamilies;
 
+pub use recent::{Percentiles, RecentClaims};
 pub use series::{Held, Per};
 
 /// The registry and the families in it.
@@ -36,6 +42,7 @@ pub struct Metrics {
     statements: IntCounterVec,
     errors: IntCounterVec,
     claim_seconds: HistogramVec,
+    recent_claims: AllRecentClaims,
     connect_attempts: IntCounterVec,
     connect_seconds: HistogramVec,
     scram_cache: IntCounterVec,
@@ -79,6 +86,8 @@ pub struct ListenerMetrics {
     pub errors: Per<ErrorClass, IntCounter>,
     /// Startup read to upstream ready.
     pub claim_seconds: Per<ClaimSource, Histogram>,
+    /// The same of late, for `/status`.
+    pub recent_claims: Arc<RecentClaims>,
     /// Moves of new sessions to another endpoint than the one where they belong.
     pub failovers: IntCounter,
     /// Open sessions that are on another endpoint than the one where they belong.
@@ -155,6 +164,7 @@ impl Metrics {
                 &["listener", "source"],
                 CONNECT_BUCKETS,
             )?,
+            recent_claims: AllRecentClaims::default(),
             connect_attempts: r.counters(
                 "connect_attempts_total",
                 "Attempts to get an upstream, by result.",
@@ -221,6 +231,7 @@ impl Metrics {
 
     /// The series of a listener, all at zero from now on.
     pub fn listener(&self, name: &Name, sessions_max: usize) -> ListenerMetrics {
+        let recent_claims = self.recent_claims.of(name);
         let name = name.as_str();
         self.sessions_max.with_label_values(&[name]).set(i64::try_from(sessions_max).unwrap_or(i64::MAX));
         ListenerMetrics {
@@ -233,6 +244,7 @@ impl Metrics {
             statements: self.statements.with_label_values(&[name]),
             errors: Per::new(|class| self.errors.with_label_values(&[name, class])),
             claim_seconds: Per::new(|source| self.claim_seconds.with_label_values(&[name, source])),
+            recent_claims,
             failovers: self.failovers.with_label_values(&[name]),
             off_preferred: self.sessions_off_preferred.with_label_values(&[name]),
             warm_claims: Per::new(|result| self.warm.claims.with_label_values(&[name, result])),

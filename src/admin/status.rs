@@ -11,7 +11,10 @@ use crate::{
     upstream::{Cluster, Way},
 };
 use serde::Serialize;
-use std::{sync::Arc, time::SystemTime};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 #[derive(Serialize)]
 pub(super) struct Status {
@@ -185,6 +188,7 @@ fn listener(view: &ListenerView, open: &[Arc<Live>]) -> Listener {
     let (settings, metrics) = (&parts.listener, &parts.metrics);
     let own = || open.iter().filter(|live| live.listener == settings.name);
     let next = parts.cluster.explain(&parts.choice);
+    let waits = metrics.recent_claims.percentiles(parts.cluster.clock().now());
     Listener {
         name: settings.name.to_string(),
         addresses: view.addresses.clone(),
@@ -206,8 +210,8 @@ fn listener(view: &ListenerView, open: &[Arc<Live>]) -> Listener {
         errors: ErrorClass::ALL.iter().map(|class| metrics.errors.at(*class).get()).sum(),
         bytes_to_upstream: metrics.bytes.at(Direction::ToUpstream).get(),
         bytes_to_client: metrics.bytes.at(Direction::ToClient).get(),
-        connect_ms_p50: None,
-        connect_ms_p99: None,
+        connect_ms_p50: waits.map(|waits| ms(waits.p50)),
+        connect_ms_p99: waits.map(|waits| ms(waits.p99)),
     }
 }
 
@@ -253,7 +257,7 @@ fn endpoint_status(cluster: &Cluster, way: &Way, sessions: usize) -> EndpointSta
         state: health.state().text(),
         reason: health.reason().map(str::to_owned).or(exposed),
         since: Some(rfc3339(cluster.clock().time_of(health.since()))),
-        latency_ms: health.latency().map(|latency| latency.as_secs_f64() * 1000.0),
+        latency_ms: health.latency().map(ms),
         addresses: addresses.iter().flat_map(|addresses| addresses.iter()).map(ToString::to_string).collect(),
         certificate_not_after: Cluster::server_certificate_not_after(way).map(rfc3339),
         sessions,
@@ -308,6 +312,10 @@ fn refusal(entry: &Entry) -> Refusal {
         hint: entry.told.hint.clone(),
         count: entry.count,
     }
+}
+
+fn ms(span: Duration) -> f64 {
+    span.as_secs_f64() * 1000.0
 }
 
 fn is_session(live: &Live) -> bool {

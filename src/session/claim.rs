@@ -100,7 +100,9 @@ impl Parts {
         source: ClaimSource,
         began: Instant,
     ) -> Claimed {
-        self.metrics.claim_seconds.at(source).observe(began.elapsed().as_secs_f64());
+        let waited = began.elapsed();
+        self.metrics.claim_seconds.at(source).observe(waited.as_secs_f64());
+        self.metrics.recent_claims.note(self.cluster.clock().now(), waited);
         self.note_served(&upstream.login.route.endpoint.name);
         Claimed {
             client,

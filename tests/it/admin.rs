@@ -3,7 +3,7 @@
 use crate::harness::{FakeUpstream, Postgres, SettingsFile, TestProxy, proxy::series, wire::query};
 use std::{
     collections::{HashMap, HashSet},
-    net::TcpListener,
+    net::{TcpListener, UdpSocket},
     process::Command,
 };
 
@@ -24,8 +24,10 @@ fn unknown_paths_are_404_and_other_methods_405_with_what_is_allowed() {
     let cluster = FakeUpstream::answering();
     let proxy = TestProxy::before(&cluster);
 
-    assert_eq!(proxy.http("GET /nothing", "").0, 404);
-    for path in ["/metrics", "/livez", "/readyz", "/status"] {
+    let (status, _, told) = proxy.http("GET /nothing", "");
+    assert_eq!(status, 404);
+    assert!(told.starts_with("there are /, /metrics"), "{told}");
+    for path in ["/", "/metrics", "/livez", "/readyz", "/status"] {
         let (status, head, _) = proxy.http(&format!("POST {path}"), "Content-Length: 0\r\n");
         assert_eq!(status, 405, "{path}");
         assert!(head.to_ascii_lowercase().contains("\r\nallow: get, head"), "{head}");
@@ -43,10 +45,35 @@ fn status_takes_names_of_this_machine_only_and_probes_any() {
         assert_eq!(status("/status", host), 200, "{host}");
     }
     // A page elsewhere that points its own name here must not read it.
-    assert_eq!(status("/status", "evil.example"), 403);
-    for path in ["/metrics", "/livez", "/readyz"] {
+    for path in ["/", "/status"] {
+        assert_eq!(status(path, "evil.example"), 403, "{path}");
+    }
+    for path in ["/metrics", "/livez", "/readyz", "/startupz"] {
         assert_eq!(status(path, "evil.example"), 200, "{path}");
     }
+}
+
+#[test]
+fn status_and_the_page_are_for_other_hosts_only_where_the_settings_say_so() {
+    // Nothing is sent: the kernel only says which address it would come from.
+    let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+    let own = socket.connect("192.0.2.1:9").and_then(|()| socket.local_addr());
+    let Ok(own) = own.map(|own| own.ip()) else {
+        println!("skipped: this machine has no address but loopback, so nobody looks like another host");
+        return;
+    };
+    let cluster = FakeUpstream::answering();
+    let admin = format!("admin = \"{own}:0\"");
+    let careful = SettingsFile::of(&cluster).global(&admin).start();
+    let open = SettingsFile::of(&cluster).global(&admin).global("admin_unsafe_allow_remote = true").start();
+
+    for path in ["/", "/status"] {
+        let (status, _, told) = careful.http(&format!("GET {path}"), "");
+        assert_eq!(status, 403, "{path}");
+        assert!(told.contains("admin_unsafe_allow_remote"), "{told}");
+        assert_eq!(open.http(&format!("GET {path}"), "").0, 200, "{path}");
+    }
+    assert_eq!(careful.http("GET /metrics", "").0, 200);
 }
 
 #[test]

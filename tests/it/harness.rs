@@ -4,6 +4,7 @@
 //! and fails with a sentence instead of hanging. Nothing here sleeps to wait for something: it waits
 //! for a log line, a message, an end of file, or (metrics only, which announce nothing) asks again.
 
+pub(crate) mod browser;
 pub(crate) mod certificates;
 pub(crate) mod client;
 pub(crate) mod fake_upstream;
@@ -21,6 +22,7 @@ pub(crate) mod settings;
 pub(crate) mod terminal;
 pub(crate) mod wire;
 
+pub(crate) use browser::Browser;
 pub(crate) use certificates::{Authority, Leaf};
 pub(crate) use client::TestClient;
 pub(crate) use fake_upstream::{FakeUpstream, Front, Login, Script, Session};
