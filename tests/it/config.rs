@@ -210,7 +210,7 @@ fn a_wrong_command_line_is_one_line_and_one_object_where_json_was_asked_for() {
     let folder = tempfile::tempdir().unwrap();
     let json = [("CRDB_PROXY_LOG_FORMAT", "json")];
     for arguments in
-        [&["status"][..], &["--pasword-file", "x"], &["app:topsecret@h/d"], &["config", "chekc"], &["config"]]
+        [&["bogus"][..], &["--pasword-file", "x"], &["app:topsecret@h/d"], &["config", "chekc"], &["config"]]
     {
         let text = run_daemon(folder.path(), arguments, &[]);
         let object = run_daemon(folder.path(), arguments, &json);

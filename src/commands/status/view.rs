@@ -160,7 +160,7 @@ fn drawn(Rows { words, rows }: Rows, look: &Look) -> String {
 }
 
 /// The text, or so much of it that its end is seen to be missing.
-fn cut(text: &str, width: usize) -> String {
+pub(super) fn cut(text: &str, width: usize) -> String {
     if text.chars().count() <= width {
         return text.to_owned();
     }

@@ -10,9 +10,10 @@ use crate::{
     control::{Client, ControlError, status::Status},
     diagnostics::{self, printable},
 };
-use std::{io::IsTerminal, time::Duration};
+use std::{io::IsTerminal, sync::Arc, time::Duration};
 use tokio::{
-    signal::unix::{SignalKind, signal},
+    signal::unix::{Signal, SignalKind, signal},
+    sync::Notify,
     time::{Instant, MissedTickBehavior, interval},
 };
 
@@ -21,9 +22,13 @@ use tokio::{
 /// # Errors
 /// Nobody takes what is shown.
 pub(super) async fn watch(daemon: &Client, json: bool) -> Result<u8, CommandError> {
+    // First, so that no signal leaves the terminal as it is drawn on.
+    let mut stop = Stop::new()?;
     let on_screen = !json && std::io::stdout().is_terminal();
     let mut showing = Showing { screen: on_screen.then(Screen::open), last: None, fault: None };
-    let mut stop = Stop::new()?;
+    if on_screen {
+        stop.listen_for_q();
+    }
     let mut ticks = interval(PACE);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -49,7 +54,10 @@ struct Showing {
 impl Showing {
     async fn pass_on(&mut self, daemon: &Client) -> Result<(), CommandError> {
         match daemon.status_text().await {
-            Ok(answer) => say_bytes(&answer.body).and_then(|()| say("\n")),
+            Ok(answer) => {
+                self.fault = None;
+                say_bytes(&answer.body).and_then(|()| say("\n"))
+            }
             Err(error) => {
                 self.note(daemon, &error);
                 Ok(())
@@ -79,7 +87,8 @@ impl Showing {
         };
         match &self.screen {
             Some(screen) => {
-                let fault = self.fault.as_ref().map(|fault| format!("{fault}\n\n"));
+                let width = usize::from(look().width);
+                let fault = self.fault.as_ref().map(|fault| format!("{}\n\n", view::cut(fault, width)));
                 screen.draw(&format!("{}{text}", fault.unwrap_or_default()));
                 Ok(())
             }
@@ -104,8 +113,8 @@ impl Showing {
 
 /// Whatever ends it: each leaves the terminal as it was.
 struct Stop {
-    signals: Vec<tokio::signal::unix::Signal>,
-    quit: std::sync::Arc<tokio::sync::Notify>,
+    signals: Vec<Signal>,
+    quit: Arc<Notify>,
 }
 
 impl Stop {
@@ -113,7 +122,11 @@ impl Stop {
         let kinds = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
         let signals = kinds.into_iter().map(signal).collect::<Result<_, _>>();
         let signals = signals.map_err(|error| CommandError::Said(1, format!("signals cannot be heard: {error}")))?;
-        Ok(Self { signals, quit: quit_key() })
+        Ok(Self { signals, quit: Arc::default() })
+    }
+
+    fn listen_for_q(&mut self) {
+        self.quit = quit_key();
     }
 
     async fn requested(&mut self) {
