@@ -44,6 +44,7 @@ mod regions;
 mod relay;
 mod reuse;
 mod secrets;
+mod service;
 mod sockets;
 mod start;
 mod startup;
