@@ -247,6 +247,7 @@ for device in null zero full random urandom tty; do
 done
 mkdir \"$root/dev/pts\" \"$root/dev/shm\" \"$root/old\"
 mount -t devpts -o newinstance,ptmxmode=0666 devpts \"$root/dev/pts\"
+ln -s pts/ptmx \"$root/dev/ptmx\"
 mount -t tmpfs tmpfs \"$root/dev/shm\"
 touch \"$root/run/told\"
 mount --bind \"$folder/told\" \"$root/run/told\"
@@ -259,6 +260,7 @@ end
 cd \"$root\"
 pivot_root . old
 umount -l old
+mount --make-rshared /
 echo \"leader $leader\"
 eval \"$2\"
 ";
