@@ -35,6 +35,7 @@ mod login;
 mod logs;
 mod names;
 mod nearest;
+mod package;
 mod password;
 mod programs;
 #[cfg(feature = "demo")]

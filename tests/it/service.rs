@@ -1,20 +1,26 @@
 //! The Debian package and its units where they belong: on a machine that systemd runs, under the units' own sandbox,
 //! between a client and a scripted cluster in the machine's network.
 
-use crate::harness::{
-    FakeUpstream, PASSWORD, TestClient,
-    machine::Machine,
-    markdown::{self, root},
-    process::{self, mortal},
-    settings::Cluster,
-    wire::{Wire, query, startup},
+use crate::{
+    harness::{
+        FakeUpstream, PASSWORD, TestClient,
+        client::connect_unix,
+        machine::{Journal, Machine},
+        markdown,
+        settings::Cluster,
+        wire::{Wire, query, startup},
+    },
+    package::package,
 };
 use std::{
-    fs::{self, File},
+    io::{Read, Write},
     net::TcpStream,
     path::{Path, PathBuf},
-    process::Command,
-    time::Duration,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
 };
 
 #[test]
@@ -22,28 +28,233 @@ fn it_starts_serves_and_stops_under_its_own_sandbox() {
     let Some(host) = Host::before(FakeUpstream::answering) else { return };
 
     host.machine.shell("systemctl start crdb-proxy");
-    host.serves("localhost:26257");
+    host.serves();
 
     let shown = host.machine.shell("systemctl show crdb-proxy");
     for line in ["ActiveState=active", "SubState=running", "User=crdb-proxy", "NRestarts=0"] {
         assert!(shown.lines().any(|shown| shown == line), "{line} is not in {shown}");
     }
-    let pid = host.machine.property("crdb-proxy", "MainPID");
-    let status = host.machine.shell(&format!("cat /proc/{pid}/status"));
+    assert!(!daemon_tells() || shown.contains("\nStatusText=serving"), "{shown}");
+    let status = host.machine.shell("cat /proc/$(systemctl show --value --property MainPID crdb-proxy)/status");
     for line in ["CapEff:\t0000000000000000", "CapBnd:\t0000000000000000", "NoNewPrivs:\t1", "Seccomp:\t2"] {
         assert!(status.contains(line), "{line:?} is not in {status}");
     }
+    assert!(get("/readyz").ends_with("ok\n") || get("/readyz").ends_with("ok"), "{}", get("/readyz"));
+    // They are read from /proc, of which the sandbox leaves little.
+    let metrics = get("/metrics");
+    for name in ["process_start_time_seconds ", "process_open_fds ", "process_resident_memory_bytes "] {
+        assert!(metrics.lines().any(|line| line.starts_with(name)), "no {name}in {metrics}");
+    }
     host.machine.shell("systemctl stop crdb-proxy");
-    assert_eq!(host.machine.property("crdb-proxy", "Result"), "success");
-    assert_eq!(host.machine.property("crdb-proxy", "ExecMainStatus"), "0");
+    assert_eq!(host.ended(), ("success".to_owned(), "0".to_owned()));
     host.journal.wait_for(&["INFO stopped"]);
+}
+
+#[test]
+fn the_first_client_starts_it_where_the_socket_unit_listens() {
+    let Some(host) = Host::before(FakeUpstream::answering) else { return };
+    host.machine.shell("systemctl start crdb-proxy.socket");
+    assert_eq!(host.machine.property("crdb-proxy", "ActiveState"), "inactive");
+
+    connect("127.0.0.1:26257");
+    connect("[::1]:26257");
+
+    assert_eq!(host.machine.property("crdb-proxy", "ActiveState"), "active");
+    for address in ["127.0.0.1:26257", "[::1]:26257"] {
+        host.journal.wait_for(&["INFO listening", "listener.name=main", address, "listener.inherited=true"]);
+    }
+}
+
+#[test]
+fn a_restart_refuses_nobody_where_the_socket_unit_listens() {
+    let Some(host) = Host::before(FakeUpstream::answering) else { return };
+    host.machine.shell("systemctl start crdb-proxy.socket crdb-proxy.service");
+    connect("127.0.0.1:26257");
+    let restarted = Arc::new(AtomicBool::new(false));
+    let clients = thread::spawn({
+        let restarted = Arc::clone(&restarted);
+        move || {
+            while !restarted.load(Ordering::Relaxed) {
+                connect("127.0.0.1:26257");
+            }
+        }
+    });
+    let before = host.machine.property("crdb-proxy", "MainPID");
+
+    host.machine.shell("systemctl restart crdb-proxy");
+    restarted.store(true, Ordering::Relaxed);
+
+    assert!(clients.join().is_ok(), "a client was turned away");
+    assert_ne!(host.machine.property("crdb-proxy", "MainPID"), before);
+    connect("127.0.0.1:26257");
+}
+
+#[test]
+fn the_socket_unit_listens_on_a_machine_whose_ipv6_is_off() {
+    let Some(host) = Host::before(FakeUpstream::answering) else { return };
+    host.machine.turn_off_ipv6();
+
+    host.machine.shell("systemctl start crdb-proxy.socket");
+
+    connect("127.0.0.1:26257");
+}
+
+#[test]
+fn a_reload_is_one_signal_and_the_same_process() {
+    let Some(host) = Host::before(FakeUpstream::answering) else { return };
+    host.machine.shell("systemctl start crdb-proxy");
+    host.serves();
+    let before = host.machine.property("crdb-proxy", "MainPID");
+
+    host.machine.shell("echo 'database = \"shop\"' >> /etc/crdb-proxy/crdb-proxy.toml; systemctl reload crdb-proxy");
+
+    host.journal.wait_for(&["INFO reloaded"]);
+    assert_eq!(host.machine.property("crdb-proxy", "MainPID"), before);
+    host.machine.shell("echo nonsense >> /etc/crdb-proxy/crdb-proxy.toml; systemctl reload crdb-proxy");
+    host.journal.wait_for(&["reload failed"]);
+    connect("127.0.0.1:26257");
+}
+
+#[test]
+fn a_drain_that_cuts_sessions_is_no_failure() {
+    let Some(host) = Host::before(FakeUpstream::by_hand) else { return };
+    host.machine
+        .shell("sed -i '1i drain_limit = \"100ms\"' /etc/crdb-proxy/crdb-proxy.toml; systemctl start crdb-proxy");
+    let mut client = host.serves();
+    client.send(&query("SELECT pg_sleep(60)"));
+    host.cluster.session().message();
+
+    host.machine.shell("systemctl stop crdb-proxy");
+
+    assert_eq!(host.ended(), ("success".to_owned(), "4".to_owned()));
+}
+
+#[test]
+fn wrong_settings_are_told_once_and_not_tried_again() {
+    let Some(host) = Host::before(FakeUpstream::answering) else { return };
+    host.machine.shell("echo 'databse = \"shop\"' >> /etc/crdb-proxy/crdb-proxy.toml");
+
+    host.machine.run(&["systemctl", "start", "crdb-proxy"]);
+
+    host.journal.wait_for(&["databse"]);
+    host.journal.wait_for(&["Failed with result 'exit-code'"]);
+    assert_eq!(host.ended(), ("exit-code".to_owned(), "2".to_owned()));
+    assert_eq!(host.machine.property("crdb-proxy", "NRestarts"), "0");
+}
+
+#[test]
+fn a_daemon_that_is_killed_is_started_again() {
+    let Some(host) = Host::before(FakeUpstream::answering) else { return };
+    host.machine.shell("systemctl start crdb-proxy.socket crdb-proxy.service");
+    connect("127.0.0.1:26257");
+
+    host.machine.shell("systemctl kill --signal=KILL crdb-proxy");
+
+    connect("127.0.0.1:26257");
+    assert_eq!(host.machine.property("crdb-proxy", "ActiveState"), "active");
+}
+
+#[test]
+fn a_daemon_that_hangs_is_ended_by_the_watchdog() {
+    let Some(host) = Host::before(FakeUpstream::answering) else { return };
+    if !daemon_tells() {
+        println!("skipped: the daemon does not answer a watchdog yet");
+        return;
+    }
+    host.drop_in("crdb-proxy", "watchdog", "[Service]\nWatchdogSec=1\n");
+    host.machine.shell("systemctl start crdb-proxy");
+    host.serves();
+
+    host.machine.shell("systemctl kill --signal=STOP crdb-proxy");
+
+    host.journal.wait_for(&["Watchdog timeout"]);
+    host.journal.wait_for_nth(2, &["INFO listening", "listener.name=main"]);
+}
+
+#[test]
+fn instances_have_settings_and_sockets_of_their_own() {
+    let Some(host) = Host::before(FakeUpstream::answering) else { return };
+    host.machine.shell(
+        "cd /etc/crdb-proxy; sed '1i admin = \"127.0.0.1:9258\"' crdb-proxy.toml > shop.toml
+        systemctl start crdb-proxy.service crdb-proxy@shop.socket crdb-proxy@shop.service",
+    );
+    host.serves();
+    let socket = "/run/crdb-proxy-sockets/shop/.s.PGSQL.26257";
+
+    let path = host.machine.path(socket);
+    TestClient::log_in(connect_unix(&path), &[("user", "anyone")]);
+
+    let who = host.machine.shell(&format!("stat --format='%U %G %a' {socket} /run/crdb-proxy-shop"));
+    assert_eq!(who, "root crdb-proxy 660\ncrdb-proxy crdb-proxy 755");
+    assert_eq!(host.machine.property("crdb-proxy@shop", "ActiveState"), "active");
+    host.machine.shell("systemctl stop crdb-proxy@shop.socket crdb-proxy@shop.service");
+    assert!(!path.exists(), "RemoveOnStop= has left it");
+    connect("127.0.0.1:26257");
+}
+
+#[test]
+fn a_credential_is_read_by_root_and_handed_over() {
+    let Some(host) = Host::before(FakeUpstream::answering) else { return };
+    host.shipped_drop_in("credentials");
+    host.machine.shell(
+        "cd /etc/crdb-proxy; chown root:root prod.pw; chmod 0600 prod.pw
+        sed -i 's/{ file = \"prod.pw\" }/{ credential = \"prod.pw\" }/' crdb-proxy.toml
+        grep -q credential crdb-proxy.toml
+        systemctl start crdb-proxy",
+    );
+
+    host.serves();
+}
+
+#[test]
+fn a_tool_that_prints_the_password_has_what_its_drop_in_promises() {
+    let Some(host) = Host::before(FakeUpstream::answering) else { return };
+    // As tools do: a login kept in the home folder, a look at the machine, a priority of its own.
+    let tool = "#!/bin/sh -e\necho login > \"$HOME/login\"\ngrep -q MemTotal /proc/meminfo\nrenice 5 $$ >&2\n\
+                cat /etc/crdb-proxy/prod.pw\n";
+    host.machine.write("/usr/local/bin/tool", tool);
+    host.machine.shell(
+        "chmod 0755 /usr/local/bin/tool; cd /etc/crdb-proxy
+        sed -i 's/{ file = \"prod.pw\" }/{ command = [\"tool\"] }/' crdb-proxy.toml; grep -q command crdb-proxy.toml
+        systemctl start crdb-proxy",
+    );
+    host.journal.wait_for(&["INFO listening", "listener.name=main"]);
+    let mut without = Wire::new(TcpStream::connect("127.0.0.1:26257").unwrap());
+    without.send(&startup(&[("user", "anyone")]));
+    assert_eq!(without.refusal().sqlstate(), "08001", "the drop-in is not needed");
+
+    host.shipped_drop_in("password-commands");
+    host.machine.shell("systemctl restart crdb-proxy");
+
+    host.journal.wait_for_nth(2, &["INFO listening", "listener.name=main"]);
+    connect("127.0.0.1:26257");
+    assert_eq!(host.machine.shell("stat --format='%U %a' /var/lib/crdb-proxy"), "crdb-proxy 700");
+}
+
+#[test]
+fn root_may_give_orders_and_others_may_not_with_and_without_users_of_its_own() {
+    let Some(host) = Host::before(FakeUpstream::answering) else { return };
+    let order = "crdb-proxy endpoint disable public --config /etc/crdb-proxy/crdb-proxy.toml";
+    let by_nobody = format!("setpriv --reuid=nobody --regid=crdb-proxy --clear-groups {order}");
+    host.machine.shell("systemctl start crdb-proxy");
+    host.serves();
+
+    host.machine.shell(order);
+    assert_eq!(host.machine.run(&["sh", "-c", &by_nobody]).status.code(), Some(1));
+
+    host.shipped_drop_in("uid-rules");
+    host.machine.shell("systemctl restart crdb-proxy");
+    host.journal.wait_for_nth(2, &["INFO listening", "listener.name=main"]);
+    host.machine.shell(order);
+    let refused = host.machine.run(&["sh", "-c", &by_nobody]);
+    assert!(refused.stderr.contains("65534"), "{}", refused.stderr);
 }
 
 /// A machine with the package on it, set up for a cluster that is reached in its network.
 struct Host {
     machine: Machine,
     cluster: FakeUpstream,
-    journal: crate::harness::machine::Journal,
+    journal: Journal,
 }
 
 impl Host {
@@ -53,31 +264,55 @@ impl Host {
         machine.shell("dpkg -i /root/crdb-proxy.deb");
         machine.enter_network();
         let cluster = cluster();
-        let address = cluster.address();
-        let host = format!("host = \"{}\"\nport = {}", address.ip(), address.port());
-        let settings = markdown::read("config/packaged.toml").replace("host = \"HOST\"", &host);
-        machine.write("/etc/crdb-proxy/crdb-proxy.toml", &settings);
-        machine.write("/etc/crdb-proxy/prod-ca.crt", cluster.authority().pem());
-        machine.write("/etc/crdb-proxy/prod.pw", PASSWORD);
-        machine.shell("cd /etc/crdb-proxy; chgrp crdb-proxy prod-ca.crt prod.pw; chmod 0640 prod-ca.crt prod.pw");
+        set_up(&machine, &cluster);
+        let journal = machine.journal("crdb-proxy");
+        let host = Self { machine, cluster, journal };
         if !daemon_tells() {
             println!("the daemon does not tell the service manager yet: units wait for its start only");
             for unit in ["crdb-proxy", "crdb-proxy@"] {
-                let file = format!("/etc/systemd/system/{unit}.service.d/zz-untold.conf");
-                machine.write(&file, "[Service]\nType=exec\nWatchdogSec=0\n");
+                host.drop_in(unit, "zz-untold", "[Service]\nType=exec\nWatchdogSec=0\n");
             }
-            machine.shell("systemctl daemon-reload");
         }
-        let journal = machine.journal("crdb-proxy");
-        Some(Self { machine, cluster, journal })
+        Some(host)
     }
 
-    /// A client is served at this address, once the daemon says that it listens there.
+    /// A client, once the daemon says that it listens.
     #[track_caller]
-    fn serves(&self, address: &str) -> TestClient {
+    fn serves(&self) -> TestClient {
         self.journal.wait_for(&["INFO listening", "listener.name=main"]);
-        connect(address)
+        connect("127.0.0.1:26257")
     }
+
+    fn drop_in(&self, unit: &str, name: &str, text: &str) {
+        self.machine.write(&format!("/etc/systemd/system/{unit}.service.d/{name}.conf"), text);
+        self.machine.shell("systemctl daemon-reload");
+    }
+
+    /// One of those that come with the package, copied as its comment says.
+    fn shipped_drop_in(&self, name: &str) {
+        self.machine.shell(&format!(
+            "mkdir -p /etc/systemd/system/crdb-proxy.service.d
+            cp /usr/share/doc/crdb-proxy/drop-ins/{name}.conf /etc/systemd/system/crdb-proxy.service.d/
+            systemctl daemon-reload"
+        ));
+    }
+
+    /// Result and exit code of the service.
+    fn ended(&self) -> (String, String) {
+        let property = |name| self.machine.property("crdb-proxy", name);
+        (property("Result"), property("ExecMainStatus"))
+    }
+}
+
+/// Settings as the package has them, for this cluster.
+pub(crate) fn set_up(machine: &Machine, cluster: &FakeUpstream) {
+    let address = cluster.address();
+    let host = format!("host = \"{}\"\nport = {}", address.ip(), address.port());
+    let settings = markdown::read("config/packaged.toml").replace("host = \"HOST\"", &host);
+    machine.write("/etc/crdb-proxy/crdb-proxy.toml", &settings);
+    machine.write("/etc/crdb-proxy/prod-ca.crt", cluster.authority().pem());
+    machine.write("/etc/crdb-proxy/prod.pw", PASSWORD);
+    machine.shell("cd /etc/crdb-proxy; chgrp crdb-proxy prod-ca.crt prod.pw; chmod 0640 prod-ca.crt prod.pw");
 }
 
 #[track_caller]
@@ -85,40 +320,16 @@ fn connect(address: &str) -> TestClient {
     TestClient::log_in(Wire::new(TcpStream::connect(address).unwrap()), &[("user", "anyone")])
 }
 
+/// What the admin address answers.
+fn get(path: &str) -> String {
+    let mut socket = TcpStream::connect("127.0.0.1:9257").unwrap();
+    write!(socket, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer).unwrap();
+    answer
+}
+
 /// Whether the daemon says that it is ready, without which `Type=notify` waits in vain.
 fn daemon_tells() -> bool {
     markdown::read("src/daemon/build.rs").contains("service_manager")
 }
-
-/// The package with the program that is tested. None, and the reason on the screen, where cargo-deb is missing.
-pub(crate) fn package() -> Option<PathBuf> {
-    let tool = root().join("target/test-env/cargo-deb/bin");
-    let path = format!("{}:{}", tool.display(), std::env::var("PATH").unwrap_or_default());
-    let is_there = Command::new("sh").args(["-c", "command -v cargo-deb"]).env("PATH", &path).output().unwrap();
-    if !is_there.status.success() {
-        println!("skipped: cargo-deb is missing; tests/run installs it");
-        return None;
-    }
-    let folder = root().join("target/package");
-    fs::create_dir_all(&folder).unwrap();
-    // Tests are processes of their own, and one package is enough.
-    let lock = File::create(folder.join("lock")).unwrap();
-    lock.lock().unwrap();
-    let package = folder.join("crdb-proxy.deb");
-    if !is_newer(&package) {
-        let mut build = mortal(&root().join("packaging/build-deb"), "KILL", None);
-        build.args([env!("CARGO_BIN_EXE_crdb-proxy"), "--fast"]).env("PATH", path);
-        process::run(&mut build, "", BUILD).expect_success();
-    }
-    Some(package)
-}
-
-/// Whether a package is there, and newer than everything that it is made of.
-fn is_newer(package: &Path) -> bool {
-    let parts = ["Cargo.toml", "README.md", "CHANGELOG.md", "config", "docs", "packaging", "systemd"];
-    let mut find = Command::new("find");
-    find.arg(env!("CARGO_BIN_EXE_crdb-proxy")).args(parts).arg("-newer").arg(package).current_dir(root());
-    package.exists() && process::run(&mut find, "", BUILD).expect_success().is_empty()
-}
-
-const BUILD: Duration = Duration::from_secs(60);

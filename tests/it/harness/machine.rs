@@ -56,7 +56,10 @@ impl Machine {
             return None;
         }
         if !kept.join("usr/lib/systemd/systemd").exists() {
-            println!("skipped: there is no {}; tests/run makes it where a Debian mirror can be reached", kept.display());
+            println!(
+                "skipped: there is no {}; tests/run makes it where a Debian mirror can be reached",
+                kept.display()
+            );
             return None;
         }
         let group = Group::new()?;
@@ -108,8 +111,21 @@ impl Machine {
     /// Puts a file of this side into its folder /root.
     #[track_caller]
     pub(crate) fn bring(&self, file: &Path) {
-        let place = format!("/proc/{}/root/root/{}", self.leader, file.file_name().unwrap().display());
-        fs::copy(file, place).unwrap();
+        let place = format!("/root/{}", file.file_name().unwrap().display());
+        fs::copy(file, self.path(&place)).unwrap();
+    }
+
+    /// Where a file of the machine is, seen from here.
+    pub(crate) fn path(&self, path: &str) -> PathBuf {
+        PathBuf::from(format!("/proc/{}/root{path}", self.leader))
+    }
+
+    /// Takes all addresses of IPv6 away, as a boot with `ipv6.disable_ipv6=1` does.
+    pub(crate) fn turn_off_ipv6(&self) {
+        let write = "echo 1 > /proc/sys/net/ipv6/conf/all/disable_ipv6";
+        let mut command = Command::new("nsenter");
+        process::run(command.args(["--target", &self.leader, "--net", "sh", "-c", write]), "", DEADLINE)
+            .expect_success();
     }
 
     /// The lines of a unit's journal, past and coming.
@@ -143,7 +159,8 @@ impl Drop for Machine {
     fn drop(&mut self) {
         if std::thread::panicking() {
             let journal = self.command().args(["journalctl", "--no-pager", "--lines=50"]).output();
-            let journal = journal.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
+            let journal =
+                journal.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
             eprintln!("--- the machine's output\n{}\n--- its journal\n{journal}", process::tail(&self.output.all()));
         }
         // With the first process all others of its namespace end, and it is not gone before they are.
