@@ -51,5 +51,6 @@ mod start;
 mod startup;
 mod startup_parameters;
 mod stop;
+mod units;
 mod unix_socket;
 mod warm;

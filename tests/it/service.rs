@@ -15,7 +15,6 @@ use crate::{
 use std::{
     io::{Read, Write},
     net::TcpStream,
-    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -168,7 +167,7 @@ fn a_daemon_that_hangs_is_ended_by_the_watchdog() {
     host.machine.shell("systemctl kill --signal=STOP crdb-proxy");
 
     host.journal.wait_for(&["Watchdog timeout"]);
-    host.journal.wait_for_nth(2, &["INFO listening", "listener.name=main"]);
+    host.journal.wait_for_nth(2, &LISTENING);
 }
 
 #[test]
@@ -218,7 +217,7 @@ fn a_tool_that_prints_the_password_has_what_its_drop_in_promises() {
         sed -i 's/{ file = \"prod.pw\" }/{ command = [\"tool\"] }/' crdb-proxy.toml; grep -q command crdb-proxy.toml
         systemctl start crdb-proxy",
     );
-    host.journal.wait_for(&["INFO listening", "listener.name=main"]);
+    host.journal.wait_for(&LISTENING);
     let mut without = Wire::new(TcpStream::connect("127.0.0.1:26257").unwrap());
     without.send(&startup(&[("user", "anyone")]));
     assert_eq!(without.refusal().sqlstate(), "08001", "the drop-in is not needed");
@@ -226,7 +225,7 @@ fn a_tool_that_prints_the_password_has_what_its_drop_in_promises() {
     host.shipped_drop_in("password-commands");
     host.machine.shell("systemctl restart crdb-proxy");
 
-    host.journal.wait_for_nth(2, &["INFO listening", "listener.name=main"]);
+    host.journal.wait_for_nth(2, &LISTENING);
     connect("127.0.0.1:26257");
     assert_eq!(host.machine.shell("stat --format='%U %a' /var/lib/crdb-proxy"), "crdb-proxy 700");
 }
@@ -244,10 +243,42 @@ fn root_may_give_orders_and_others_may_not_with_and_without_users_of_its_own() {
 
     host.shipped_drop_in("uid-rules");
     host.machine.shell("systemctl restart crdb-proxy");
-    host.journal.wait_for_nth(2, &["INFO listening", "listener.name=main"]);
+    host.journal.wait_for_nth(2, &LISTENING);
     host.machine.shell(order);
     let refused = host.machine.run(&["sh", "-c", &by_nobody]);
     assert!(refused.stderr.contains("65534"), "{}", refused.stderr);
+}
+
+#[test]
+fn an_update_restarts_what_runs_and_a_removal_ends_it() {
+    let Some(host) = Host::before(FakeUpstream::answering) else { return };
+    host.machine.shell("systemctl --quiet enable --now crdb-proxy.socket crdb-proxy.service");
+    connect("127.0.0.1:26257");
+    let before = host.machine.property("crdb-proxy", "MainPID");
+
+    host.machine.shell("dpkg -i /root/crdb-proxy.deb");
+
+    connect("127.0.0.1:26257");
+    let after = host.machine.property("crdb-proxy", "MainPID");
+    assert!(after != before && after != "0", "{before}, {after}");
+
+    host.machine.shell("dpkg --remove crdb-proxy");
+    host.ended("success", 0);
+    assert!(TcpStream::connect("127.0.0.1:26257").is_err(), "the socket unit still listens");
+}
+
+#[test]
+fn an_update_beside_wrong_settings_is_told_and_done() {
+    let Some(host) = Host::before(FakeUpstream::answering) else { return };
+    host.machine.shell("systemctl start crdb-proxy");
+    host.serves();
+    host.machine.shell("echo nonsense >> /etc/crdb-proxy/crdb-proxy.toml");
+
+    let updated = host.machine.run(&["dpkg", "-i", "/root/crdb-proxy.deb"]);
+
+    assert!(updated.status.success(), "{}", updated.stderr);
+    assert_eq!(host.machine.shell("dpkg-query --show --showformat='${Status}' crdb-proxy"), "install ok installed");
+    host.journal.wait_for_nth(2, &["nonsense"]);
 }
 
 /// A machine with the package on it, set up for a cluster that is reached in its network.
@@ -282,7 +313,7 @@ impl Host {
     /// A client, once the daemon says that it listens.
     #[track_caller]
     fn serves(&self) -> TestClient {
-        self.journal.wait_for(&["INFO listening", "listener.name=main"]);
+        self.journal.wait_for(&LISTENING);
         connect("127.0.0.1:26257")
     }
 
@@ -336,3 +367,6 @@ fn get(path: &str) -> String {
 fn daemon_tells() -> bool {
     markdown::read("src/daemon/build.rs").contains("service_manager")
 }
+
+/// Said once in each life.
+const LISTENING: [&str; 3] = ["INFO listening", "listener.name=main", "127.0.0.1:26257"];
