@@ -279,7 +279,7 @@ fn an_update_beside_wrong_settings_is_told_and_done() {
     assert!(updated.status.success(), "{}", updated.stderr);
     assert_eq!(host.machine.shell("dpkg-query --show --showformat='${Status}' crdb-proxy"), "install ok installed");
     assert!(!daemon_tells() || updated.stderr.contains("does not start again"), "{}", updated.stderr);
-    host.journal.wait_for(&["nonsense"]);
+    host.journal.wait_for(&["not valid TOML"]);
 }
 
 /// A machine with the package on it, set up for a cluster that is reached in its network.
