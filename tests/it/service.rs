@@ -13,6 +13,7 @@ use crate::{
     package::package,
 };
 use std::{
+    fs,
     io::{Read, Write},
     net::TcpStream,
     sync::{
@@ -366,7 +367,9 @@ fn get(path: &str) -> String {
 
 /// Whether the daemon says that it is ready, without which `Type=notify` waits in vain.
 fn daemon_tells() -> bool {
-    markdown::read("src/daemon/build.rs").contains("service_manager")
+    let inside = fs::read_dir(markdown::root().join("src/daemon")).unwrap().map(|entry| entry.unwrap().path());
+    let files = inside.chain([markdown::root().join("src/daemon.rs")]);
+    files.into_iter().any(|file| fs::read_to_string(file).unwrap().contains("ServiceManager"))
 }
 
 /// Said once in each life.
