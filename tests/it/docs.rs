@@ -123,6 +123,8 @@ fn no_page_names_a_flag_or_variable_that_does_not_exist() {
     let of_images =
         ["--build-arg", "--build-context", "--format", "--from-file", "--isolation", "--no-default-features"];
     let of_images = [&of_images[..], &["--platform", "--profile", "--short", "--tag", "--target"]].concat();
+    // Of the commands that docs/systemd.md shows.
+    let of_services = ["--mode", "--now", "--owner"];
     let is_of_kubernetes = |name: &str| name.contains("_SERVICE_") || name == "CRDB_PROXY_PORT=tcp";
     let is_of_others = |name: &str| is_of_kubernetes(name) || name == "CRDB_PROXY_REVISION";
     let mut found = 0;
@@ -136,7 +138,10 @@ fn no_page_names_a_flag_or_variable_that_does_not_exist() {
                 }
                 _ if word.starts_with("--") && word.len() > 2 => {
                     let flag = word.split('=').next().unwrap();
-                    !flags.contains_key(flag) && !others.contains(&flag) && !of_images.contains(&flag)
+                    !flags.contains_key(flag)
+                        && !others.contains(&flag)
+                        && !of_images.contains(&flag)
+                        && !of_services.contains(&flag)
                 }
                 _ => continue,
             };

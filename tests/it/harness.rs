@@ -9,6 +9,7 @@ pub(crate) mod certificates;
 pub(crate) mod client;
 pub(crate) mod fake_upstream;
 pub(crate) mod in_process;
+pub(crate) mod machine;
 pub(crate) mod markdown;
 pub(crate) mod names;
 pub(crate) mod passing;
