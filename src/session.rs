@@ -38,7 +38,7 @@ use tokio::{
     io::AsyncWriteExt,
     net::TcpStream,
     sync::{OwnedSemaphorePermit, Semaphore},
-    time::{Instant, timeout},
+    time::{Instant, sleep},
 };
 use tokio_rustls::{TlsAcceptor, client::TlsStream};
 use tracing::{debug, info};
@@ -320,9 +320,16 @@ impl Session {
         let Inseparable { relay, issued } = whole;
         let cancel = async {
             let Some(issued) = issued.filter(|_| ended.abandons_query) else { return };
-            // As long as the close takes; a daemon that cuts sessions off waits no longer.
-            let result = timeout(closing::LINGER, issued.cancel()).await;
-            debug!(session.id = visit.live.id, result = ?result.ok(), "cancelled what nobody waits for");
+            let mut stop = visit.stop.clone();
+            let out_of_time = async {
+                stop.cutting().await;
+                sleep(closing::LINGER).await;
+            };
+            // Within `cancel_limit`; a daemon that cuts sessions off waits no longer than for their close.
+            tokio::select! {
+                result = issued.cancel() => debug!(session.id = visit.live.id, ?result, "cancelled what nobody waits for"),
+                () = out_of_time => {}
+            }
         };
         tokio::join!(cancel, closing::close(relay, ended));
     }

@@ -245,3 +245,19 @@ fn send_cancel(proxy: &TestProxy, key: &[u8]) -> Wire {
     wire.send(&cancel_request(key));
     wire
 }
+
+#[test]
+fn what_nobody_waits_for_is_cancelled_even_if_that_takes_longer_than_the_close() {
+    let cluster = FakeUpstream::by_hand();
+    let proxy = SettingsFile::of(&cluster).global("warm_max = 0").start();
+    let mut client = proxy.client();
+    let mut session = cluster.session();
+    client.send(&query("select pg_sleep(60)"));
+    session.message();
+    cluster.change(|script| script.front_delay = Duration::from_millis(1500));
+
+    client.into_wire().reset();
+
+    cluster.wait_until(|seen| seen.cancels.len() == 1);
+    proxy.wait_for_active(0.0);
+}

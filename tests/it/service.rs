@@ -13,7 +13,6 @@ use crate::{
     package::package,
 };
 use std::{
-    fs,
     io::{Read, Write},
     net::TcpStream,
     sync::{
@@ -34,7 +33,7 @@ fn it_starts_serves_and_stops_under_its_own_sandbox() {
     for line in ["ActiveState=active", "SubState=running", "User=crdb-proxy", "NRestarts=0"] {
         assert!(shown.lines().any(|shown| shown == line), "{line} is not in {shown}");
     }
-    assert!(!daemon_tells() || shown.contains("\nStatusText=serving"), "{shown}");
+    assert!(shown.contains("\nStatusText=serving"), "{shown}");
     let status = host.machine.shell("cat /proc/$(systemctl show --value --property MainPID crdb-proxy)/status");
     for line in ["CapEff:\t0000000000000000", "CapBnd:\t0000000000000000", "NoNewPrivs:\t1", "Seccomp:\t2"] {
         assert!(status.contains(line), "{line:?} is not in {status}");
@@ -122,7 +121,8 @@ fn a_drain_that_cuts_sessions_is_no_failure() {
         .shell("sed -i '1i drain_limit = \"100ms\"' /etc/crdb-proxy/crdb-proxy.toml; systemctl start crdb-proxy");
     let mut client = host.serves();
     client.send(&query("SELECT pg_sleep(60)"));
-    host.cluster.session().message();
+    let mut session = host.cluster.session();
+    session.message();
 
     host.machine.shell("systemctl stop crdb-proxy");
 
@@ -157,10 +157,6 @@ fn a_daemon_that_is_killed_is_started_again() {
 #[test]
 fn a_daemon_that_hangs_is_ended_by_the_watchdog() {
     let Some(host) = Host::before(FakeUpstream::answering) else { return };
-    if !daemon_tells() {
-        println!("skipped: the daemon does not answer a watchdog yet");
-        return;
-    }
     host.drop_in("crdb-proxy", "watchdog", "[Service]\nWatchdogSec=1\n");
     host.machine.shell("systemctl start crdb-proxy");
     host.serves();
@@ -279,7 +275,7 @@ fn an_update_beside_wrong_settings_is_told_and_done() {
 
     assert!(updated.status.success(), "{}", updated.stderr);
     assert_eq!(host.machine.shell("dpkg-query --show --showformat='${Status}' crdb-proxy"), "install ok installed");
-    assert!(!daemon_tells() || updated.stderr.contains("does not start again"), "{}", updated.stderr);
+    assert!(updated.stderr.contains("does not start again"), "{}", updated.stderr);
     host.journal.wait_for(&["not valid TOML"]);
 }
 
@@ -303,12 +299,6 @@ impl Host {
         // What systemd made of the end, which it forgets with the unit.
         let tells = "[Service]\nExecStopPost=/bin/sh -c 'echo \"ended: $SERVICE_RESULT $EXIT_STATUS\"'\n";
         host.drop_in("crdb-proxy", "tells-its-end", tells);
-        if !daemon_tells() {
-            println!("the daemon does not tell the service manager yet: units wait for its start only");
-            for unit in ["crdb-proxy", "crdb-proxy@"] {
-                host.drop_in(unit, "zz-untold", "[Service]\nType=exec\nWatchdogSec=0\n");
-            }
-        }
         Some(host)
     }
 
@@ -363,13 +353,6 @@ fn get(path: &str) -> String {
     let mut answer = String::new();
     socket.read_to_string(&mut answer).unwrap();
     answer
-}
-
-/// Whether the daemon says that it is ready, without which `Type=notify` waits in vain.
-fn daemon_tells() -> bool {
-    let inside = fs::read_dir(markdown::root().join("src/daemon")).unwrap().map(|entry| entry.unwrap().path());
-    let files = inside.chain([markdown::root().join("src/daemon.rs")]);
-    files.into_iter().any(|file| fs::read_to_string(file).unwrap().contains("ServiceManager"))
 }
 
 /// Said once in each life.
