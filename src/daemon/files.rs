@@ -3,7 +3,7 @@
 use super::StartError;
 use crate::{
     credentials::Credentials,
-    diagnostics::Chain,
+    diagnostics::{Chain, rfc3339},
     settings::{self, Loaded, LocalTls, SecretSource, Settings},
     tls::{self, ClusterTls, ServerTls},
 };
@@ -70,6 +70,14 @@ impl Built {
                     tls::server_tls(files).map_err(|error| note(Chain(&error).to_string())).ok()
                 }
             };
+            let end = tls.as_ref().and_then(|tls| tls.not_after).filter(|end| *end < SystemTime::now());
+            warnings.extend(end.map(|end| {
+                let end = rfc3339(end);
+                format!(
+                    "listener \"{}\": its certificate expired on {end}; clients that verify it go away",
+                    listener.name
+                )
+            }));
             listeners.insert(listener.name.clone(), ListenerFiles { tls, local_password });
         }
         if !faults.is_empty() {

@@ -2,6 +2,7 @@
 
 use crate::harness::{
     Authority, FakeUpstream, Login, PASSWORD, Script, Session, SettingsFile, TestClient, TestProxy,
+    certificates::Leaf,
     client::connect_tls,
     settings::{Cluster, write_private},
 };
@@ -151,6 +152,27 @@ fn a_listeners_own_certificate_is_followed_and_open_sessions_live_on() {
 
     TestClient::log_in(connect_tls(proxy.address(), &new), &[("user", "anyone")]);
     open.query("select 1");
+}
+
+#[test]
+fn certificates_of_its_own_that_have_expired_are_warned_about_and_it_serves_on() {
+    let cluster = FakeUpstream::answering();
+    let old = Leaf { years: (2020, 2021), ..Leaf::default() };
+    let (local, user) = (cluster.authority().sign(&old), cluster.authority().client("app"));
+    let settings = SettingsFile::of(&cluster).identity("local", &cluster.authority().server());
+    let tls = "tls = \"allow\"\ntls_cert = \"local.crt\"\ntls_key = \"local.key\"";
+    let settings = settings.identity("client", &user).cluster("cert = \"client.crt\"\nkey = \"client.key\"");
+    let proxy = settings.listener(tls).start();
+    proxy.client();
+
+    for name in ["local", "client"] {
+        write_private(&proxy.path(&format!("{name}.key")), &local.key);
+        write_private(&proxy.path(&format!("{name}.crt")), &local.certificate);
+        let words = if name == "local" { "its certificate expired on 2021" } else { "client.crt expired on 2021" };
+        proxy.wait_for_log(|line| line["level"] == "WARN" && line["message"].to_string().contains(words));
+    }
+
+    proxy.startup(&[("user", "anyone"), ("application_name", "another")]).until(b'Z');
 }
 
 #[test]
