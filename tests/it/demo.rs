@@ -174,7 +174,7 @@ impl Demo {
     fn types(&mut self, line: &str) {
         let before = self.stdout.all().len();
         writeln!(self.stdin.as_mut().unwrap(), "{line}").unwrap();
-        self.stdout.longer_than(before);
+        self.stdout.find_after(before, |_| Some(())).expect("a further line");
     }
 }
 

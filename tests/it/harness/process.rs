@@ -86,14 +86,6 @@ impl Lines {
         }
     }
 
-    /// Waits for more than `count` lines.
-    #[track_caller]
-    pub(crate) fn longer_than(&self, count: usize) {
-        let state = self.state.lock().unwrap();
-        let waited = self.changed.wait_timeout_while(state, DEADLINE, |state| state.lines.len() <= count).unwrap();
-        assert!(!waited.1.timed_out(), "no further line came");
-    }
-
     /// Waits until the stream has ended, which is when its process has, or `limit` has passed.
     pub(crate) fn ended_within(&self, limit: Duration) -> bool {
         let state = self.state.lock().unwrap();
