@@ -1,13 +1,16 @@
 //! Stopping gently: for a while as if nothing were, then new clients are refused and sessions end at their idle
 //! points, then the rest is cut off.
 
-use super::{Daemon, Ended};
+use super::{Daemon, Ended, wishes};
 use crate::{
     admin::Admin,
     metrics::labels::DaemonState,
     shutdown::{Drain, Phase},
 };
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep, timeout_at},
+};
 use tracing::{info, warn};
 
 impl Daemon {
@@ -15,6 +18,7 @@ impl Daemon {
     pub(super) async fn drain(self, by: &'static str) -> Ended {
         let Self { admin, mut serving, stopper, mut wishes, mut telling, .. } = self;
         telling.stopping(&admin);
+        let hurried = Notify::new();
         let gently = async {
             let limits = admin.view().settings.limits.clone();
             let enter = |phase| {
@@ -26,7 +30,10 @@ impl Daemon {
                 admin.metrics.set_state(DaemonState::Delaying);
                 enter(Phase::Delaying);
                 info!(signal = by, drain_delay = ?limits.drain_delay, "stopping soon; clients are still served");
-                sleep(limits.drain_delay).await;
+                tokio::select! {
+                    () = sleep(limits.drain_delay) => {}
+                    () = hurried.notified() => {}
+                }
             }
             admin.metrics.set_state(DaemonState::Draining);
             let now = Instant::now();
@@ -39,9 +46,20 @@ impl Daemon {
             serving.all_ended().await;
             ended
         };
+        let told_again = async {
+            if by == wishes::DEMANDED {
+                // Service managers send their signal after a command has asked for the same: it is the first one.
+                let signal = wishes.next_stop_at_once().await;
+                info!(signal, "draining already; another signal ends it at once");
+                if signal == "SIGINT" {
+                    hurried.notify_one();
+                }
+            }
+            wishes.next_stop_at_once().await
+        };
         tokio::select! {
             biased;
-            signal = wishes.next_stop_at_once() => {
+            signal = told_again => {
                 info!(signal, "told again to stop");
                 Ended::AtOnce
             }

@@ -78,4 +78,4 @@ impl Wishes {
 }
 
 /// Stands where the name of a signal would.
-const DEMANDED: &str = "POST /drain";
+pub(super) const DEMANDED: &str = "POST /drain";

@@ -298,7 +298,30 @@ fn drain_asked_for_twice_is_one_drain() {
         assert_eq!((status, &said["state"]), (202, &"delaying".into()), "{body}");
     }
     proxy.wait_for_metric("crdb_proxy_state", &[("state", "delaying")], 1.0);
+    // Whoever stops it by hand does not want to wait.
     proxy.signal(Signal::INT);
+    assert_eq!(proxy.exit_code(), 0);
+}
+
+/// As a service manager does behind a command that asks for the same.
+#[test]
+fn the_first_signal_after_post_drain_cuts_nothing_and_the_second_ends_it_at_once() {
+    let (_cluster, mut proxy, mut client, mut session) = busy("");
+    assert_eq!(proxy.http("POST /drain", "").0, 202);
+    proxy.wait_for_message("draining");
+    proxy.signal(Signal::TERM);
+    proxy.wait_for_message("draining already; another signal ends it at once");
+    session.send(&[command_complete("SELECT 1"), ready(b'I')].concat());
+    client.until(b'Z');
+    assert_eq!(client.refusal().sqlstate(), "57P01");
+    assert_eq!(proxy.exit_code(), 0);
+
+    let (_cluster, mut proxy, _client, _session) = busy("");
+    assert_eq!(proxy.http("POST /drain", "").0, 202);
+    proxy.wait_for_message("draining");
+    proxy.signal(Signal::TERM);
+    proxy.wait_for_message("draining already; another signal ends it at once");
+    proxy.signal(Signal::TERM);
     assert_eq!(proxy.exit_code(), 5);
 }
 
