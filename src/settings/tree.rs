@@ -86,17 +86,30 @@ impl Table {
 /// # Errors
 /// One fault when the file cannot be read; one for each line that is not TOML.
 pub(super) fn read_file(path: &Path, shown: &str) -> Result<Table, Vec<Fault>> {
+    parse(&read_text(path, shown)?, shown)
+}
+
+/// What can be understood of a settings file, beside lines that are not TOML.
+///
+/// # Errors
+/// One fault when the file cannot be read.
+pub(super) fn read_the_good_of(path: &Path, shown: &str) -> Result<Table, Vec<Fault>> {
+    let text = read_text(path, shown)?;
+    let (root, _) = DeTable::parse_recoverable(&text);
+    Ok(table(root.into_inner(), &Lines::new(&text, shown)))
+}
+
+fn read_text(path: &Path, shown: &str) -> Result<String, Vec<Fault>> {
     let refused = |rule: String| {
         let source = Source::File { path: shown.into(), line: None, column: None };
         vec![Fault { source, key: String::new(), value: None, rule }]
     };
     let bytes = read_bytes(path).map_err(refused)?;
-    let text = String::from_utf8(bytes).map_err(|error| {
+    String::from_utf8(bytes).map_err(|error| {
         let good = error.utf8_error().valid_up_to();
         let line = error.as_bytes().iter().take(good).filter(|byte| **byte == b'\n').count() + 1;
         refused(format!("line {line} is not UTF-8; save the file in that encoding"))
-    })?;
-    parse(&text, shown)
+    })
 }
 
 /// Parses the text of a settings file; `shown` is its name in sources and faults.

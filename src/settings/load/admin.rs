@@ -12,7 +12,7 @@ use super::{
 use crate::settings::{
     reader::Section,
     source::{Faults, Source},
-    tree::{Table, read_file},
+    tree::{Table, read_the_good_of},
 };
 use std::path::Path;
 
@@ -20,7 +20,7 @@ use std::path::Path;
 /// flag and no variable says the address.
 ///
 /// # Errors
-/// An address that breaks its rule; a file that cannot be read or is not TOML.
+/// An address that breaks its rule; a file that cannot be read.
 pub fn load_admin(inputs: &Inputs) -> Result<AdminAddress, Faults> {
     let mut reader = reader_of(inputs);
     let layers = Layers::gather(inputs, &mut reader);
@@ -32,7 +32,7 @@ pub fn load_admin(inputs: &Inputs) -> Result<AdminAddress, Faults> {
         && let Some(file) = choose_file(inputs, with_host)
     {
         reader.places.file_folder = file.path.parent().unwrap_or(Path::new("/")).to_owned();
-        tree = read_file(&file.path, &file.shown).map_err(|faults| file.blame(faults))?;
+        tree = read_the_good_of(&file.path, &file.shown).map_err(|faults| file.blame(faults))?;
     }
     // Those of other keys, which are not read here.
     reader.faults.clear();
@@ -79,6 +79,17 @@ mod tests {
         assert_eq!(load_admin(&inputs(&[], &[], &none)), port(9257));
         // A daemon with a host of its own reads no usual file either.
         assert_eq!(load_admin(&inputs(&[], &[("CRDB_PROXY_HOST", "h")], &file)), port(9257));
+    }
+
+    #[test]
+    fn a_file_that_somebody_is_amid_editing_still_says_where_the_daemon_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("f.toml");
+        for text in ["x =\nadmin = \"localhost:5\"\n", "admin = \"localhost:5\"\n[cluster.\nuser = 'x\n"] {
+            fs::write(&file, text).unwrap();
+
+            assert_eq!(load_admin(&inputs(&[], &[], &file)), Ok(AdminAddress::Localhost(5)), "{text}");
+        }
     }
 
     #[test]
