@@ -121,8 +121,8 @@ pub(crate) async fn serve(socket: Socket, admin: Arc<Admin>) {
         let admin = Arc::clone(&admin);
         match accept(&socket).await {
             Ok((stream, peer)) => {
+                oldest_first.retain(|connection: &AbortHandle| !connection.is_finished());
                 if oldest_first.len() >= CONNECTIONS_MAX {
-                    // Of no effect on one that has ended.
                     oldest_first.pop_front().inspect(AbortHandle::abort);
                 }
                 let conversation = timeout(CONNECTION_LIMIT, converse(stream, peer, admin));
