@@ -31,6 +31,7 @@ use std::{
     collections::VecDeque,
     convert::Infallible,
     net::SocketAddr,
+    os::fd::{AsFd, OwnedFd},
     sync::{Arc, Mutex},
     time::{Duration, SystemTime},
 };
@@ -98,7 +99,7 @@ pub(crate) struct ListenerView {
 pub(crate) use demands::{Demand, News, Outcome};
 
 /// Who asks.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Peer {
     /// Another process, over TCP.
     Tcp {
@@ -106,6 +107,8 @@ pub(crate) enum Peer {
         peer: SocketAddr,
         /// Ours, unless the connection is gone already.
         own: Option<SocketAddr>,
+        /// Our end, to ask whether it is still connected.
+        socket: Option<Arc<OwnedFd>>,
     },
     /// A process that may open the Unix socket, and its user.
     Unix(Option<u32>),
@@ -144,7 +147,8 @@ async fn accept(socket: &Socket) -> std::io::Result<(Box<dyn Stream>, Peer)> {
         Listening::Tcp(socket) => {
             let (stream, peer) = socket.accept().await?;
             let own = stream.local_addr().ok();
-            (Box::new(stream), Peer::Tcp { peer, own })
+            let socket = stream.as_fd().try_clone_to_owned().ok().map(Arc::new);
+            (Box::new(stream), Peer::Tcp { peer, own, socket })
         }
         Listening::Unix(socket) => {
             let (stream, _) = socket.accept().await?;
@@ -156,6 +160,7 @@ async fn accept(socket: &Socket) -> std::io::Result<(Box<dyn Stream>, Peer)> {
 
 async fn converse(stream: Box<dyn Stream>, peer: Peer, admin: Arc<Admin>) {
     let admin = &*admin;
+    let peer = &peer;
     let answer = service_fn(|request| async move { Ok::<_, Infallible>(admin.answer(&request, peer).await) });
     let mut http = hyper::server::conn::http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HEADER_LIMIT).max_buf_size(HEADER_BYTES_MAX);
@@ -192,7 +197,7 @@ impl Admin {
         *lock(&self.first_login) = reason;
     }
 
-    async fn answer(&self, request: &Request<Incoming>, peer: Peer) -> Answer {
+    async fn answer(&self, request: &Request<Incoming>, peer: &Peer) -> Answer {
         let path = request.uri().path();
         if let Some(asked) = demands::asked(path) {
             return match *request.method() {

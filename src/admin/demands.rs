@@ -52,7 +52,7 @@ pub(super) fn asked(path: &str) -> Option<Asked> {
 }
 
 /// Passes a demand on to the daemon if whoever sent it may make one.
-pub(super) async fn pass_on<B>(admin: &Admin, asked: Asked, request: &Request<B>, peer: Peer) -> Answer {
+pub(super) async fn pass_on<B>(admin: &Admin, asked: Asked, request: &Request<B>, peer: &Peer) -> Answer {
     let settings = admin.view().settings.clone();
     let uid = match guard::check_post(request.headers(), peer, &settings).await {
         Ok(uid) => uid,

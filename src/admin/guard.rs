@@ -7,11 +7,12 @@ use hyper::{
     HeaderMap,
     header::{HOST, ORIGIN},
 };
+use socket2::SockRef;
 use std::net::IpAddr;
 use tokio::task::spawn_blocking;
 
 /// Whether this may be read; `Err` says why not.
-pub(super) fn check(headers: &HeaderMap, peer: Peer, settings: &Settings) -> Result<(), &'static str> {
+pub(super) fn check(headers: &HeaderMap, peer: &Peer, settings: &Settings) -> Result<(), &'static str> {
     if !is_of_this_machine(peer) && !settings.admin_unsafe_allow_remote {
         return Err("other hosts may not read this; \"admin_unsafe_allow_remote\" would let them");
     }
@@ -19,7 +20,7 @@ pub(super) fn check(headers: &HeaderMap, peer: Peer, settings: &Settings) -> Res
 }
 
 /// Whether an order may be given; the user who gives it, where that is known. `Err` says why not.
-pub(super) async fn check_post(headers: &HeaderMap, peer: Peer, settings: &Settings) -> Result<Option<u32>, String> {
+pub(super) async fn check_post(headers: &HeaderMap, peer: &Peer, settings: &Settings) -> Result<Option<u32>, String> {
     if !is_of_this_machine(peer) {
         return Err("orders are taken over loopback and the Unix socket only".to_owned());
     }
@@ -35,14 +36,17 @@ pub(super) async fn check_post(headers: &HeaderMap, peer: Peer, settings: &Setti
 }
 
 /// The user at the other end; `None` once that end is closed.
-async fn uid_of(peer: Peer) -> Result<Option<u32>, String> {
-    let (peer, own) = match peer {
-        Peer::Unix(uid) => return Ok(uid),
-        Peer::Tcp { own: None, .. } => return Ok(None),
-        Peer::Tcp { peer, own: Some(own) } => (peer, own),
+async fn uid_of(peer: &Peer) -> Result<Option<u32>, String> {
+    let (peer, own, socket) = match peer {
+        Peer::Unix(uid) => return Ok(*uid),
+        Peer::Tcp { peer, own: Some(own), socket: Some(socket) } => (*peer, *own, socket),
+        Peer::Tcp { .. } => return Ok(None),
     };
     // A table of all sockets is read, which may take a while.
     let found = spawn_blocking(move || sys::tcp_peer_uid(peer, own)).await.unwrap_or_else(|error| Err(error.into()));
+    // A sender that has reset its connection may have left its port to another process, whose word this would pass
+    // for. While our end is connected, nobody else can have that port; so it is looked at last.
+    let found = found.map(|uid| uid.filter(|_| SockRef::from(&**socket).peer_addr().is_ok()));
     found.map_err(|error| {
         format!("the user who gives this order cannot be told: {error}; use a Unix socket as \"admin\"")
     })
@@ -59,7 +63,7 @@ fn judge(uid: Option<u32>, own: u32) -> Result<u32, String> {
     }
 }
 
-fn is_of_this_machine(peer: Peer) -> bool {
+fn is_of_this_machine(peer: &Peer) -> bool {
     match peer {
         Peer::Tcp { peer, .. } => peer.ip().to_canonical().is_loopback(),
         Peer::Unix(_) => true,
@@ -102,6 +106,31 @@ fn is_expected(host: &str, admin_hosts: &[String]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn who_has_left_its_port_to_another_is_not_taken_for_that_one() {
+        use socket2::{Domain, Socket, Type};
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let own = listener.local_addr().unwrap();
+        let connect = |from: std::net::SocketAddr| {
+            let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+            socket.set_reuse_address(true).unwrap();
+            socket.set_linger(Some(std::time::Duration::ZERO)).unwrap();
+            socket.bind(&from.into()).unwrap();
+            socket.connect(&own.into()).unwrap();
+            socket
+        };
+        let first = connect("127.0.0.1:0".parse().unwrap());
+        let (accepted, peer) = listener.accept().unwrap();
+        let asks = Peer::Tcp { peer, own: Some(own), socket: Some(std::sync::Arc::new(accepted.into())) };
+        assert_eq!(uid_of(&asks).await, Ok(Some(sys::own_uid())));
+
+        // Its close is a reset.
+        drop(first);
+        let _second = connect(peer);
+
+        assert_eq!(uid_of(&asks).await, Ok(None));
+    }
     use hyper::header::HeaderValue;
 
     #[test]
