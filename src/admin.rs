@@ -250,13 +250,13 @@ impl Admin {
     fn count_off_preferred(&self) {
         let (open, _) = self.sessions.list(usize::MAX);
         for ListenerView { parts, .. } in &self.view().listeners {
-            let belongs = parts.cluster.belongs(&parts.choice);
+            let belongs = parts.cluster.belongs(&parts.setup, &parts.choice);
             let is_off = |live: &&Arc<Live>| {
                 live.listener == parts.listener.name
                     && live
                         .upstream
                         .get()
-                        .is_some_and(|at| belongs.as_ref().is_none_or(|way| *way.name() != at.endpoint))
+                        .is_some_and(|at| belongs.as_ref().is_none_or(|way| way.endpoint != at.endpoint))
             };
             let off = open.iter().filter(is_off).count();
             parts.metrics.off_preferred.set(i64::try_from(off).unwrap_or(i64::MAX));
@@ -273,7 +273,8 @@ impl Admin {
         }
         let view = self.view();
         let asked = view.listeners.iter().filter(|_| view.settings.ready_requires_upstream);
-        let mut reasons = asked.filter_map(|ListenerView { parts, .. }| parts.cluster.unreachable(&parts.choice));
+        let mut reasons =
+            asked.filter_map(|ListenerView { parts, .. }| parts.cluster.unreachable(&parts.setup, &parts.choice));
         reasons.next()
     }
 

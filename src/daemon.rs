@@ -5,6 +5,7 @@ mod drain;
 mod facts;
 mod files;
 mod first_login;
+mod outlook;
 mod post;
 mod reload;
 mod serving;

@@ -63,6 +63,17 @@ pub(crate) enum Reach {
     Unix,
 }
 
+impl Place {
+    /// Whether nobody could bind `address` while this is bound.
+    pub(crate) fn overlaps(&self, address: &str) -> bool {
+        let (Ok(own), Ok(other)) = (self.address.parse::<SocketAddr>(), address.parse::<SocketAddr>()) else {
+            return self.address == address;
+        };
+        let is_any = own.ip().is_unspecified() || other.ip().is_unspecified();
+        own.port() == other.port() && (own.ip() == other.ip() || (is_any && own.is_ipv4() == other.is_ipv4()))
+    }
+}
+
 /// An address that could not be bound.
 #[derive(Debug)]
 pub struct BindError {
@@ -72,12 +83,14 @@ pub struct BindError {
     pub address: String,
     /// Why.
     pub source: io::Error,
+    /// The listener of this very daemon that has the address.
+    pub holder: Option<String>,
 }
 
 /// Binds every socket of an address. `localhost` is both loopback families on one port; a family that
 /// this machine does not have is passed over, with a log line.
 pub(crate) fn bind(name: &str, address: &ListenAddress, mode: u32) -> Result<Vec<Socket>, BindError> {
-    let failed = |address: String| move |source| BindError { name: name.to_owned(), address, source };
+    let failed = |address| move |source| BindError::new(name, address, source);
     match address {
         ListenAddress::Localhost(port) => bind_loopback(name, *port),
         ListenAddress::Tcp(address) => {
@@ -87,6 +100,26 @@ pub(crate) fn bind(name: &str, address: &ListenAddress, mode: u32) -> Result<Vec
         ListenAddress::Unix(path) => {
             let (socket, file) = unix::bind(path, mode).map_err(failed(format!("unix:{}", path.display())))?;
             Ok(vec![Socket { listening: Listening::Unix(socket), _file: Some(file), is_inherited: false }])
+        }
+    }
+}
+
+/// Whether an address could be bound now. Opens nothing that a client could reach.
+pub(crate) fn rehearse(name: &str, address: &ListenAddress) -> Result<(), BindError> {
+    let attempt = |address: SocketAddr| match bound_tcp(address) {
+        Err(error) if !is_family_missing(&error) => Err(BindError::new(name, address.to_string(), error)),
+        _ => Ok(()),
+    };
+    match address {
+        ListenAddress::Localhost(port) => {
+            attempt((Ipv4Addr::LOCALHOST, *port).into())?;
+            attempt((Ipv6Addr::LOCALHOST, *port).into())
+        }
+        ListenAddress::Tcp(address) => {
+            bound_tcp(*address).map(drop).map_err(|error| BindError::new(name, address.to_string(), error))
+        }
+        ListenAddress::Unix(path) => {
+            unix::rehearse(path).map_err(|error| BindError::new(name, format!("unix:{}", path.display()), error))
         }
     }
 }
@@ -104,12 +137,12 @@ fn bind_loopback(name: &str, port: u16) -> Result<Vec<Socket>, BindError> {
                 sockets.push(Socket::tcp(socket));
             }
             Err(error) if is_family_missing(&error) => missing.push((address, error)),
-            Err(source) => return Err(BindError { name: name.to_owned(), address: address.to_string(), source }),
+            Err(source) => return Err(BindError::new(name, address.to_string(), source)),
         }
     }
     for (address, error) in missing {
         if sockets.is_empty() {
-            return Err(BindError { name: name.to_owned(), address: address.to_string(), source: error });
+            return Err(BindError::new(name, address.to_string(), error));
         }
         info!(listener.name = name, listener.addr = %address, %error, "address family not here, passed over");
     }
@@ -125,6 +158,13 @@ fn is_family_missing(error: &io::Error) -> bool {
 /// SO_REUSEADDR, so that a restart finds its port; never SO_REUSEPORT, which would let a second process
 /// take half of the clients.
 fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = bound_tcp(address)?;
+    socket.listen(BACKLOG)?;
+    TcpListener::from_std(socket.into())
+}
+
+/// Not listening yet.
+fn bound_tcp(address: SocketAddr) -> io::Result<socket2::Socket> {
     use socket2::{Domain, Socket, Type};
     let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), None)?;
     socket.set_reuse_address(true)?;
@@ -132,8 +172,7 @@ fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
         socket.set_only_v6(true)?;
     }
     socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    TcpListener::from_std(socket.into())
+    Ok(socket)
 }
 
 impl Socket {
@@ -302,10 +341,22 @@ pub(crate) fn announce(name: &str, socket: &Socket) {
     info!(listener.name = name, listener.addr = address, listener.inherited = inherited, "listening");
 }
 
+impl BindError {
+    fn new(name: &str, address: String, source: io::Error) -> Self {
+        Self { name: name.to_owned(), address, source, holder: None }
+    }
+}
+
 impl fmt::Display for BindError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { name, address, source } = self;
+        let Self { name, address, source, holder } = self;
         write!(f, "\"{name}\" cannot listen on {address}: {source}")?;
+        if let Some(holder) = holder {
+            return write!(
+                f,
+                "; listener \"{holder}\" of this daemon has that port and lets go of it at a restart only. Restart crdb-proxy, or choose another port"
+            );
+        }
         f.write_str(match source.kind() {
             io::ErrorKind::AddrInUse => "; does another crdb-proxy or a local database use it? Choose another address with --listen or \"address\" (for the admin address --admin or \"admin\")",
             io::ErrorKind::AddrNotAvailable => "; this machine does not have that address",

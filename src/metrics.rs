@@ -1,12 +1,14 @@
 //! Every metric in one place. Names, units and label values are a promise to dashboards; label sets are
 //! closed: no user, query or client address ever becomes one. A scrape takes no lock of the data path.
 
+mod kept;
 pub mod labels;
 mod recent;
 mod series;
 mod warm;
 
 use crate::settings::Name;
+use kept::{Keeper, Kept};
 use labels::{
     AttemptResult, CacheResult, CancelResult, ClaimSource, CloseReason, DaemonState, Direction, EndpointState,
     ErrorClass, HandshakeKind, Label, OrderByHand, RecycleCause, RefuseReason, ReloadResult, ResetResult, Stage,
@@ -32,6 +34,7 @@ pub use series::{Held, Per};
 /// The registry and the families in it.
 pub struct Metrics {
     registry: Registry,
+    keeper: Arc<Keeper>,
     accepted: IntCounterVec,
     active: IntGaugeVec,
     closed: IntCounterVec,
@@ -100,6 +103,7 @@ pub struct ListenerMetrics {
     pub warm_recycled: Per<RecycleCause, IntCounter>,
     /// Upstreams reset for another session.
     pub resets: Per<ResetResult, IntCounter>,
+    _series: Arc<Kept>,
 }
 
 /// The series of one cluster.
@@ -108,6 +112,7 @@ pub struct ClusterMetrics {
     pub scram_cache: Per<CacheResult, IntCounter>,
     ca_not_after: prometheus::Gauge,
     secret_read: prometheus::Gauge,
+    _series: Arc<Kept>,
 }
 
 /// The series of one endpoint.
@@ -126,13 +131,14 @@ pub struct EndpointMetrics {
     latency: prometheus::Gauge,
     certificate_not_after: prometheus::Gauge,
     certificate_not_after_seconds: AtomicU64,
+    _series: Arc<Kept>,
 }
 
 impl Metrics {
     /// Registers every family. Fails only when two of them share a name.
     pub fn new() -> Result<Self, prometheus::Error> {
         let registry = Registry::new();
-        let r = Families { registry: &registry };
+        let r = Families::of(&registry);
         show_build(&r)?;
         let cancels = r.counters("cancels_total", "Cancel requests of clients, by result.", &["result"])?;
         let reloads = r.counters("config_reloads_total", "Settings and files read again, by result.", &["result"])?;
@@ -225,6 +231,7 @@ impl Metrics {
             reloads: Per::new(|label| reloads.with_label_values(&[label])),
             cancels: Per::new(|label| cancels.with_label_values(&[label])),
             state: Per::new(|label| state.with_label_values(&[label])),
+            keeper: Keeper::of(r.into_all()),
             registry,
         })
     }
@@ -232,6 +239,7 @@ impl Metrics {
     /// The series of a listener, all at zero from now on.
     pub fn listener(&self, name: &Name, sessions_max: usize) -> ListenerMetrics {
         let recent_claims = self.recent_claims.of(name);
+        let series = self.keeper.keep(vec![vec![("listener", name.to_string())], certificate("local", name)]);
         let name = name.as_str();
         self.sessions_max.with_label_values(&[name]).set(i64::try_from(sessions_max).unwrap_or(i64::MAX));
         ListenerMetrics {
@@ -251,21 +259,26 @@ impl Metrics {
             warm_ready: self.warm.ready.with_label_values(&[name]),
             warm_recycled: Per::new(|cause| self.warm.recycled.with_label_values(&[name, cause])),
             resets: Per::new(|result| self.warm.resets.with_label_values(&[name, result])),
+            _series: series,
         }
     }
 
     /// The series of a cluster, all at zero from now on.
     pub fn cluster(&self, name: &Name) -> ClusterMetrics {
+        let series = self.keeper.keep(vec![vec![("cluster", name.to_string())], certificate("client", name)]);
         let name = name.as_str();
         ClusterMetrics {
             scram_cache: Per::new(|result| self.scram_cache.with_label_values(&[name, result])),
             ca_not_after: self.ca_not_after.with_label_values(&[name]),
             secret_read: self.secret_read.with_label_values(&[name]),
+            _series: series,
         }
     }
 
     /// The series of an endpoint, all at zero from now on.
     pub fn endpoint(&self, cluster: &Name, endpoint: &Name) -> EndpointMetrics {
+        let own = vec![("cluster", cluster.to_string()), ("endpoint", endpoint.to_string())];
+        let series = self.keeper.keep(vec![own, certificate("server", endpoint)]);
         let (cluster, endpoint) = (cluster.as_str(), endpoint.as_str());
         let metrics = EndpointMetrics {
             attempts: Per::new(|result| self.connect_attempts.with_label_values(&[cluster, endpoint, result])),
@@ -277,6 +290,7 @@ impl Metrics {
             latency: self.endpoint_latency.with_label_values(&[cluster, endpoint]),
             certificate_not_after: self.certificate_not_after.with_label_values(&["server", endpoint]),
             certificate_not_after_seconds: AtomicU64::new(0),
+            _series: series,
         };
         metrics.set_state(Some(EndpointState::Unknown));
         metrics
@@ -361,6 +375,11 @@ fn show_build(families: &Families<'_>) -> Result<(), prometheus::Error> {
     let rustc = option_env!("CRDB_PROXY_RUSTC").unwrap_or("unknown");
     build_info.with_label_values(&[env!("CARGO_PKG_VERSION"), revision, rustc]).set(1);
     Ok(())
+}
+
+/// The series of a certificate's end.
+fn certificate(kind: &str, name: &Name) -> kept::Labels {
+    vec![("kind", kind.to_owned()), ("name", name.to_string())]
 }
 
 fn unix_seconds(at: SystemTime) -> f64 {

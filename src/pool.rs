@@ -218,7 +218,7 @@ impl Pool {
         Judge {
             now: self.cluster.clock().now(),
             birth: self.cluster.current_birth(&self.setup),
-            preferred: self.cluster.order_of(&self.choice).into_iter().next(),
+            preferred: self.cluster.order_of(&self.setup, &self.choice).into_iter().next(),
         }
     }
 

@@ -199,7 +199,7 @@ impl Parts {
     /// From a startup message to a session: local password, admission, upstream, greeting.
     async fn open(&self, mut stream: ClientStream, asked: Asked, visit: &mut Visit) -> Result<Session, Refusal> {
         if visit.kept.is_none() && !visit.stop.phase().is_serving() {
-            return Err(Refusal::draining(stream));
+            return Err(Refusal::draining(visit.stop.leaver(), stream));
         }
         let live = &visit.live;
         self.note_asked(&asked.parameters, live);
@@ -232,7 +232,7 @@ impl Parts {
             client.addr = live.client,
             client.database = asked.map(|asked| asked.database.as_str()),
             cluster.name = %self.cluster.name(),
-            endpoint.name = joined.map(|joined| joined.endpoint.as_str()),
+            endpoint.name = joined.map(|joined| joined.endpoint.name.as_str()),
             endpoint.addr = joined.map(|joined| joined.address.as_str()),
             "session opened"
         );
@@ -283,7 +283,7 @@ impl Session {
             client.addr = live.client,
             client.database = asked.map(|asked| asked.database.as_str()),
             cluster.name = %parts.cluster.name(),
-            endpoint.name = joined.map(|joined| joined.endpoint.as_str()),
+            endpoint.name = joined.map(|joined| joined.endpoint.name.as_str()),
             endpoint.addr = joined.map(|joined| joined.address.as_str()),
             close.by = ended.reason.by(),
             close.reason = %ended.reason,
@@ -331,6 +331,6 @@ impl Session {
                 () = out_of_time => {}
             }
         };
-        tokio::join!(cancel, closing::close(relay, ended));
+        tokio::join!(cancel, closing::close(relay, ended, visit.stop.leaver()));
     }
 }

@@ -8,7 +8,7 @@ use crate::{
         ListenerMetrics,
         labels::{Direction, Label},
     },
-    settings::Name,
+    settings::{Endpoint, Name},
     sys,
 };
 use std::{
@@ -73,8 +73,8 @@ pub struct Asked {
 /// The upstream of a session.
 #[derive(Clone, Debug)]
 pub struct Joined {
-    /// The endpoint that serves it.
-    pub endpoint: Name,
+    /// The endpoint that serves it, as it was when the session began.
+    pub endpoint: Arc<Endpoint>,
     /// The address that was dialled.
     pub address: String,
 }

@@ -25,17 +25,33 @@ pub struct Drain {
     pub hurry_from: Instant,
 }
 
+/// What stops, for those who are told why.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Leaver {
+    /// The daemon.
+    #[default]
+    Daemon,
+    /// A listener that is not in the settings any more.
+    Listener,
+}
+
 /// The side that says stop.
 #[derive(Debug)]
-pub struct Stopper(watch::Sender<Phase>);
+pub struct Stopper(watch::Sender<State>);
 
 /// The side that is told. Clones are cheap.
 #[derive(Clone, Debug)]
-pub struct Stop(watch::Receiver<Phase>);
+pub struct Stop(watch::Receiver<State>);
+
+#[derive(Clone, Copy, Debug)]
+struct State {
+    phase: Phase,
+    leaver: Leaver,
+}
 
 /// A pair in [`Phase::Running`].
 pub fn stop() -> (Stopper, Stop) {
-    let (sender, receiver) = watch::channel(Phase::Running);
+    let (sender, receiver) = watch::channel(State { phase: Phase::Running, leaver: Leaver::Daemon });
     (Stopper(sender), Stop(receiver))
 }
 
@@ -58,10 +74,19 @@ impl Phase {
 impl Stopper {
     /// Moves on to `phase`; never back.
     pub fn enter(&self, phase: Phase) {
+        self.advance(phase, None);
+    }
+
+    /// Drains what belongs to a listener that is gone, while the daemon goes on.
+    pub fn enter_without_listener(&self, drain: Drain) {
+        self.advance(Phase::Draining(drain), Some(Leaver::Listener));
+    }
+
+    fn advance(&self, phase: Phase, leaver: Option<Leaver>) {
         self.0.send_if_modified(|now| {
-            let moves = phase.rank() > now.rank();
+            let moves = phase.rank() > now.phase.rank();
             if moves {
-                *now = phase;
+                *now = State { phase, leaver: leaver.unwrap_or(now.leaver) };
             }
             moves
         });
@@ -81,7 +106,12 @@ impl Stopper {
 impl Stop {
     /// How far stopping has come.
     pub fn phase(&self) -> Phase {
-        *self.0.borrow()
+        self.0.borrow().phase
+    }
+
+    /// What is stopping, once anything is.
+    pub fn leaver(&self) -> Leaver {
+        self.0.borrow().leaver
     }
 
     /// Waits for the next phase. A vanished [`Stopper`] changes nothing any more. Cancel safe.
@@ -89,19 +119,19 @@ impl Stop {
         if self.0.changed().await.is_err() {
             std::future::pending::<()>().await;
         }
-        *self.0.borrow_and_update()
+        self.0.borrow_and_update().phase
     }
 
     /// Waits until new clients are no longer served. Cancel safe.
     pub async fn draining(&mut self) {
-        if self.0.wait_for(|phase| !phase.is_serving()).await.is_err() {
+        if self.0.wait_for(|now| !now.phase.is_serving()).await.is_err() {
             std::future::pending::<()>().await;
         }
     }
 
     /// Waits until a drain has gone on for as long as it bears with silence. Cancel safe.
     pub async fn out_of_patience(&mut self) {
-        let draining = self.0.wait_for(|phase| !phase.is_serving()).await.map(|phase| *phase);
+        let draining = self.0.wait_for(|now| !now.phase.is_serving()).await.map(|now| now.phase);
         match draining {
             Ok(Phase::Draining(Drain { idle_close, .. })) => tokio::time::sleep(idle_close).await,
             Ok(_) => {}
@@ -111,7 +141,7 @@ impl Stop {
 
     /// Waits until sessions are being cut off. Cancel safe.
     pub async fn cutting(&mut self) {
-        if self.0.wait_for(|phase| *phase == Phase::Cutting).await.is_err() {
+        if self.0.wait_for(|now| now.phase == Phase::Cutting).await.is_err() {
             std::future::pending::<()>().await;
         }
     }

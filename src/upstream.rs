@@ -70,7 +70,6 @@ pub struct Cluster {
     metrics: ClusterMetrics,
     all_metrics: Arc<Metrics>,
     clock: Arc<dyn Clock>,
-    ways: Mutex<Arc<[Arc<Way>]>>,
     by_hand: ByHand,
     /// How the listeners choose; one each.
     choices: Mutex<Vec<Weak<Choice>>>,
@@ -162,7 +161,6 @@ impl Cluster {
             name,
             names,
             all_metrics: Arc::clone(metrics),
-            ways: Mutex::new(Arc::new([])),
             by_hand: ByHand::default(),
             choices: Mutex::default(),
             activity: Mutex::new(Activity::new(clock.suspended())),
@@ -219,10 +217,10 @@ impl Cluster {
         }
     }
 
-    /// Cancels what the session with this key runs, at the address that holds it; done once the server
-    /// has read it. Takes at most `cancel_limit`.
-    pub(crate) async fn cancel(&self, route: &Route, key: &CancelKey) -> Result<(), EndpointError> {
-        let setup = self.setup();
+    /// Cancels what a session of `own` runs that has this key, at the address that holds it; done once the
+    /// server has read it. Takes at most `cancel_limit`.
+    pub(crate) async fn cancel(&self, own: &Arc<Setup>, route: &Route, key: &CancelKey) -> Result<(), EndpointError> {
+        let setup = self.setup_for_cancel(own, route);
         let work = async {
             let mut connection = setup.connector.connect_again(route).await?;
             let stream = &mut connection.stream;

@@ -187,7 +187,7 @@ fn listener(view: &ListenerView, open: &[Arc<Live>]) -> Listener {
     let parts = &view.parts;
     let (settings, metrics) = (&parts.listener, &parts.metrics);
     let own = || open.iter().filter(|live| live.listener == settings.name);
-    let next = parts.cluster.explain(&parts.choice);
+    let next = parts.cluster.explain(&parts.setup, &parts.choice);
     let waits = metrics.recent_claims.percentiles(parts.cluster.clock().now());
     Listener {
         name: settings.name.to_string(),
@@ -221,8 +221,8 @@ fn cluster(cluster: &Cluster, view: &View, open: &[Arc<Live>]) -> ClusterStatus 
     let listeners =
         view.listeners.iter().map(|view| &view.parts.listener).filter(|listener| listener.cluster == settings.name);
     let listeners: Vec<_> = listeners.map(|listener| &listener.name).collect();
-    let sessions_at = |endpoint: &Endpoint| {
-        let at = |live: &&Arc<Live>| live.upstream.get().is_some_and(|joined| joined.endpoint == endpoint.name);
+    let sessions_at = |endpoint: &Arc<Endpoint>| {
+        let at = |live: &&Arc<Live>| live.upstream.get().is_some_and(|joined| joined.endpoint == *endpoint);
         open.iter().filter(|live| listeners.contains(&&live.listener)).filter(at).count()
     };
     ClusterStatus {
@@ -270,7 +270,7 @@ fn endpoint_status(cluster: &Cluster, way: &Way, sessions: usize) -> EndpointSta
 
 fn warm(view: &ListenerView) -> Vec<Warm> {
     let parts = &view.parts;
-    let endpoint = parts.cluster.explain(&parts.choice).map(|(endpoint, _)| endpoint.to_string());
+    let endpoint = parts.cluster.explain(&parts.setup, &parts.choice).map(|(endpoint, _)| endpoint.to_string());
     let shown = parts.pool.list().into_iter().take(WARM_MAX);
     shown
         .map(|shown| Warm {
@@ -290,7 +290,7 @@ fn session(live: &Live, now: SystemTime) -> Session {
         id: live.id,
         listener: live.listener.to_string(),
         client: live.client.clone(),
-        endpoint: joined.map(|joined| joined.endpoint.to_string()),
+        endpoint: joined.map(|joined| joined.endpoint.name.to_string()),
         address: joined.map(|joined| joined.address.clone()),
         database: asked.map(|asked| asked.database.clone()),
         application_name: asked.map(|asked| asked.application_name.clone()),

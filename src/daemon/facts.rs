@@ -63,7 +63,7 @@ fn of_cluster(cluster: &Cluster) -> Vec<(&'static str, String)> {
 fn of_listener(ListenerView { parts, addresses }: &ListenerView, cluster: &Cluster) -> Vec<(&'static str, String)> {
     let listener = &parts.listener;
     let mut facts = vec![("listening", format!("{} (\"{}\")", short(addresses), listener.name))];
-    if let Some((name, why)) = cluster.explain(&parts.choice) {
+    if let Some((name, why)) = cluster.explain(&parts.setup, &parts.choice) {
         let way = cluster.ways().iter().find(|way| *way.name() == name).cloned();
         let place = way.map(|way| format!(" at {}:{}", way.endpoint.host, way.endpoint.port)).unwrap_or_default();
         facts.push(("endpoint", format!("\"{name}\"{place}: {why}")));

@@ -7,7 +7,7 @@ use crate::{
     metrics::labels::ReloadResult,
     settings::{self, Inputs, Loaded},
 };
-use std::{sync::Arc, time::Duration};
+use std::{fs::Metadata, path::Path, sync::Arc, time::Duration};
 use tokio::{runtime::Handle, sync::Semaphore, task::spawn_blocking, time::timeout};
 use tracing::{info, warn};
 
@@ -15,7 +15,7 @@ use tracing::{info, warn};
 pub(super) struct Reloads {
     /// What settings are read from; without them there are only files to be read again.
     pub(super) inputs: Option<Arc<Inputs>>,
-    /// One reading at a time: one that hangs is not joined by others.
+    /// Readings that have not ended: those of before that hang, and the one that is waited for.
     reading: Arc<Semaphore>,
 }
 
@@ -41,7 +41,7 @@ struct Failure {
 
 impl Reloads {
     pub(super) fn new() -> Self {
-        Self { inputs: None, reading: Arc::new(Semaphore::new(1)) }
+        Self { inputs: None, reading: Arc::new(Semaphore::new(READINGS_MAX)) }
     }
 
     /// Reads again what `demand` says, settings and all if it is a signal (`None`). Dropping the future before the
@@ -66,7 +66,8 @@ impl Reloads {
     }
 
     async fn read_again(&self, serving: &Serving, inputs: Option<Arc<Inputs>>) -> Result<Built, Failure> {
-        let failed = |fault: &str| Err(Failure { faults: vec![fault.to_owned()], is_of_settings: false });
+        let is_of_settings = inputs.is_some();
+        let failed = |fault: &str| Err(Failure { faults: vec![fault.to_owned()], is_of_settings });
         let Some(loaded) = serving.loaded().cloned() else { return failed("nothing is served") };
         let Ok(turn) = Arc::clone(&self.reading).try_acquire_owned() else { return failed(HANGS_STILL) };
         let runtime = Handle::current();
@@ -86,18 +87,32 @@ impl Reloads {
 /// Settings from `inputs`, or those in use, and the files that they name.
 async fn read(inputs: Option<&Inputs>, in_use: Arc<Loaded>) -> Result<Built, Failure> {
     let loaded = match inputs {
-        Some(inputs) => settings::load(inputs)
-            .map(Arc::new)
-            .map_err(|faults| Failure { faults: lines(&faults), is_of_settings: true })?,
+        Some(inputs) => {
+            let unfit = |faults| Failure { faults, is_of_settings: true };
+            in_use.settings.file.as_deref().map_or(Ok(()), can_be_read_again).map_err(|fault| unfit(vec![fault]))?;
+            settings::load(inputs).map(Arc::new).map_err(|faults| unfit(lines(&faults)))?
+        }
         None => Arc::clone(&in_use),
     };
     let is_of_settings = !settings::changes(&in_use, &loaded).is_empty();
     Built::read(loaded).await.map_err(|error: StartError| Failure { faults: lines(&error), is_of_settings })
 }
 
+/// A pipe gives what it holds once, and without a writer it would be waited for without end.
+fn can_be_read_again(file: &Path) -> Result<(), String> {
+    let is_odd = |found: Metadata| !found.is_file() && !found.is_dir();
+    if !std::fs::metadata(file).is_ok_and(is_odd) {
+        return Ok(());
+    }
+    Err(format!(
+        "{}: a pipe or a device, which cannot be read a second time; restart crdb-proxy, or start it with --config and a file",
+        file.display()
+    ))
+}
+
 /// What taking it over would change.
 fn rehearse(serving: &Serving, built: &Built) -> Outcome {
-    match serving.check(built) {
+    match serving.rehearse(built) {
         Ok(()) => Outcome::DryRun(news(serving, built)),
         Err(error) => Outcome::Refused { faults: lines(&error) },
     }
@@ -117,7 +132,10 @@ fn take_over(admin: &Admin, serving: &mut Serving, built: Built, cause: Cause) -
     }
     let prepared = match serving.prepare(built) {
         Ok(prepared) => prepared,
-        Err(error) => return refuse(admin, Failure { faults: lines(&error), is_of_settings: true }, cause),
+        Err(error) => {
+            let is_of_settings = !matches!(cause, Cause::Files);
+            return refuse(admin, Failure { faults: lines(&error), is_of_settings }, cause);
+        }
     };
     let view = Arc::new(serving.commit(prepared));
     diagnostics::set_level(view.settings.log_level);
@@ -137,7 +155,8 @@ fn news(serving: &Serving, built: &Built) -> News {
     let settings = known.iter().flat_map(|known| settings::changes(known, &built.loaded));
     let mut changes: Vec<_> = settings.map(|change| change.to_string()).collect();
     changes.extend(serving.news(built));
-    News { changes, needs_restart: serving.needs_restart(&built.settings), warnings: built.warnings.clone() }
+    let warnings = [built.warnings.clone(), serving.notes(&built.settings)].concat();
+    News { changes, needs_restart: serving.needs_restart(&built.settings), warnings }
 }
 
 fn tell(news: &News, cause: Cause) {
@@ -190,6 +209,8 @@ fn lines(error: &impl std::fmt::Display) -> Vec<String> {
 
 /// For what takes milliseconds.
 const READ_LIMIT: Duration = Duration::from_secs(30);
+/// Each that hangs keeps a thread. When so many do, a file system is what has to be mended.
+const READINGS_MAX: usize = 4;
 const HANGS: &str = "the files cannot be read within 30 s; does a file system hang? What was read before stays in use";
 const HANGS_STILL: &str =
-    "an earlier reading of the files has not ended; does a file system hang? What was read before stays in use";
+    "earlier readings of the files have not ended; does a file system hang? What was read before stays in use";

@@ -6,13 +6,14 @@ use super::{
     StartError,
     build::{Shared, Trim, limits_that_fit, unfit},
     files::{Built, ClusterFiles},
+    outlook::restart_values,
     post::{self, Plan, Post},
 };
 use crate::{
     admin::View,
     listener::{self, Inherited, Order, Socket},
     session::Parts,
-    settings::{Limits, Listener, Loaded, Name, Settings},
+    settings::{Limits, Listener, Loaded, Name},
     shutdown::{Drain, Phase, Stopper, stop},
     upstream::{Audience, Cluster, Means},
 };
@@ -32,8 +33,8 @@ pub(super) struct Serving {
     shared: Shared,
     loaded: Option<Arc<Loaded>>,
     limits: Option<Arc<Limits>>,
-    clusters: Vec<(Arc<Cluster>, AbortHandle)>,
-    posts: Vec<Post>,
+    pub(super) clusters: Vec<(Arc<Cluster>, AbortHandle)>,
+    pub(super) posts: Vec<Post>,
     /// Of listeners and pools that were there before, and may have sessions still.
     leaving: Vec<Arc<Stopper>>,
     /// What a drain waits for: sessions, pools and sockets.
@@ -41,7 +42,7 @@ pub(super) struct Serving {
     /// What it does not wait for: looking at endpoints, reading secrets again.
     chores: JoinSet<()>,
     /// Values at the start of those keys that only a restart changes.
-    at_start: Option<[String; 3]>,
+    pub(super) at_start: Option<[String; 3]>,
 }
 
 /// New settings and files that were found good, and sockets for listeners that had none.
@@ -72,21 +73,6 @@ impl Serving {
         self.loaded.as_ref()
     }
 
-    /// Whether new settings could be served, as far as that can be told without opening a socket.
-    pub(super) fn check(&self, built: &Built) -> Result<(), StartError> {
-        let settings = &built.settings;
-        for (listener, place) in settings.listeners.iter().zip(post::assign(&self.posts, &settings.listeners)) {
-            if !settings.clusters.iter().any(|cluster| cluster.name == listener.cluster) {
-                return Err(StartError::Internal(format!("listener \"{}\" has no cluster", listener.name)));
-            }
-            let post = place.and_then(|place| self.posts.get(place)).filter(|post| post.is_inherited);
-            for place in post.iter().flat_map(|post| &post.bound) {
-                listener::check(listener, place).map_err(unfit)?;
-            }
-        }
-        Ok(())
-    }
-
     /// Does all that can fail: binds the addresses that are new. Nothing is served differently yet, and an error or
     /// a drop leaves everything as it was.
     pub(super) fn prepare(&self, built: Built) -> Result<Prepared, StartError> {
@@ -105,7 +91,7 @@ impl Serving {
             let mut opened = inherited.take_for(listener, settings.listeners.len() == 1).map_err(unfit)?;
             if opened.is_empty() {
                 let bound = listener::bind(listener.name.as_str(), &listener.address, listener.mode);
-                opened = bound.map_err(StartError::Bind)?;
+                opened = bound.map_err(|error| self.unbound(error))?;
             }
             sockets.insert(listener.name.clone(), opened);
         }
@@ -161,37 +147,6 @@ impl Serving {
         }
     }
 
-    /// The keys whose values in `settings` count from the next start on only.
-    pub(super) fn needs_restart(&self, settings: &Settings) -> Vec<String> {
-        let values = restart_values(settings);
-        let at_start = self.at_start.as_ref().unwrap_or(&values);
-        let differs = RESTART_KEYS.iter().zip(&values).zip(at_start.iter()).filter(|((_, now), then)| now != then);
-        let mut keys: Vec<_> = differs.map(|((key, _), _)| (*key).to_owned()).collect();
-        for (listener, place) in settings.listeners.iter().zip(post::assign(&self.posts, &settings.listeners)) {
-            let post = place.and_then(|place| self.posts.get(place));
-            if post.is_some_and(|post| !post.is_inherited && post.mode != listener.mode) {
-                keys.push(format!("listener \"{}\": mode", listener.name));
-            }
-        }
-        keys
-    }
-
-    /// What the files of `built` say that those of now do not, one sentence each.
-    pub(super) fn news(&self, built: &Built) -> Vec<String> {
-        let clusters = built.clusters.iter().filter(|files| {
-            let known = self.clusters.iter().find(|(known, _)| *known.name() == files.settings.name);
-            known.is_some_and(|(known, _)| known.setup().tls.identity != files.tls.identity)
-        });
-        let clusters = clusters.map(|files| format!("cluster \"{}\": other certificates", files.settings.name));
-        let listeners = self.posts.iter().filter(|post| {
-            let files = built.listeners.get(&post.parts.listener.name);
-            let identity = files.and_then(|files| files.tls.as_ref()).map(|tls| &tls.identity);
-            identity.is_some() && post.tls.is_some() && identity != post.tls.as_ref()
-        });
-        let listeners = listeners.map(|post| format!("listener \"{}\": another certificate", post.parts.listener.name));
-        clusters.chain(listeners).collect()
-    }
-
     /// Tells everybody how far stopping has come.
     pub(super) fn enter(&self, phase: Phase) {
         for stopper in self.posts.iter().flat_map(|post| [&post.stopper, &post.pool]).chain(&self.leaving) {
@@ -232,8 +187,7 @@ impl Serving {
         }
         for (gone, watching) in before {
             watching.abort();
-            // Its series say that it has none.
-            gone.replace_endpoints(&[]);
+            gone.retire();
         }
     }
 
@@ -307,18 +261,9 @@ impl Serving {
 
 async fn drain_alone(stopper: Arc<Stopper>, idle_close: Duration, drain_limit: Duration) {
     let now = Instant::now();
-    stopper.enter(Phase::Draining(Drain { idle_close, hurry_from: now + drain_limit / 2 }));
+    stopper.enter_without_listener(Drain { idle_close, hurry_from: now + drain_limit / 2 });
     tokio::select! {
         () = stopper.unheard() => {}
         () = sleep_until(now + drain_limit) => stopper.enter(Phase::Cutting),
     }
 }
-
-/// The values of [`RESTART_KEYS`].
-fn restart_values(settings: &Settings) -> [String; 3] {
-    let Settings { admin, log_format, threads, .. } = settings;
-    [format!("{admin:?}"), format!("{log_format:?}"), threads.to_string()]
-}
-
-/// What only a restart changes.
-const RESTART_KEYS: [&str; 3] = ["admin", "log_format", "threads"];

@@ -1,6 +1,6 @@
 //! Unix sockets: a stale file is replaced, a live one is not, and the file goes with the socket.
 
-use rustix::fs::{FileType, Mode};
+use rustix::fs::{Access, FileType, Mode};
 use socket2::{Domain, SockAddr, Socket, Type};
 use std::{
     fs, io,
@@ -17,7 +17,9 @@ pub(super) struct SocketFile {
 
 /// Binds a socket at `path` with the permission bits `mode`.
 pub(super) fn bind(path: &Path, mode: u32) -> io::Result<(UnixListener, SocketFile)> {
-    remove_stale(path)?;
+    if has_stale(path)? {
+        fs::remove_file(path)?;
+    }
     // The mode is there from the first moment, and no path is followed to set it.
     let before = rustix::process::umask(Mode::from_raw_mode(!mode & 0o777));
     let bound = UnixListener::bind(path);
@@ -27,10 +29,17 @@ pub(super) fn bind(path: &Path, mode: u32) -> io::Result<(UnixListener, SocketFi
     Ok((socket, file))
 }
 
-/// Removes what a killed process left behind: a socket that nobody accepts on.
-fn remove_stale(path: &Path) -> io::Result<()> {
+/// Whether a socket could be bound at `path` now. Changes nothing there.
+pub(super) fn rehearse(path: &Path) -> io::Result<()> {
+    has_stale(path)?;
+    let folder = path.parent().unwrap_or(Path::new("/"));
+    Ok(rustix::fs::access(folder, Access::WRITE_OK | Access::EXEC_OK)?)
+}
+
+/// Whether there is what a killed process left behind: a socket that nobody accepts on.
+fn has_stale(path: &Path) -> io::Result<bool> {
     let found = match fs::symlink_metadata(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
         found => found?,
     };
     if !found.file_type().is_socket() {
@@ -42,7 +51,7 @@ fn remove_stale(path: &Path) -> io::Result<()> {
     }
     match knock(path) {
         Ok(()) => Err(io::Error::from(io::ErrorKind::AddrInUse)),
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path),
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Ok(true),
         // A full backlog is a sign of life.
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(io::Error::from(io::ErrorKind::AddrInUse)),
         Err(error) => Err(error),

@@ -1,11 +1,11 @@
 //! What families of metrics are made of: a series for each value of a label, gauges that are held, and how
 //! families come into the registry. Knows no metric by name.
 
-use super::labels::Label;
+use super::{kept::Family, labels::Label};
 use prometheus::{
     GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, core::Collector,
 };
-use std::marker::PhantomData;
+use std::{cell::RefCell, marker::PhantomData};
 
 /// One metric for each value of a label.
 pub struct Per<L, M>(Vec<M>, PhantomData<L>);
@@ -41,10 +41,20 @@ impl Drop for Held {
 
 /// Registers families under the daemon's prefix.
 pub(super) struct Families<'a> {
-    pub(super) registry: &'a Registry,
+    registry: &'a Registry,
+    all: RefCell<Vec<Box<dyn Family>>>,
 }
 
-impl Families<'_> {
+impl<'a> Families<'a> {
+    pub(super) fn of(registry: &'a Registry) -> Self {
+        Self { registry, all: RefCell::default() }
+    }
+
+    /// All that were registered.
+    pub(super) fn into_all(self) -> Vec<Box<dyn Family>> {
+        self.all.into_inner()
+    }
+
     pub(super) fn counters(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntCounterVec, prometheus::Error> {
         self.register(IntCounterVec::new(Opts::new(full_name(name), help), labels)?)
     }
@@ -67,8 +77,9 @@ impl Families<'_> {
         self.register(HistogramVec::new(HistogramOpts::new(full_name(name), help).buckets(buckets.to_vec()), labels)?)
     }
 
-    fn register<C: Collector + Clone + 'static>(&self, family: C) -> Result<C, prometheus::Error> {
+    fn register<C: Collector + Family + Clone + 'static>(&self, family: C) -> Result<C, prometheus::Error> {
         self.registry.register(Box::new(family.clone()))?;
+        self.all.borrow_mut().push(Box::new(family.clone()));
         Ok(family)
     }
 }

@@ -227,7 +227,7 @@ impl Pool {
             // A failure is logged there, and the last good secret stays in use.
             let _ = credentials.try_out().await;
         }
-        if let Some(way) = self.cluster.order_of(&self.choice).into_iter().next() {
+        if let Some(way) = self.cluster.order_of(&self.setup, &self.choice).into_iter().next() {
             self.cluster.refresh_addresses(&way).await;
         }
         Done::Looked

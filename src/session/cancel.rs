@@ -5,7 +5,7 @@
 
 use crate::{
     metrics::labels::CancelResult,
-    upstream::{Cluster, Route},
+    upstream::{Cluster, Route, Setup},
     wire::CancelKey,
 };
 use aws_lc_rs::rand;
@@ -30,6 +30,8 @@ pub(crate) struct CancelKeys {
 pub(crate) struct Target {
     /// The cluster, whose verified TLS it goes over.
     pub(crate) cluster: Arc<Cluster>,
+    /// What the cluster was reached with when the session began.
+    pub(crate) setup: Arc<Setup>,
     /// The very address that holds the session.
     pub(crate) route: Route,
     /// The server's key.
@@ -95,7 +97,7 @@ impl CancelKeys {
 
 impl Target {
     async fn send(&self) -> CancelResult {
-        match self.cluster.cancel(&self.route, &self.key).await {
+        match self.cluster.cancel(&self.setup, &self.route, &self.key).await {
             Ok(()) => CancelResult::Sent,
             Err(error) => {
                 tracing::warn!(

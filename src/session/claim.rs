@@ -74,7 +74,7 @@ impl Parts {
             biased;
             claimed = self.cluster.claim(&claim) => claimed,
             error = client.leaves() => return Err(Refusal::client_left(&error)),
-            () = stop.cutting() => return Err(Refusal::draining(client.stream)),
+            () = stop.cutting() => return Err(Refusal::draining(stop.leaver(), client.stream)),
         };
         match claimed {
             Ok(upstream) => {
@@ -113,7 +113,7 @@ impl Parts {
     }
 
     fn note_served(&self, endpoint: &Name) {
-        let belongs = self.cluster.belongs(&self.choice);
+        let belongs = self.cluster.belongs(&self.setup, &self.choice);
         if self.choice.note_served(endpoint, belongs.as_ref().map(|way| way.name())) {
             self.metrics.failovers.inc();
         }

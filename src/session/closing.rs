@@ -6,16 +6,17 @@
 use super::relay::{Ended, Path, Relay};
 use crate::{
     metrics::labels::CloseReason,
+    shutdown::Leaver,
     wire::{ClientError, SqlState, messages},
 };
-use std::time::Duration;
+use std::{borrow::Cow, time::Duration};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     time::timeout,
 };
 
 /// Ends both sides of a relay. Takes at most about a second.
-pub(super) async fn close<C, U>(mut relay: Relay<C, U>, ended: &Ended)
+pub(super) async fn close<C, U>(mut relay: Relay<C, U>, ended: &Ended, leaver: Leaver)
 where
     C: AsyncRead + AsyncWrite + Unpin,
     U: AsyncRead + AsyncWrite + Unpin + Path,
@@ -23,7 +24,7 @@ where
     let mut for_client = relay.pending_for_client().to_vec();
     if relay.talk.client_can_read_a_message()
         && !relay.talk.server_said_fatal()
-        && let Some(error) = last_words(ended)
+        && let Some(error) = last_words(ended, leaver)
     {
         for_client.extend(error.encode());
     }
@@ -53,12 +54,13 @@ async fn part<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S, last: &[u8]) {
 }
 
 /// What the client reads when it was not the one to end the session.
-fn last_words(ended: &Ended) -> Option<ClientError> {
+fn last_words(ended: &Ended, leaver: Leaver) -> Option<ClientError> {
     let lost = |what: &'static str| {
         ClientError::new(SqlState::CONNECTION_FAILURE, format!("the connection to the cluster was lost: {what}"))
             .hint("Connect again. If a transaction was open, it was rolled back; if a COMMIT was under way, look whether it took effect.")
     };
-    let shutdown = |message: &'static str| ClientError::new(SqlState::ADMIN_SHUTDOWN, message).hint("Connect again.");
+    let shutdown =
+        |message: Cow<'static, str>| ClientError::new(SqlState::ADMIN_SHUTDOWN, message).hint("Connect again.");
     Some(match ended.reason {
         CloseReason::ClientTerminate
         | CloseReason::ClientEof
@@ -84,13 +86,20 @@ fn last_words(ended: &Ended) -> Option<ClientError> {
             "the session was idle longer than crdb-proxy's \"session_idle_limit\"",
         )
         .hint("Connect again, or raise \"session_idle_limit\"."),
-        CloseReason::AgeLimit => shutdown("the session is older than crdb-proxy's \"session_age_limit\""),
-        CloseReason::Drain => shutdown("crdb-proxy is stopping"),
-        CloseReason::DrainLimit => shutdown("crdb-proxy is stopping, and its \"drain_limit\" has passed"),
+        CloseReason::AgeLimit => shutdown("the session is older than crdb-proxy's \"session_age_limit\"".into()),
+        CloseReason::Drain => shutdown(leaves(leaver).into()),
+        CloseReason::DrainLimit => shutdown(format!("{}, and \"drain_limit\" has passed", leaves(leaver)).into()),
         CloseReason::Internal => {
             ClientError::new(SqlState::INTERNAL, "crdb-proxy failed; its log says how").hint("Connect again.")
         }
     })
+}
+
+fn leaves(leaver: Leaver) -> &'static str {
+    match leaver {
+        Leaver::Daemon => "crdb-proxy is stopping",
+        Leaver::Listener => "this listener was taken out of crdb-proxy's settings",
+    }
 }
 
 /// How long a peer that was told of the end has to go.

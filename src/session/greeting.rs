@@ -50,11 +50,16 @@ impl Parts {
         let Upstream { stream: upstream, mut login } = upstream;
         let (route, greeting) = (login.route.clone(), &mut login.greeting);
         let read_ahead_of_server = std::mem::take(&mut greeting.read_ahead);
-        let _ = live.upstream.set(Joined { endpoint: route.endpoint.name.clone(), address: route.address.to_string() });
+        let _ = live.upstream.set(Joined { endpoint: Arc::clone(&route.endpoint), address: route.address.to_string() });
         let issued = match greeting.key.clone() {
             Some(key) => {
-                let target =
-                    Target { cluster: Arc::clone(&self.cluster), route, key, is_cancelled: AtomicBool::new(false) };
+                let target = Target {
+                    cluster: Arc::clone(&self.cluster),
+                    setup: Arc::clone(&self.setup),
+                    route,
+                    key,
+                    is_cancelled: AtomicBool::new(false),
+                };
                 let Some(issued) = self.cancel_keys.issue(target, hello.minor) else {
                     return Err(Refusal::no_random_bytes(stream));
                 };

@@ -13,6 +13,7 @@ use crate::{
     refusals,
     sessions::{Registered, SessionState},
     settings::Name,
+    shutdown::Leaver,
     upstream::{ClaimError, Told},
     wire::{ClientError, SqlState, StartupParameters},
 };
@@ -63,9 +64,15 @@ impl Refusal {
         Self::new(RefuseReason::Draining, None, "the daemon has stopped".to_owned(), Blame::Client)
     }
 
-    pub(super) fn draining(stream: ClientStream) -> Self {
-        let told = ClientError::new(SqlState::CANNOT_CONNECT_NOW, "crdb-proxy is stopping and takes no new sessions")
-            .hint("Connect again in a moment.");
+    pub(super) fn draining(leaver: Leaver, stream: ClientStream) -> Self {
+        let (message, hint) = match leaver {
+            Leaver::Daemon => ("crdb-proxy is stopping and takes no new sessions", "Connect again in a moment."),
+            Leaver::Listener => (
+                "this listener was taken out of crdb-proxy's settings and takes no new sessions",
+                "Connect to an address that the settings have now; crdb-proxy url prints it.",
+            ),
+        };
+        let told = ClientError::new(SqlState::CANNOT_CONNECT_NOW, message).hint(hint);
         Self::ours(RefuseReason::Draining, told, Blame::Client, stream)
     }
 

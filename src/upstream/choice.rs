@@ -1,7 +1,7 @@
 //! Which endpoint a listener's sessions go to: its policy, and the nearest region where it wants that.
 
 use super::{
-    Cluster, Way,
+    Cluster, Setup, Way,
     by_hand::Order,
     health::{Health, Standing},
     lock,
@@ -62,33 +62,33 @@ impl Cluster {
     }
 
     /// The endpoints that may serve a session now, in the order in which they are to be tried.
-    pub(crate) fn order_of(&self, choice: &Choice) -> Vec<Arc<Way>> {
-        let allowed = self.allowed(choice);
+    pub(crate) fn order_of(&self, setup: &Setup, choice: &Choice) -> Vec<Arc<Way>> {
+        let allowed = self.allowed(setup, choice);
         let nearest = lock(&choice.nearest);
-        allowed.take(select::order(&allowed.candidates(), self.terms(choice, &nearest)))
+        allowed.take(select::order(&allowed.candidates(), self.terms(setup, choice, &nearest)))
     }
 
     /// Where the listener's sessions belong: the first of its order if all endpoints were well.
-    pub(crate) fn belongs(&self, choice: &Choice) -> Option<Arc<Way>> {
-        let allowed = self.allowed(choice);
+    pub(crate) fn belongs(&self, setup: &Setup, choice: &Choice) -> Option<Arc<Way>> {
+        let allowed = self.allowed(setup, choice);
         let nearest = lock(&choice.nearest);
-        let order = select::home_order(&allowed.candidates(), self.terms(choice, &nearest));
+        let order = select::home_order(&allowed.candidates(), self.terms(setup, choice, &nearest));
         allowed.take(order).into_iter().next()
     }
 
     /// Where the settings alone would have the listener's sessions.
-    fn by_settings(&self, choice: &Choice) -> Option<Arc<Way>> {
-        let mut allowed = self.allowed(choice);
+    fn by_settings(&self, setup: &Setup, choice: &Choice) -> Option<Arc<Way>> {
+        let mut allowed = self.allowed(setup, choice);
         allowed.orders.fill(None);
         let nearest = lock(&choice.nearest);
-        let order = select::home_order(&allowed.candidates(), self.terms(choice, &nearest));
+        let order = select::home_order(&allowed.candidates(), self.terms(setup, choice, &nearest));
         allowed.take(order).into_iter().next()
     }
 
     /// Where the next session would be tried first, and why there.
-    pub(crate) fn explain(&self, choice: &Choice) -> Option<(Name, String)> {
-        let first = self.order_of(choice).into_iter().next()?;
-        let (home, by_settings) = (self.belongs(choice)?, self.by_settings(choice)?);
+    pub(crate) fn explain(&self, setup: &Setup, choice: &Choice) -> Option<(Name, String)> {
+        let first = self.order_of(setup, choice).into_iter().next()?;
+        let (home, by_settings) = (self.belongs(setup, choice)?, self.by_settings(setup, choice)?);
         let now = self.clock.now();
         let why = if self.order_at(first.name(), now) == Some(Order::Preferred) {
             "preferred by hand".to_owned()
@@ -97,7 +97,7 @@ impl Cluster {
         } else if first.name() != home.name() {
             let name = home.name();
             let health = home.health();
-            match (health.state(), health.standing(self.setup().limits.failback_after, now)) {
+            match (health.state(), health.standing(setup.limits.failback_after, now)) {
                 (EndpointState::Suspect | EndpointState::Down, _) => format!("\"{name}\" is {}", health.state()),
                 (_, Standing::Returning) => format!("\"{name}\" has not been well for \"failback_after\" yet"),
                 _ => format!("\"{name}\" is not as well"),
@@ -111,8 +111,8 @@ impl Cluster {
     }
 
     /// Why no endpoint that the choice may pick is known to be reachable; `None` when one is.
-    pub(crate) fn unreachable(&self, choice: &Choice) -> Option<String> {
-        let allowed = self.allowed(choice);
+    pub(crate) fn unreachable(&self, setup: &Setup, choice: &Choice) -> Option<String> {
+        let allowed = self.allowed(setup, choice);
         let is_up = |health: &Health| matches!(health.state(), EndpointState::Well | EndpointState::Suspect);
         if allowed.healths.iter().any(is_up) {
             return None;
@@ -127,7 +127,7 @@ impl Cluster {
 
     /// Whether some listener's policy can pick this endpoint, and whether one needs its distance.
     pub(super) fn wanted(&self, endpoint: &Endpoint) -> Option<Wanted> {
-        let all = self.endpoints();
+        let all = endpoints(&self.ways());
         let mut wanted = None;
         for choice in self.choices().iter().filter(|choice| choice.policy.allows(endpoint, &all)) {
             if choice.wants_nearest() {
@@ -139,9 +139,9 @@ impl Cluster {
     }
 
     /// `way` has been tried, and its distance was measured again if it answered.
-    pub(super) fn note_tried(&self, way: &Way, has_answered: bool) {
+    pub(super) fn note_tried(&self, setup: &Setup, way: &Way, has_answered: bool) {
         for choice in self.choices().iter().filter(|choice| choice.wants_nearest()) {
-            let allowed = self.allowed(choice);
+            let allowed = self.allowed(setup, choice);
             let distances = select::distances(&allowed.candidates());
             let mut nearest = lock(&choice.nearest);
             let before = nearest.home().map(str::to_owned);
@@ -165,9 +165,9 @@ impl Cluster {
         lock(&self.choices).iter().filter_map(Weak::upgrade).collect()
     }
 
-    fn allowed(&self, choice: &Choice) -> Allowed {
-        let (ways, now) = (self.ways(), self.clock.now());
-        let all = self.endpoints();
+    fn allowed(&self, setup: &Setup, choice: &Choice) -> Allowed {
+        let (ways, now) = (setup.ways(), self.clock.now());
+        let all = endpoints(&ways);
         let ways: Vec<_> =
             ways.iter().filter(|way| choice.policy.allows(&way.endpoint, &all)).map(Arc::clone).collect();
         let healths = ways.iter().map(|way| way.health()).collect();
@@ -175,14 +175,19 @@ impl Cluster {
         Allowed { ways, healths, orders }
     }
 
-    fn terms<'a>(&self, choice: &'a Choice, nearest: &'a Nearest) -> Terms<'a> {
+    fn terms<'a>(&self, setup: &Setup, choice: &'a Choice, nearest: &'a Nearest) -> Terms<'a> {
         Terms {
             policy: &choice.policy,
             home: nearest.home(),
-            failback_after: self.setup().limits.failback_after,
+            failback_after: setup.limits.failback_after,
             now: self.clock.now(),
         }
     }
+}
+
+/// What the settings say of them.
+fn endpoints(ways: &[Arc<Way>]) -> Vec<Arc<Endpoint>> {
+    ways.iter().map(|way| Arc::clone(&way.endpoint)).collect()
 }
 
 /// What a listener wants to know of an endpoint.

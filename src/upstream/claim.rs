@@ -75,7 +75,7 @@ impl Cluster {
             Ok(lease) => lease,
             Err(cause) => return Some(Err(NotPrepared { cause, secret: 0 })),
         };
-        let way = self.order_of(claim.choice).into_iter().next()?;
+        let way = self.order_of(setup, claim.choice).into_iter().next()?;
         // As if another endpoint were left: nobody waits for this one to the last.
         let deadlines = Deadlines { has_another: true, deadline: Instant::now() + setup.limits.connect_limit };
         let attempt = Attempt { setup, way: &way, parameters: claim.parameters, lease: lease.as_ref(), deadlines };
@@ -153,7 +153,7 @@ impl Cluster {
         let outcome = result.as_ref().err().map_or(AttemptResult::Ok, LoginError::result);
         attempt.way.metrics.attempts.at(outcome).inc();
         let answered = progress.answered().filter(|_| before.is_none());
-        self.note_attempt(attempt.way, answered, result.as_ref().map(drop));
+        self.note_attempt(attempt.setup, attempt.way, answered, result.as_ref().map(drop));
         result
     }
 

@@ -72,7 +72,7 @@ impl<'a> Search<'a> {
             is_secret_fresh: false,
             kind,
             deadline: Instant::now() + claim.setup.limits.connect_limit,
-            untried: cluster.order_of(claim.choice).into(),
+            untried: cluster.order_of(claim.setup, claim.choice).into(),
             trying: Vec::new(),
             failures: Vec::new(),
         }
@@ -131,7 +131,7 @@ impl<'a> Search<'a> {
             // One that was dialled a moment ago is not to blame for not being first.
             if overtaken.beside_at.is_none() {
                 let error = overtaken.given_up();
-                self.cluster.note_attempt(&overtaken.way, None, Err(&error));
+                self.cluster.note_attempt(self.claim.setup, &overtaken.way, None, Err(&error));
                 self.untried.push_back(overtaken.way);
             } else {
                 self.untried.push_front(overtaken.way);

@@ -1,14 +1,14 @@
-//! What a cluster is reached with, replaced whole while the daemon runs: a login begins and ends with the
-//! same one.
+//! What a cluster is reached with, endpoints and all, replaced whole while the daemon runs: a login begins and
+//! ends with the same one, so that a secret goes to no endpoint but those that its settings name.
 
-use super::{Cluster, connect::Connector, names::Names, rejections::Rejections};
+use super::{Cluster, Route, Way, connect::Connector, lock, names::Names, rejections::Rejections};
 use crate::{
     credentials::Credentials,
     scram::KeyCache,
-    settings::{self, Limits},
+    settings::{self, Endpoint, Limits},
     tls::ClusterTls,
 };
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use tokio::sync::Semaphore;
 
 /// What settings and files say of a cluster.
@@ -31,6 +31,8 @@ pub(crate) struct Setup {
     pub(super) access: Arc<Access>,
     pub(super) connector: Connector,
     pub(super) logins: Arc<Semaphore>,
+    /// The endpoints, in the settings' order, unless they were listed anew.
+    pub(super) ways: Mutex<Arc<[Arc<Way>]>>,
 }
 
 /// A secret, and what was learned by logging in with it: worth nothing under another one.
@@ -52,6 +54,7 @@ impl Setup {
         Self::with(means, names, access, None)
     }
 
+    /// Without endpoints.
     fn with(means: Means, names: &Arc<Names>, access: Arc<Access>, logins: Option<Arc<Semaphore>>) -> Self {
         let Means { settings, tls, limits, .. } = means;
         let connector = Connector {
@@ -63,19 +66,37 @@ impl Setup {
         };
         let slots = limits.logins_max.get().min(Semaphore::MAX_PERMITS);
         let logins = logins.unwrap_or_else(|| Arc::new(Semaphore::new(slots)));
-        Self { settings, tls, limits, access, connector, logins }
+        Self { settings, tls, limits, access, connector, logins, ways: Mutex::new(Arc::new([])) }
     }
 
     /// Its secret, if it has one.
     pub(crate) fn credentials(&self) -> Option<&Credentials> {
         self.access.credentials.as_ref()
     }
+
+    /// The endpoints.
+    pub(crate) fn ways(&self) -> Arc<[Arc<Way>]> {
+        Arc::clone(&lock(&self.ways))
+    }
+
+    /// The same without endpoints: nobody finds any in it.
+    fn stripped(&self) -> Self {
+        Self {
+            settings: Arc::clone(&self.settings),
+            tls: self.tls.clone(),
+            limits: Arc::clone(&self.limits),
+            access: Arc::clone(&self.access),
+            connector: self.connector.clone(),
+            logins: Arc::clone(&self.logins),
+            ways: Mutex::new(Arc::new([])),
+        }
+    }
 }
 
 impl Cluster {
     /// What it is reached with now.
     pub(crate) fn setup(&self) -> Arc<Setup> {
-        Arc::clone(&super::lock(&self.setup))
+        Arc::clone(&lock(&self.setup))
     }
 
     /// From now on goes by these; whether they are new. What is the same as before keeps what was learned with
@@ -100,8 +121,32 @@ impl Cluster {
         let next = Setup::with(Means { tls, ..means }, &self.names, access, logins);
         self.names.refresh_after(next.limits.dns_refresh);
         self.note_expiry(&next.tls);
-        *super::lock(&self.setup) = Arc::new(next);
-        self.replace_endpoints(&endpoints);
+        self.exchange(next, &endpoints);
         true
+    }
+
+    /// It is no cluster of the daemon any more: its series say that it has no endpoint. Clients that were on
+    /// their way in when that came go on with the setup that they have.
+    pub(crate) fn retire(&self) {
+        self.exchange(self.setup().stripped(), &[]);
+    }
+
+    /// Whether `setup` is what it is reached with now: what is learned with another one is of no use.
+    pub(super) fn is_current(&self, setup: &Setup) -> bool {
+        std::ptr::eq(&raw const **lock(&self.setup), setup)
+    }
+
+    /// What a cancel goes with that belongs to a session of `own` at `route`: while its endpoint is one of the
+    /// cluster's still, what that is reached with now, as certificates may have been renewed since.
+    pub(crate) fn setup_for_cancel(&self, own: &Arc<Setup>, route: &Route) -> Arc<Setup> {
+        let now = self.setup();
+        if now.ways().iter().any(|way| way.endpoint == route.endpoint) { now } else { Arc::clone(own) }
+    }
+
+    fn exchange(&self, next: Setup, endpoints: &[Arc<Endpoint>]) {
+        let before = self.ways();
+        *lock(&next.ways) = self.ways_to(endpoints, &before);
+        *lock(&self.setup) = Arc::new(next);
+        self.ways_have_changed(&before);
     }
 }

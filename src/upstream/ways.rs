@@ -35,39 +35,42 @@ impl Activity {
 }
 
 impl Cluster {
-    /// Goes on with these endpoints. One that stays as it was keeps what is known of it; one that is gone
-    /// gets no new session, and sessions that are open on it live on.
+    /// Goes on with these endpoints, all else as it is. One that stays as it was keeps what is known of it; one
+    /// that is gone gets no new session, and sessions that are open on it live on.
     pub fn replace_endpoints(&self, endpoints: &[Arc<Endpoint>]) {
+        let setup = self.setup();
+        let before = setup.ways();
+        *lock(&setup.ways) = self.ways_to(endpoints, &before);
+        self.ways_have_changed(&before);
+    }
+
+    /// Ways to `endpoints`, those of `before` where they are the same.
+    pub(super) fn ways_to(&self, endpoints: &[Arc<Endpoint>], before: &[Arc<Way>]) -> Arc<[Arc<Way>]> {
         let now = self.clock.now();
-        let mut ways = lock(&self.ways);
-        let next: Vec<_> = endpoints
-            .iter()
-            .map(|endpoint| {
-                let known = ways.iter().find(|way| way.endpoint == *endpoint);
-                known.cloned().unwrap_or_else(|| {
-                    let metrics = self.all_metrics.endpoint(self.name(), &endpoint.name);
-                    Arc::new(Way::new(Arc::clone(endpoint), metrics, now))
-                })
+        let way_to = |endpoint: &Arc<Endpoint>| {
+            let known = before.iter().find(|way| way.endpoint == *endpoint);
+            known.cloned().unwrap_or_else(|| {
+                let metrics = self.all_metrics.endpoint(self.name(), &endpoint.name);
+                Arc::new(Way::new(Arc::clone(endpoint), metrics, now))
             })
-            .collect();
-        for gone in ways.iter().filter(|way| next.iter().all(|kept| kept.name() != way.name())) {
+        };
+        endpoints.iter().map(way_to).collect()
+    }
+
+    /// Says so to all who go by the ways of now, which were `before`.
+    pub(super) fn ways_have_changed(&self, before: &[Arc<Way>]) {
+        let now = self.ways();
+        for gone in before.iter().filter(|way| now.iter().all(|kept| kept.name() != way.name())) {
             gone.metrics.set_state(None);
         }
-        *ways = next.into();
-        drop(ways);
-        self.names.keep_only(endpoints.iter().map(|endpoint| endpoint.host.as_str()));
+        self.names.keep_only(now.iter().map(|way| way.endpoint.host.as_str()));
         self.has_changed();
         self.woken.notify_one();
     }
 
-    /// The endpoints, in the settings' order.
+    /// The endpoints of now, in the settings' order.
     pub(crate) fn ways(&self) -> Arc<[Arc<Way>]> {
-        Arc::clone(&lock(&self.ways))
-    }
-
-    /// What the settings say of them.
-    pub(super) fn endpoints(&self) -> Vec<Arc<Endpoint>> {
-        lock(&self.ways).iter().map(|way| Arc::clone(&way.endpoint)).collect()
+        self.setup().ways()
     }
 
     /// The addresses that an endpoint's name had last.
@@ -85,7 +88,7 @@ impl Cluster {
     /// Orders that new sessions leave an endpoint out, or go there first, for `span`; `None` takes an earlier
     /// order back. When the order ends; `None` when there is no such endpoint.
     pub fn order(&self, endpoint: &Name, order: Option<Order>, span: Duration) -> Option<SystemTime> {
-        lock(&self.ways).iter().find(|way| way.name() == endpoint)?;
+        self.ways().iter().find(|way| way.name() == endpoint)?;
         let until = self.clock.now().after(span);
         self.by_hand.set(endpoint, order, until);
         self.has_changed();
@@ -183,8 +186,18 @@ impl Cluster {
         self.has_changed();
     }
 
-    /// Takes in how an attempt at an endpoint ended, and how long it took to answer if it did.
-    pub(super) fn note_attempt(&self, way: &Way, answered: Option<Duration>, outcome: Result<(), &LoginError>) {
+    /// Takes in how an attempt at an endpoint ended, and how long it took to answer if it did. One that was made
+    /// with what has been replaced meanwhile says nothing of how the endpoint is now.
+    pub(super) fn note_attempt(
+        &self,
+        setup: &Setup,
+        way: &Way,
+        answered: Option<Duration>,
+        outcome: Result<(), &LoginError>,
+    ) {
+        if !self.is_current(setup) {
+            return;
+        }
         let now = self.clock.now();
         if let Some(sample) = answered {
             way.note(|health| health.answered(sample));
@@ -202,7 +215,7 @@ impl Cluster {
         if outcome.is_err_and(|error| error.loss() == Loss::Full) {
             self.full.send_modify(|count| *count = count.wrapping_add(1));
         }
-        self.note_tried(way, answered.is_some());
+        self.note_tried(setup, way, answered.is_some());
         self.tell(way, change);
     }
 

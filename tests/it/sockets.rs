@@ -319,3 +319,27 @@ fn unwanted(proxy: &TestProxy) -> Value {
         line["message"].as_str().is_some_and(|message| message.starts_with("a passed descriptor has no listener"))
     })
 }
+
+#[test]
+fn a_reload_says_what_settings_cannot_do_to_sockets_that_were_passed() {
+    let cluster = FakeUpstream::answering();
+    let (socket, address) = tcp("127.0.0.1:0");
+    let proxy = SettingsFile::of(&cluster).start_with(&[("main", socket.as_fd())]);
+    proxy.client();
+    let warnings = |text: &str| {
+        proxy.rewrite_settings(|before| before.replacen("address = \"127.0.0.1:0\"", text, 1));
+        let (status, _, body) = proxy.http("POST /reload", "");
+        let said: Value = serde_json::from_str(&body).unwrap();
+        assert_eq!(status, 202, "{body}");
+        said["warnings"].as_array().unwrap().iter().map(|warning| warning.as_str().unwrap().to_owned()).collect()
+    };
+
+    let moved: Vec<String> = warnings("address = \"127.0.0.2:0\" # moved");
+    assert!(moved.iter().any(|warning| warning.contains("its \"address\" has no effect")), "{moved:?}");
+    assert_eq!(proxy.status()["listeners"][0]["addresses"], serde_json::json!([address.to_string()]));
+
+    proxy.rewrite_settings(|before| before.replace("name = \"main\"", "name = \"other\""));
+    let renamed: Vec<String> = warnings("");
+    assert!(renamed.iter().any(|warning| warning.contains("\"main\" is taken out")), "{renamed:?}");
+    proxy.wait_for_log(|line| line["message"].as_str().is_some_and(|text| text.contains("are not served")));
+}
