@@ -40,7 +40,7 @@ use crate::settings::{
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use cancel::Cancels;
 use certificates::Authority;
-use login::Verifier;
+use login::Users;
 use region::{Region, Shared};
 use rustls::pki_types::ServerName;
 use std::{io, num::NonZero, sync::Arc, time::Duration};
@@ -72,7 +72,7 @@ impl EmbeddedCluster {
     async fn start_with(turn_limit: Duration) -> io::Result<Self> {
         let authority = Authority::new()?;
         let password = random_password()?;
-        let verifier = Verifier::new(USER, &password)?;
+        let users = Users::only(USER, &password)?;
         let ca = authority.pem.clone();
         let password = Secret::new(password.as_bytes().to_vec());
         let store = Arc::new(Store::open(turn_limit).map_err(io::Error::other)?);
@@ -88,7 +88,7 @@ impl EmbeddedCluster {
                 short,
                 store: Arc::clone(&store),
                 cancels: Arc::clone(&cancels),
-                verifier: verifier.clone(),
+                users: users.clone(),
                 tls,
                 round_trip,
                 places: Arc::new(Semaphore::new(SESSIONS_MAX)),

@@ -7,71 +7,112 @@ use super::{
     functions,
     region::{Shared, State},
 };
+use crate::scram::{AwaitsProof, SCRAM_SHA_256, ScramError, ServerExchange, Verifier};
 use async_trait::async_trait;
 use futures::Sink;
 use pgwire::api::{
     ClientInfo, METADATA_USER, PidSecretKeyGenerator,
     auth::{
-        AuthSource, LoginInfo, Password, ServerParameterProvider, StartupHandler,
-        sasl::{
-            SASLAuthStartupHandler,
-            scram::{ScramAuth, gen_salted_password},
-        },
+        AuthDriver, AuthOutcome, ServerParameterProvider, StartupHandler,
+        mechanism::{AuthMechanism, AuthState},
+        protocol_negotiation, save_startup_parameters_to_metadata,
     },
 };
 use pgwire::error::{PgWireError, PgWireResult};
-use pgwire::messages::{PgWireBackendMessage, PgWireFrontendMessage, startup::SecretKey};
+use pgwire::messages::{
+    PgWireBackendMessage, PgWireFrontendMessage,
+    startup::{Authentication, PasswordMessageFamily, SecretKey},
+};
 use std::{
     collections::HashMap,
-    fmt,
+    fmt, io,
+    num::NonZero,
     sync::{Arc, OnceLock},
 };
 use tokio::sync::OwnedSemaphorePermit;
-use zeroize::Zeroizing;
 
 /// What a login is checked against; shared by all regions.
-#[derive(Clone)]
-pub(super) struct Verifier {
+#[derive(Clone, Debug)]
+pub(super) struct Users {
     user: String,
-    salt: [u8; 16],
-    salted: Zeroizing<Vec<u8>>,
-    /// What an unknown user meets: no password gives it.
-    decoy: [u8; 32],
+    verifier: Arc<Verifier>,
+    /// What an unknown user meets.
+    decoy: Arc<Verifier>,
 }
 
-impl Verifier {
-    /// The only user and the password, of which a salted form is kept.
+impl Users {
+    /// The only user and the password, of which a verifier is kept.
     ///
     /// # Errors
     /// When there are no random bytes.
-    pub(super) fn new(user: &str, password: &str) -> std::io::Result<Self> {
-        let (mut salt, mut decoy) = ([0; 16], [0; 32]);
-        for bytes in [salt.as_mut_slice(), decoy.as_mut_slice()] {
-            aws_lc_rs::rand::fill(bytes).map_err(|_unspecified| std::io::Error::other("no random bytes"))?;
-        }
-        let salted = Zeroizing::new(gen_salted_password(password, &salt, ITERATIONS));
-        Ok(Self { user: user.to_owned(), salt, salted, decoy })
+    pub(super) fn only(user: &str, password: &str) -> io::Result<Self> {
+        let verifier = Verifier::derive(password.as_bytes(), ITERATIONS).map_err(io::Error::other)?;
+        let decoy = verifier.decoy().map_err(io::Error::other)?;
+        Ok(Self { user: user.to_owned(), verifier: Arc::new(verifier), decoy: Arc::new(decoy) })
+    }
+
+    fn verifier_of(&self, user: &str) -> Arc<Verifier> {
+        Arc::clone(if user == self.user { &self.verifier } else { &self.decoy })
     }
 }
 
-impl fmt::Debug for Verifier {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Verifier").field("user", &self.user).finish_non_exhaustive()
-    }
+/// A SCRAM exchange with one client.
+enum Scram {
+    AwaitsFirst(ServerExchange),
+    AwaitsProof(AwaitsProof),
+    Over,
 }
 
 #[async_trait]
-impl AuthSource for Verifier {
-    async fn get_password(&self, login: &LoginInfo) -> PgWireResult<Password> {
-        let known = login.user() == Some(self.user.as_str());
-        let salted = if known { self.salted.to_vec() } else { self.decoy.to_vec() };
-        Ok(Password::new(Some(self.salt.to_vec()), salted))
+impl AuthMechanism for Scram {
+    async fn begin(&mut self, _: &(dyn ClientInfo + Send + Sync)) -> PgWireResult<AuthState> {
+        Ok(AuthState::InProgress(Authentication::SASL(vec![SCRAM_SHA_256.to_owned()])))
     }
+
+    async fn next(
+        &mut self,
+        client: &(dyn ClientInfo + Send + Sync),
+        message: PasswordMessageFamily,
+    ) -> PgWireResult<AuthState> {
+        let failed = |error| AuthState::Failed(refusal(&error, client));
+        match std::mem::replace(self, Self::Over) {
+            Self::AwaitsFirst(exchange) => {
+                let chosen = message.into_sasl_initial_response()?;
+                if chosen.auth_method != SCRAM_SHA_256 {
+                    return Ok(AuthState::Failed(PgWireError::UnsupportedSASLAuthMethod(chosen.auth_method)));
+                }
+                let first = exchange.client_first(chosen.data.as_deref().unwrap_or_default());
+                Ok(first.map_or_else(failed, |(challenge, awaits_proof)| {
+                    *self = Self::AwaitsProof(awaits_proof);
+                    AuthState::InProgress(Authentication::SASLContinue(challenge.into()))
+                }))
+            }
+            Self::AwaitsProof(awaits_proof) => {
+                let proof = awaits_proof.client_final(&message.into_sasl_response()?.data);
+                Ok(proof.map_or_else(failed, |signature| AuthState::Ok {
+                    final_message: Some(Authentication::SASLFinal(signature.into())),
+                    identity: None,
+                }))
+            }
+            Self::Over => Err(PgWireError::NoAuthenticationInProgress),
+        }
+    }
+}
+
+fn refusal(error: &ScramError, client: &dyn ClientInfo) -> PgWireError {
+    if matches!(error, ScramError::WrongPassword) {
+        return fatal("28P01", &format!("password authentication failed for user {}", user_of(client)));
+    }
+    fatal("08P01", &error.to_string())
+}
+
+fn user_of(client: &dyn ClientInfo) -> String {
+    client.metadata().get(METADATA_USER).cloned().unwrap_or_default()
 }
 
 /// Logs one session in.
 pub(super) struct Login {
-    scram: SASLAuthStartupHandler<Parameters>,
+    driver: AuthDriver<Parameters>,
     shared: Arc<Shared>,
     place: OnceLock<OwnedSemaphorePermit>,
 }
@@ -79,12 +120,22 @@ pub(super) struct Login {
 impl Login {
     /// A login that hands out `key` once it has succeeded.
     pub(super) fn new(shared: Arc<Shared>, key: CancelKey) -> Self {
-        let mut auth = ScramAuth::new(Arc::new(shared.verifier.clone()));
-        auth.set_iterations(ITERATIONS);
-        let scram = SASLAuthStartupHandler::new(Arc::new(Parameters))
-            .with_scram(auth)
-            .with_pid_secret_key_generator(Arc::new(Key(key)));
-        Self { scram, shared, place: OnceLock::new() }
+        let driver = AuthDriver::new(Parameters).with_pid_secret_key_generator(Arc::new(Key(key)));
+        Self { driver, shared, place: OnceLock::new() }
+    }
+
+    fn admit(&self, user: Option<&String>) -> PgWireResult<()> {
+        if *self.shared.state.borrow() == State::Draining {
+            return Err(fatal("57P01", "server is not accepting clients, try another node"));
+        }
+        if user.is_none_or(String::is_empty) {
+            return Err(fatal("28000", "no user name in the startup message"));
+        }
+        let place = Arc::clone(&self.shared.places).try_acquire_owned();
+        if place.map(|place| self.place.set(place)).is_err() {
+            return Err(fatal("53300", "sorry, too many clients already"));
+        }
+        Ok(())
     }
 }
 
@@ -96,24 +147,24 @@ impl StartupHandler for Login {
         C::Error: fmt::Debug,
         PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
     {
-        if let PgWireFrontendMessage::Startup(startup) = &message {
-            if *self.shared.state.borrow() == State::Draining {
-                return Err(fatal("57P01", "server is not accepting clients, try another node"));
+        let outcome = match message {
+            PgWireFrontendMessage::Startup(startup) => {
+                self.admit(startup.parameters.get(METADATA_USER))?;
+                protocol_negotiation(client, &startup).await?;
+                save_startup_parameters_to_metadata(client, &startup);
+                let exchange = ServerExchange::new(self.shared.users.verifier_of(&user_of(client)));
+                self.driver.begin_authentication(client, Box::new(Scram::AwaitsFirst(exchange))).await?
             }
-            if startup.parameters.get(METADATA_USER).is_none_or(String::is_empty) {
-                return Err(fatal("28000", "no user name in the startup message"));
+            PgWireFrontendMessage::PasswordMessageFamily(message) => {
+                self.driver.advance_authentication(client, message).await?
             }
-            let place = Arc::clone(&self.shared.places).try_acquire_owned();
-            if place.map(|place| self.place.set(place)).is_err() {
-                return Err(fatal("53300", "sorry, too many clients already"));
+            _ => AuthOutcome::InProgress,
+        };
+        match outcome {
+            AuthOutcome::InProgress => Ok(()),
+            AuthOutcome::Authenticated { final_message, .. } => {
+                self.driver.complete_authentication(client, final_message).await
             }
-        }
-        match self.scram.on_startup(client, message).await {
-            Err(PgWireError::InvalidPassword(_)) => {
-                let user = client.metadata().get(METADATA_USER).cloned().unwrap_or_default();
-                Err(fatal("28P01", &format!("password authentication failed for user {user}")))
-            }
-            other => other,
         }
     }
 }
@@ -165,4 +216,4 @@ const REPORTED: [&str; 11] = [
 ];
 
 /// CockroachDB's default since v23.1.
-const ITERATIONS: usize = 10_610;
+const ITERATIONS: NonZero<u32> = NonZero::new(10_610).unwrap();

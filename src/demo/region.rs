@@ -1,7 +1,7 @@
 //! One region: a TLS server on 127.0.0.1 that can be taken down, brought up and drained. Owns the
 //! listening socket and every session on it.
 
-use super::{cancel::Cancels, distance, handshake, login::Verifier, store::Store};
+use super::{cancel::Cancels, distance, handshake, login::Users, store::Store};
 use rustls::ServerConfig;
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{
@@ -35,7 +35,7 @@ pub(super) struct Shared {
     /// The cancel keys of the whole cluster.
     pub(super) cancels: Arc<Cancels>,
     /// Who may log in.
-    pub(super) verifier: Verifier,
+    pub(super) users: Users,
     /// The region's certificate and key.
     pub(super) tls: Arc<ServerConfig>,
     /// How far away the region pretends to be, there and back.

@@ -38,6 +38,25 @@ impl Verifier {
         Ok(Self { iterations: ITERATIONS, salt, stored: keys.stored, server: keys.server })
     }
 
+    /// Derives one from a password, with a random salt. Costs 1 ms of a core for each few thousand iterations.
+    ///
+    /// # Errors
+    /// When there are no random bytes.
+    pub fn derive(password: &[u8], iterations: NonZero<u32>) -> Result<Self, ScramError> {
+        let salt = crypto::random::<SALT_BYTES>()?.to_vec();
+        let keys = ScramKeys::derive(password, &salt, iterations);
+        Ok(Self { iterations, salt, stored: keys.stored, server: keys.server })
+    }
+
+    /// One that looks the same to a client, and that no password passes.
+    ///
+    /// # Errors
+    /// When there are no random bytes.
+    pub fn decoy(&self) -> Result<Self, ScramError> {
+        let key = || crypto::random().map(Zeroizing::new);
+        Ok(Self { iterations: self.iterations, salt: self.salt.clone(), stored: key()?, server: key()? })
+    }
+
     /// Reads `SCRAM-SHA-256$ITERATIONS:SALT$STOREDKEY:SERVERKEY`.
     ///
     /// # Errors
