@@ -189,6 +189,7 @@ impl Admin {
 
     /// Replaces it: what it was before.
     pub(crate) fn show_faults(&self, faults: Faults) -> Faults {
+        self.metrics.config_is_ok(faults == Faults::default());
         std::mem::replace(&mut *lock(&self.faults), faults)
     }
 

@@ -170,12 +170,13 @@ enum Sub {
         #[command(subcommand)]
         command: ConfigSub,
     },
-    /// Show what a running daemon is doing: listeners, endpoints, sessions
+    /// Show what a running daemon is doing: listeners, endpoints, sessions, last refusals
+    #[command(after_help = STATUS_COLUMNS)]
     Status {
         /// Show it again every second, with rates, until Ctrl-C or q
         #[arg(long, help_heading = "Output")]
         watch: bool,
-        /// Print /status as it is
+        /// Print /status itself, JSON in one line
         #[arg(long, help_heading = "Output")]
         json: bool,
         #[command(flatten)]
@@ -275,6 +276,23 @@ impl From<EndpointSub> for Command {
         Self::Endpoint { flags: daemon.into(), order: Order { verb, endpoint, cluster, span } }
     }
 }
+
+const STATUS_COLUMNS: &str = "\
+Columns; listeners count from the daemon's start (with /S: in each second of late):
+
+  LISTENER  OPEN sessions now, NEW clients, REF clients refused,
+            STMT statements completed, ERR errors of the server,
+            IN bytes from clients, OUT bytes to clients;
+            ENDPOINT is where its next session is tried first
+  ENDPOINT  STATE well, suspect (failed once), down (failed again), unknown;
+            TRIED how long ago a login or probe last found that out,
+            MS distance in milliseconds, OPEN sessions now,
+            READY upstreams that are logged in for the next clients
+  CLIENT    STATE what the session is doing, ID the log's session.id,
+            STMT statements completed; the oldest 100
+
+Below stand the last three refusals: SQLSTATE, how often, how long ago, at which listener, and what clients \
+read. A terminal gets lines of its width, anything else whole ones; --json has all of it.";
 
 const AFTER_HELP: &str = "\
 Each flag is also a variable: CRDB_PROXY_ and the flag in capitals (CRDB_PROXY_PASSWORD_FILE); so are \

@@ -109,6 +109,12 @@ impl Credentials {
         self.0.known().read_at
     }
 
+    /// Why the source could not be read the last time, with its cause; `None` when it could, or before the
+    /// first reading. Reads nothing.
+    pub fn fault(&self) -> Option<String> {
+        self.0.known().fault.as_ref().map(chain)
+    }
+
     fn with(source: SecretSource, strict: bool, surroundings: Surroundings) -> Self {
         Self(Arc::new(Inner {
             source: Source(source),
@@ -170,6 +176,8 @@ struct Known {
     finished: u64,
     /// How reading number `finished` ended.
     outcome: Option<SecretError>,
+    /// The same, or why there is no end of a later reading.
+    fault: Option<SecretError>,
     /// The failure that was logged last.
     logged: Option<String>,
 }
@@ -205,9 +213,22 @@ impl Inner {
         let limit = self.source.patience();
         match timeout(limit, reading).await {
             Ok(Ok(answer)) => answer,
-            Ok(Err(_)) => self.fall_back(&self.error(Fault::Interrupted)),
-            Err(_) => self.fall_back(&self.error(Fault::Hangs { limit })),
+            Ok(Err(_)) => self.give_up(Fault::Interrupted, waits_for),
+            Err(_) => self.give_up(Fault::Hangs { limit }, waits_for),
         }
+    }
+
+    /// No reading came to an end in time that would do for who waited.
+    fn give_up(&self, fault: Fault, waits_for: u64) -> Result<Lease, SecretError> {
+        let error = self.error(fault);
+        {
+            let mut known = self.known();
+            // One that has ended at this very moment knows better.
+            if known.finished <= waits_for {
+                known.fault = Some(error.clone());
+            }
+        }
+        self.fall_back(&error)
     }
 
     async fn read_in_turn(
@@ -249,6 +270,7 @@ impl Inner {
         let now = (self.surroundings.now)();
         let mut known = self.known();
         known.finished = known.started;
+        known.fault = None;
         match outcome {
             Ok(Reading::Unchanged) => known.outcome = None,
             Ok(Reading::Text { secret, stamp, .. }) => {
@@ -261,7 +283,8 @@ impl Inner {
             Err(fault) => {
                 // Else each login would wait for a command that keeps failing.
                 known.rest = self.source.rest().map(|span| (now, span.min(RETRY_PAUSE)));
-                known.outcome = Some(self.error(fault));
+                let error = self.error(fault);
+                (known.outcome, known.fault) = (Some(error.clone()), Some(error));
                 return;
             }
         }

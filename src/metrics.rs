@@ -1,6 +1,7 @@
 //! Every metric in one place. Names, units and label values are a promise to dashboards; label sets are
 //! closed: no user, query or client address ever becomes one. A scrape takes no lock of the data path.
 
+mod config;
 mod kept;
 pub mod labels;
 mod recent;
@@ -8,6 +9,7 @@ mod series;
 mod warm;
 
 use crate::settings::Name;
+use config::ConfigGauges;
 use kept::{Keeper, Kept};
 use labels::{
     AttemptResult, CacheResult, CancelResult, ClaimSource, CloseReason, DaemonState, Direction, EndpointState,
@@ -60,8 +62,9 @@ pub struct Metrics {
     by_hand: IntGaugeVec,
     ca_not_after: GaugeVec,
     secret_read: GaugeVec,
+    secret_ok: IntGaugeVec,
     certificate_not_after: GaugeVec,
-    last_reload: prometheus::Gauge,
+    config: ConfigGauges,
     /// Settings and files read again.
     pub reloads: Per<ReloadResult, IntCounter>,
     /// What became of cancel requests.
@@ -112,6 +115,7 @@ pub struct ClusterMetrics {
     pub scram_cache: Per<CacheResult, IntCounter>,
     ca_not_after: prometheus::Gauge,
     secret_read: prometheus::Gauge,
+    secret_ok: IntGauge,
     _series: Arc<Kept>,
 }
 
@@ -142,11 +146,6 @@ impl Metrics {
         show_build(&r)?;
         let cancels = r.counters("cancels_total", "Cancel requests of clients, by result.", &["result"])?;
         let reloads = r.counters("config_reloads_total", "Settings and files read again, by result.", &["result"])?;
-        let last_reload = r.times(
-            "config_last_success_timestamp_seconds",
-            "When settings and files were last read without a fault.",
-            &[],
-        )?;
         let state = r.gauges("state", "1 for what the daemon is doing.", &["state"])?;
         #[cfg(target_os = "linux")]
         registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
@@ -222,12 +221,13 @@ impl Metrics {
                 "When the cluster's secret was read.",
                 &["cluster"],
             )?,
+            secret_ok: r.gauges("secret_ok", "0 while the cluster's secret cannot be read, else 1.", &["cluster"])?,
             certificate_not_after: r.times(
                 "certificate_not_after_timestamp_seconds",
                 "When a certificate expires.",
                 &["kind", "name"],
             )?,
-            last_reload: last_reload.with_label_values::<&str>(&[]),
+            config: ConfigGauges::new(&r)?,
             reloads: Per::new(|label| reloads.with_label_values(&[label])),
             cancels: Per::new(|label| cancels.with_label_values(&[label])),
             state: Per::new(|label| state.with_label_values(&[label])),
@@ -263,16 +263,19 @@ impl Metrics {
         }
     }
 
-    /// The series of a cluster, all at zero from now on.
+    /// The series of a cluster, all at zero from now on; but nothing is wrong with its secret.
     pub fn cluster(&self, name: &Name) -> ClusterMetrics {
         let series = self.keeper.keep(vec![vec![("cluster", name.to_string())], certificate("client", name)]);
         let name = name.as_str();
-        ClusterMetrics {
+        let metrics = ClusterMetrics {
             scram_cache: Per::new(|result| self.scram_cache.with_label_values(&[name, result])),
             ca_not_after: self.ca_not_after.with_label_values(&[name]),
             secret_read: self.secret_read.with_label_values(&[name]),
+            secret_ok: self.secret_ok.with_label_values(&[name]),
             _series: series,
-        }
+        };
+        metrics.secret_is_ok(true);
+        metrics
     }
 
     /// The series of an endpoint, all at zero from now on.
@@ -307,11 +310,6 @@ impl Metrics {
             let gauge = self.by_hand.with_label_values(&[cluster.as_str(), endpoint.as_str(), known.text()]);
             gauge.set(i64::from(order == Some(known)));
         }
-    }
-
-    /// Notes that settings and files were read without a fault.
-    pub fn has_loaded(&self, at: SystemTime) {
-        self.last_reload.set(unix_seconds(at));
     }
 
     /// Shows what the daemon is doing.
@@ -365,6 +363,11 @@ impl ClusterMetrics {
     /// Notes when the secret was last read.
     pub fn secret_read(&self, at: SystemTime) {
         self.secret_read.set(unix_seconds(at));
+    }
+
+    /// Shows whether the secret could be read the last time.
+    pub fn secret_is_ok(&self, is_ok: bool) {
+        self.secret_ok.set(i64::from(is_ok));
     }
 }
 

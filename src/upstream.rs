@@ -212,9 +212,11 @@ impl Cluster {
 
     /// Brings what its secret's reading says up to date in the metrics.
     pub fn publish(&self) {
-        if let Some(at) = self.setup().credentials().and_then(Credentials::read_at) {
+        let setup = self.setup();
+        if let Some(at) = setup.credentials().and_then(Credentials::read_at) {
             self.metrics.secret_read(at);
         }
+        self.metrics.secret_is_ok(setup.credentials().is_none_or(|credentials| credentials.fault().is_none()));
     }
 
     /// Cancels what a session of `own` runs that has this key, at the address that holds it; done once the

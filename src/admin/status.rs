@@ -89,6 +89,7 @@ struct Certificate {
 struct SecretStatus {
     source: String,
     read_at: Option<String>,
+    error: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -102,6 +103,7 @@ struct EndpointStatus {
     state: &'static str,
     reason: Option<String>,
     since: Option<String>,
+    tried_at: Option<String>,
     latency_ms: Option<f64>,
     addresses: Vec<String>,
     certificate_not_after: Option<String>,
@@ -233,6 +235,7 @@ fn cluster(cluster: &Cluster, view: &View, open: &[Arc<Live>]) -> ClusterStatus 
         secret: setup.credentials().map(|credentials| SecretStatus {
             source: credentials.describe(),
             read_at: credentials.read_at().map(rfc3339),
+            error: credentials.fault(),
         }),
         endpoints: cluster.ways().iter().map(|way| endpoint_status(cluster, way, sessions_at(&way.endpoint))).collect(),
     }
@@ -257,6 +260,7 @@ fn endpoint_status(cluster: &Cluster, way: &Way, sessions: usize) -> EndpointSta
         state: health.state().text(),
         reason: health.reason().map(str::to_owned).or(exposed),
         since: Some(rfc3339(cluster.clock().time_of(health.since()))),
+        tried_at: health.tried_at().map(|at| rfc3339(cluster.clock().time_of(at))),
         latency_ms: health.latency().map(ms),
         addresses: addresses.iter().flat_map(|addresses| addresses.iter()).map(ToString::to_string).collect(),
         certificate_not_after: Cluster::server_certificate_not_after(way).map(rfc3339),

@@ -4,7 +4,7 @@ mod screen;
 mod view;
 mod watch;
 
-use super::{CommandError, block_on, daemon_of, say, say_bytes};
+use super::{CommandError, block_on, daemon_of, say};
 use crate::settings::Inputs;
 use std::io::IsTerminal;
 use view::Look;
@@ -21,9 +21,8 @@ pub fn status(inputs: &Inputs, watched: bool, json: bool) -> Result<u8, CommandE
     }
     block_on(async {
         if json {
-            let answer = daemon.status_text().await?;
-            say_bytes(&answer.body)?;
-            say("\n")
+            let text = daemon.status_text().await?;
+            say(&format!("{text}\n"))
         } else {
             let status = daemon.status().await?;
             say(&view::told(&status, None, &look()))
@@ -35,8 +34,9 @@ pub fn status(inputs: &Inputs, watched: bool, json: bool) -> Result<u8, CommandE
 /// How it is to look, on what standard output is.
 fn look() -> Look {
     let is_terminal = std::io::stdout().is_terminal();
-    let width = screen::size().map_or(USUAL_WIDTH, |(width, _)| width);
+    let width = is_terminal.then(|| screen::size().map_or(USUAL_WIDTH, |(width, _)| width));
     Look { width, with_colours: is_terminal && std::env::var_os("NO_COLOR").is_none_or(|said| said.is_empty()) }
 }
 
+/// Of a terminal that does not tell.
 const USUAL_WIDTH: u16 = 80;

@@ -45,6 +45,11 @@ pub enum ControlError {
         /// The answer's status.
         status: StatusCode,
     },
+    /// The answer should be JSON, and is none.
+    NoJson {
+        /// The address.
+        address: String,
+    },
     /// The daemon said no, in these words.
     Refused(String),
     /// The daemon does not tell what was asked, for this reason.
@@ -60,6 +65,7 @@ impl ControlError {
             | Self::Silent { .. }
             | Self::Lost { .. }
             | Self::Stranger { .. }
+            | Self::NoJson { .. }
             | Self::Refused(_)
             | Self::Untold(_) => 1,
         }
@@ -96,6 +102,11 @@ impl fmt::Display for ControlError {
             Self::Stranger { address, status } => write!(
                 f,
                 "{address} answered {status} as no crdb-proxy would; \
+                 is it the admin address (--admin, --config) of one?"
+            ),
+            Self::NoJson { address } => write!(
+                f,
+                "{address} answered what looks like a status and is no JSON, as no crdb-proxy would; \
                  is it the admin address (--admin, --config) of one?"
             ),
             Self::Refused(reason) => write!(f, "the daemon refused the order: {reason}"),

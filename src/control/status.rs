@@ -3,7 +3,8 @@
 
 use super::{Answer, Client, ControlError, Question};
 use hyper::StatusCode;
-use serde::Deserialize;
+use serde::{Deserialize, de::IgnoredAny};
+use std::fmt::Write;
 
 /// What a daemon is doing.
 #[derive(Clone, Debug, Deserialize)]
@@ -12,6 +13,9 @@ pub struct Status {
     /// Tells this daemon from the next one at the same address.
     pub started_at: String,
     pub state: String,
+    /// By the daemon's clock, which need not be this machine's.
+    #[serde(default)]
+    pub now: String,
     #[serde(default)]
     pub version: String,
     #[serde(default)]
@@ -27,6 +31,8 @@ pub struct Status {
     pub sessions: Vec<Session>,
     #[serde(default)]
     pub sessions_left_out: u64,
+    #[serde(default)]
+    pub refusals: Vec<Refusal>,
 }
 
 /// `config` of `/status`.
@@ -67,7 +73,17 @@ pub struct Listening {
 pub struct Cluster {
     pub name: String,
     pub user: String,
+    pub secret: Option<Secret>,
     pub endpoints: Vec<Endpoint>,
+}
+
+/// `secret` of a cluster.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+#[expect(missing_docs, reason = "docs/status.md says what each field is")]
+pub struct Secret {
+    pub read_at: Option<String>,
+    pub error: Option<String>,
 }
 
 /// One of a cluster's `endpoints`.
@@ -79,6 +95,7 @@ pub struct Endpoint {
     pub host: String,
     pub state: String,
     pub reason: Option<String>,
+    pub tried_at: Option<String>,
     pub latency_ms: Option<f64>,
     pub sessions: u64,
     pub warm: u64,
@@ -109,6 +126,19 @@ pub struct Session {
     pub statements: u64,
 }
 
+/// One of `refusals`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+#[expect(missing_docs, reason = "docs/status.md says what each field is")]
+pub struct Refusal {
+    pub at: String,
+    pub listener: String,
+    pub sqlstate: String,
+    pub message: String,
+    pub hint: Option<String>,
+    pub count: u64,
+}
+
 impl Status {
     /// Open sessions of all listeners.
     pub fn open_sessions(&self) -> u64 {
@@ -122,15 +152,21 @@ impl Client {
     /// # Errors
     /// It does not tell.
     pub async fn status(&self) -> Result<Status, ControlError> {
-        let answer = self.status_text().await?;
+        let answer = self.ask_for_status().await?;
         serde_json::from_slice(&answer.body).ok().ok_or_else(|| self.refusal(&answer))
     }
 
-    /// The same as the daemon writes it: JSON.
+    /// The same as the daemon writes it, a JSON object in one line. Whoever answers there: what a terminal
+    /// would not print stands in it as escapes.
     ///
     /// # Errors
     /// It does not tell.
-    pub async fn status_text(&self) -> Result<Answer, ControlError> {
+    pub async fn status_text(&self) -> Result<String, ControlError> {
+        let answer = self.ask_for_status().await?;
+        printable_json(&answer.body).ok_or_else(|| ControlError::NoJson { address: self.address().to_owned() })
+    }
+
+    async fn ask_for_status(&self) -> Result<Answer, ControlError> {
         let answer = self.ask(&Question::get("/status").of_bytes(STATUS_BYTES_MAX)).await?;
         match (answer.status, answer.reason()) {
             (StatusCode::OK, _) if answer.body.starts_with(b"{") => Ok(answer),
@@ -138,6 +174,31 @@ impl Client {
             _ => Err(self.refusal(&answer)),
         }
     }
+}
+
+/// The same value, in one line of letters that print; `None` if the text is no JSON.
+///
+/// Numbers, order and names stay as they were written, as they would not if the value were built and written
+/// anew. It suffices to go by letters: in JSON one that does not print is either between the values, where
+/// it is a blank, or in a string, where its escape means the same.
+fn printable_json(body: &[u8]) -> Option<String> {
+    let text = str::from_utf8(body).ok()?;
+    serde_json::from_str::<IgnoredAny>(text).ok()?;
+    let mut printable = String::with_capacity(text.len());
+    for letter in text.chars() {
+        match letter {
+            '\n' | '\r' | '\t' => printable.push(' '),
+            '"' | '\'' | '\\' => printable.push(letter),
+            _ if letter.escape_debug().len() == 1 => printable.push(letter),
+            _ => {
+                for unit in letter.encode_utf16(&mut [0; 2]) {
+                    // Writing to a string does not fail.
+                    let _ = write!(printable, "\\u{unit:04x}");
+                }
+            }
+        }
+    }
+    Some(printable)
 }
 
 /// A thousand sessions with the longest names that a startup message can carry.
@@ -156,5 +217,33 @@ mod tests {
 
         assert_eq!((status.listeners[0].name.as_str(), status.open_sessions()), ("a", 0));
         assert!(serde_json::from_str::<Status>("{}").is_err(), "which is no daemon's");
+    }
+
+    #[test]
+    fn json_stays_as_it_was_but_for_what_does_not_print() {
+        let said = "{\"b\": 1.50,\r\n\t\"a\":\"it's \\\"größe\\\" \\u001b\u{9b}31m\u{7f}\u{202e}\u{e0001}\",\"n\":18446744073709551615}";
+
+        let printed = printable_json(said.as_bytes()).unwrap();
+
+        assert_eq!(
+            printed,
+            "{\"b\": 1.50,   \"a\":\"it's \\\"größe\\\" \\u001b\\u009b31m\\u007f\\u202e\\udb40\\udc01\",\"n\":18446744073709551615}"
+        );
+        let value = |text| serde_json::from_str::<serde_json::Value>(text).unwrap();
+        assert_eq!(value(&printed), value(said));
+    }
+
+    #[test]
+    fn what_is_no_json_is_not_printed() {
+        for body in [
+            b"{\"a\":\"\x1b[2J\"}".as_slice(),
+            b"{\"a\":1}\x1b[2J",
+            b"{\"a\":1",
+            b"{\"a\":1} {}",
+            b"{\"a\":\"\xff\"}",
+            b"",
+        ] {
+            assert_eq!(printable_json(body), None, "{body:?}");
+        }
     }
 }

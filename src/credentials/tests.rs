@@ -222,6 +222,65 @@ async fn a_broken_file_leaves_the_last_secret_in_use_and_is_logged_once() {
 }
 
 #[tokio::test]
+async fn the_last_readings_fault_is_told_until_one_succeeds() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, credentials) = secret_file(folder.path(), "s3cret");
+    assert_eq!(credentials.fault(), None, "nothing was read yet");
+    expect(&credentials, "s3cret", 1).await;
+    age(&path);
+    expect(&credentials, "s3cret", 1).await;
+    assert_eq!(credentials.fault(), None);
+    let fault_after = |change: &dyn Fn()| {
+        change();
+        let credentials = credentials.clone();
+        async move {
+            // The last good one, whatever is wrong with the next, and with a strict mode too.
+            expect(&credentials, "s3cret", 1).await;
+            credentials.fault().unwrap_or_default()
+        }
+    };
+
+    let gone = fault_after(&|| fs::rename(&path, folder.path().join("away")).unwrap()).await;
+    assert!(gone.contains("prod.pw does not exist; check its name"), "{gone}");
+    fs::rename(folder.path().join("away"), &path).unwrap();
+    expect(&credentials, "s3cret", 1).await;
+    assert_eq!(credentials.fault(), None, "an unchanged file is as good as a new one");
+    let open = fault_after(&|| mode(&path, 0o644)).await;
+    assert!(open.contains("readable by others"), "{open}");
+    let wrong = fault_after(&|| write(&path, "s3cret\0")).await;
+    assert!(wrong.contains("NUL byte") && !wrong.contains("s3cret"), "{wrong}");
+
+    write(&path, "two");
+    expect(&credentials, "two", 2).await;
+    assert_eq!(credentials.fault(), None);
+}
+
+#[tokio::test]
+async fn a_first_reading_that_fails_is_told_as_well() {
+    let credentials = Credentials::new(command("exit 7", MINUTE, MINUTE), false);
+
+    credentials.current().await.unwrap_err();
+
+    assert_eq!((credentials.fault().is_some(), credentials.read_at()), (true, None));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reading_that_never_ends_is_a_fault_until_it_does() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_, credentials) = secret_file(folder.path(), "one");
+    // As one does on a file system that hangs.
+    let reading = Arc::clone(&credentials.0.reader).lock_owned().await;
+
+    credentials.current().await.unwrap_err();
+    let fault = credentials.fault().unwrap_or_default();
+    drop(reading);
+
+    assert!(fault.contains("could not be read within 5s"), "{fault}");
+    expect(&credentials, "one", 1).await;
+    assert_eq!(credentials.fault(), None);
+}
+
+#[tokio::test]
 async fn a_file_that_others_can_read_is_warned_about_once() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("prod.pw");

@@ -167,6 +167,11 @@ impl Health {
         self.latency
     }
 
+    /// When it was tried last, with whatever result.
+    pub(crate) fn tried_at(&self) -> Option<Moment> {
+        self.tried_at
+    }
+
     /// Whether it has been tried, with whatever result.
     pub(crate) fn is_tried(&self) -> bool {
         self.tried_at.is_some()

@@ -129,6 +129,8 @@ impl Cluster {
     /// their way in when that came go on with the setup that they have.
     pub(crate) fn retire(&self) {
         self.exchange(self.setup().stripped(), &[]);
+        // They stay while such clients do, and nobody logs in with its secret any more.
+        self.metrics.secret_is_ok(true);
     }
 
     /// Whether `setup` is what it is reached with now: what is learned with another one is of no use.

@@ -257,6 +257,32 @@ fn what_is_wrong_with_the_settings_stands_at_the_top() {
 }
 
 #[test]
+fn a_secret_that_cannot_be_read_is_told_until_it_can() {
+    let cluster = FakeUpstream::answering();
+    // A session that finds an upstream ready reads no secret.
+    let proxy = SettingsFile::of(&cluster).global("warm_max = 0").start();
+    proxy.client();
+    let mut browser = Browser::open(&url(&proxy));
+    browser.wait_until("$('expiry').innerText.includes('app.pw')");
+    let (secret, away) = (proxy.path("app.pw"), proxy.path("away"));
+
+    fs::rename(&secret, &away).unwrap();
+    proxy.client();
+
+    browser.wait_until("$('notices').childElementCount === 1");
+    let notice = texts(&mut browser, ".notice").concat();
+    assert!(notice.contains("The secret of test cannot be read; the last one stays in use"), "{notice}");
+    assert!(notice.contains("app.pw does not exist"), "{notice}");
+    browser.wait_until("$('expiry').innerText.includes('cannot be read')");
+
+    fs::rename(&away, &secret).unwrap();
+    proxy.client();
+
+    browser.wait_until("$('notices').childElementCount === 0 && $('expiry').innerText.includes('app.pw')");
+    assert_eq!(browser.value("$('expiry').querySelectorAll('.down').length"), 0);
+}
+
+#[test]
 fn what_expires_is_long_or_left_out_is_told_in_words() {
     let cluster = FakeUpstream::answering();
     let proxy = TestProxy::before(&cluster);

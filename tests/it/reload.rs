@@ -83,6 +83,7 @@ fn a_reload_with_faults_changes_nothing_and_says_what_is_wrong() {
     assert!(status["config"]["last_error"].as_str().unwrap().contains("no_such_key"), "{status}");
     proxy.wait_for_message("reload failed");
     proxy.wait_for_metric("crdb_proxy_config_reloads_total", &[("result", "failed")], 1.0);
+    assert_eq!(proxy.metric("crdb_proxy_config_ok", &[]), Some(0.0), "the fault stands");
     proxy.client().query("select 1");
 
     proxy.rewrite_settings(|text| text.lines().skip(2).collect::<Vec<_>>().join("\n"));
@@ -90,6 +91,7 @@ fn a_reload_with_faults_changes_nothing_and_says_what_is_wrong() {
 
     let status = proxy.status();
     assert_eq!((&status["config"]["last_error"], &status["listeners"][0]["database"]), (&Value::Null, &"after".into()));
+    assert_eq!(proxy.metric("crdb_proxy_config_ok", &[]), Some(1.0));
 }
 
 #[test]

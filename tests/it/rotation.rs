@@ -5,10 +5,11 @@ use crate::harness::{
     certificates::Leaf,
     client::connect_tls,
     settings::{Cluster, write_private},
+    wire::Wire,
 };
 use rustix::process::Signal;
 use serde_json::Value;
-use std::{fs, os::unix::fs::symlink};
+use std::{fs, net::TcpStream, os::unix::fs::symlink};
 
 #[test]
 fn a_ca_that_is_replaced_is_used_by_the_next_login() {
@@ -191,4 +192,56 @@ fn a_client_certificate_is_followed() {
     proxy.wait_for_message("reloaded");
 
     proxy.client().query("select 1");
+}
+
+#[test]
+fn a_secret_that_cannot_be_read_is_told_until_it_can_and_the_last_one_serves() {
+    let cluster = FakeUpstream::answering();
+    let proxy = SettingsFile::of(&cluster).global("warm_max = 0").start();
+    let is_ok = || proxy.metric("crdb_proxy_secret_ok", &[("cluster", "test")]);
+    let error = || proxy.status()["clusters"][0]["secret"]["error"].clone();
+    proxy.client().query("select 1");
+    assert_eq!((is_ok(), error()), (Some(1.0), Value::Null));
+    let (secret, away) = (proxy.path("app.pw"), proxy.path("away"));
+
+    fs::rename(&secret, &away).unwrap();
+    proxy.client().query("select 1");
+
+    assert_eq!(is_ok(), Some(0.0));
+    let told = error().as_str().unwrap().to_owned();
+    assert!(told.contains("app.pw does not exist; check its name") && !told.contains(PASSWORD), "{told}");
+
+    fs::rename(&away, &secret).unwrap();
+    proxy.client().query("select 1");
+
+    assert_eq!((is_ok(), error()), (Some(1.0), Value::Null));
+}
+
+#[test]
+fn a_cluster_that_is_no_more_has_no_unreadable_secret() {
+    let cluster = FakeUpstream::answering();
+    let (host, port) = (cluster.address().ip(), cluster.address().port());
+    let other = format!(
+        "[cluster.other]\nca = \"ca.crt\"\nuser = \"app\"\npassword = {{ file = \"other.pw\" }}\n\
+         [[cluster.other.endpoint]]\nname = \"there\"\nhost = \"{host}\"\nport = {port}\n\
+         [[listener]]\nname = \"other\"\naddress = \"127.0.0.1:0\"\ncluster = \"other\"\n"
+    );
+    let settings = SettingsFile::of(&cluster).global("warm_max = 0");
+    let proxy = settings.file("other.pw", PASSWORD).appendix(&other).start();
+    let is_ok = || proxy.metric("crdb_proxy_secret_ok", &[("cluster", "other")]);
+    let client = || {
+        let socket = TcpStream::connect(proxy.listener("other")).unwrap();
+        TestClient::log_in(Wire::new(socket), &[("user", "anyone")])
+    };
+    // While its sessions are open, its series are there.
+    let _open = client();
+    assert_eq!(is_ok(), Some(1.0));
+    fs::remove_file(proxy.path("other.pw")).unwrap();
+    client();
+    assert_eq!(is_ok(), Some(0.0));
+
+    proxy.rewrite_settings(|text| text.replace(&other, ""));
+    assert_eq!(proxy.http("POST /reload", "").0, 202);
+
+    assert_eq!(is_ok(), Some(1.0));
 }

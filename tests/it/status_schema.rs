@@ -38,7 +38,7 @@ fn every_answer_is_as_the_schema_says() {
     assert_eq!(full["clusters"][0]["endpoints"][2]["state"], "down");
     assert_eq!(full["clusters"][0]["endpoints"][1]["by_hand"]["order"], "disabled");
 
-    let answers = [full, fresh(), in_startup(), draining(), reloaded()];
+    let answers = [full, fresh(), in_startup(), draining(), reloaded(), without_secret()];
 
     assert_eq!(judge(&answers), vec![Vec::<String>::new(); answers.len()]);
 }
@@ -143,6 +143,19 @@ fn reloaded() -> Value {
     let status = proxy.status();
     assert!(status["config"]["last_error"].is_string(), "{}", status["config"]);
     assert_eq!(status["config"]["needs_restart"], json!(["threads"]));
+    status
+}
+
+/// Of a daemon whose password file is gone.
+fn without_secret() -> Value {
+    let cluster = FakeUpstream::answering();
+    let proxy = SettingsFile::of(&cluster).start();
+    proxy.address();
+    fs::remove_file(proxy.path("app.pw")).unwrap();
+    proxy.client();
+    let status = proxy.status();
+    assert!(status["clusters"][0]["secret"]["error"].is_string(), "{}", status["clusters"]);
+    assert!(status["clusters"][0]["endpoints"][0]["tried_at"].is_string(), "{}", status["clusters"]);
     status
 }
 

@@ -1,8 +1,8 @@
-//! How a status looks: pure, from what the daemon said to lines that fit the width. Nothing that came from a
-//! peer of the daemon gets through as a control character.
+//! How a status looks: pure, from what the daemon said to lines that fit the terminal, or to whole ones for
+//! whatever else reads them. Nothing that came from a peer of the daemon gets through as a control character.
 
 use crate::{
-    control::status::{Cluster, Endpoint, Listening, Session, Status},
+    control::status::{Cluster, Endpoint, Listening, Refusal, Secret, Session, Status},
     diagnostics::printable,
 };
 use comfy_table::{CellAlignment, ColumnConstraint, ContentArrangement, Row, Table, presets};
@@ -10,7 +10,8 @@ use std::{fmt::Write, time::Duration};
 
 /// How it is to look.
 pub(super) struct Look {
-    pub(super) width: u16,
+    /// Of the terminal; without one nothing is cut.
+    pub(super) width: Option<u16>,
     pub(super) with_colours: bool,
 }
 
@@ -33,7 +34,7 @@ pub(super) fn told(status: &Status, before: Option<Before<'_>>, look: &Look) -> 
     if left_out > 0 {
         let _ = writeln!(text, "{left_out} more sessions");
     }
-    text
+    text + &refusals(status, look)
 }
 
 fn headline(status: &Status, look: &Look) -> String {
@@ -46,16 +47,25 @@ fn headline(status: &Status, look: &Look) -> String {
     let reasons = status.reasons.iter().map(|reason| ("not ready", reason));
     let faults = status.config.last_error.iter().map(|fault| ("last reload refused", fault));
     let restart = status.config.needs_restart.iter().map(|key| ("needs a restart", key));
+    let secrets = status.clusters.iter().filter_map(|cluster| secret(cluster.secret.as_ref()?, &cluster.name));
     let exposed = status.clusters.iter().flat_map(|cluster| &cluster.endpoints);
     let reasons_of = exposed.filter_map(|endpoint| Some((endpoint.name.as_str(), endpoint.reason.as_ref()?)));
     let is_news = |listener: &&Listening| listener.why.as_deref().is_some_and(|why| !USUAL.contains(&why));
     let moved = status.listeners.iter().filter(is_news);
     let moved = moved.filter_map(|listener| Some((listener.name.as_str(), listener.why.as_ref()?)));
-    for (title, said) in reasons.chain(faults).chain(restart).chain(moved).chain(reasons_of) {
-        let line = format!("{}: {}", printable(title), printable(said));
-        let _ = writeln!(text, "{ill}{}{plain}", cut(&line, usize::from(look.width)));
+    let note = |(title, said): (&str, &String)| format!("{title}: {said}");
+    let rest = restart.chain(moved).chain(reasons_of).map(note);
+    for note in reasons.chain(faults).map(note).chain(secrets).chain(rest) {
+        let _ = writeln!(text, "{ill}{}{plain}", wrapped(&printable(&note), "  ", look.width));
     }
     text
+}
+
+/// What is wrong with it, if anything is.
+fn secret(secret: &Secret, cluster: &str) -> Option<String> {
+    let error = secret.error.as_ref()?;
+    let in_use = secret.read_at.as_ref().map(|at| format!(" (the one read at {at} stays in use)"));
+    Some(format!("secret of {cluster}: {error}{}", in_use.unwrap_or_default()))
 }
 
 /// The first row is the heading; columns after so many are numbers.
@@ -99,7 +109,7 @@ fn listeners(status: &Status, before: Option<&Before<'_>>) -> Option<Rows> {
 }
 
 fn endpoints(status: &Status) -> Option<Rows> {
-    let heading = ["ENDPOINT", "CLUSTER", "HOST", "STATE", "MS", "OPEN", "READY"];
+    let heading = ["ENDPOINT", "CLUSTER", "HOST", "STATE", "TRIED", "MS", "OPEN", "READY"];
     let mut rows = vec![heading.map(str::to_owned).to_vec()];
     let row = |cluster: &Cluster, endpoint: &Endpoint| {
         let order = endpoint.by_hand.as_ref().map(|order| format!(", {}", order.order));
@@ -108,6 +118,7 @@ fn endpoints(status: &Status) -> Option<Rows> {
             cluster.name.clone(),
             endpoint.host.clone(),
             format!("{}{}", endpoint.state, order.unwrap_or_default()),
+            endpoint.tried_at.as_ref().and_then(|at| age(at, status)).unwrap_or_else(|| "-".to_owned()),
             endpoint.latency_ms.map_or_else(|| "-".to_owned(), |latency| format!("{latency:.1}")),
             endpoint.sessions.to_string(),
             endpoint.warm.to_string(),
@@ -140,31 +151,92 @@ fn sessions(status: &Status) -> Option<Rows> {
     (rows.len() > 1).then_some(Rows { words: 6, rows })
 }
 
-/// As wide as it may be. Columns of words give way until it fits, columns of numbers do not.
+/// The newest, each in a line of its own that is wrapped.
+fn refusals(status: &Status, look: &Look) -> String {
+    let newest = status.refusals.iter().take(REFUSALS_MAX);
+    let mut text: String = newest.map(|refusal| told_refusal(refusal, status, look)).collect();
+    if !text.is_empty() {
+        text.insert_str(0, "\nLAST REFUSALS\n");
+    }
+    text
+}
+
+fn told_refusal(refusal: &Refusal, status: &Status, look: &Look) -> String {
+    let age = age(&refusal.at, status).map_or_else(|| refusal.at.clone(), |age| format!("{age} ago"));
+    let times = if refusal.count > 1 { format!("{} times, last", refusal.count) } else { "once,".to_owned() };
+    let line = format!("{}  {times} {age}, at {}: {}", refusal.sqlstate, refusal.listener, refusal.message);
+    let hang = " ".repeat("08001  ".len());
+    let mut text = format!("{}\n", wrapped(&printable(&line), &hang, look.width));
+    let fits = |hint: &&String| look.width.is_none() || hint.chars().count() <= HINT_LETTERS_MAX;
+    if let Some(hint) = refusal.hint.as_ref().filter(fits) {
+        let _ = writeln!(text, "{}", wrapped(&format!("{hang}{}", printable(hint)), &hang, look.width));
+    }
+    text
+}
+
+/// At a terminal as wide as that may be: columns of names give way until it fits, states and numbers do not.
 fn drawn(Rows { words, rows }: Rows, look: &Look) -> String {
     let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic).set_width(look.width);
-    table.set_truncation_indicator("…");
+    table.load_style(presets::NOTHING).set_truncation_indicator("…");
+    match look.width {
+        Some(width) => table.set_content_arrangement(ContentArrangement::Dynamic).set_width(width),
+        None => table.set_content_arrangement(ContentArrangement::Disabled),
+    };
     for row in &rows {
         let mut cells = Row::from(row.iter().map(|cell| printable(cell)).collect::<Vec<_>>());
         cells.max_height(1);
         table.add_row(cells);
     }
+    // Names are known to whoever chose them; what became of them is not.
+    let state = rows.first().and_then(|heading| heading.iter().position(|title| title == "STATE"));
     for (place, column) in table.column_iter_mut().enumerate() {
         column.set_padding((0, 1));
         if place >= words {
             column.set_constraint(ColumnConstraint::ContentWidth).set_cell_alignment(CellAlignment::Right);
+        } else if state == Some(place) {
+            column.set_constraint(ColumnConstraint::ContentWidth);
         }
     }
     table.lines().map(|line| format!("{}\n", line.trim_end())).collect()
 }
 
-/// The text, or so much of it that its end is seen to be missing.
-pub(super) fn cut(text: &str, width: usize) -> String {
-    if text.chars().count() <= width {
-        return text.to_owned();
+/// The text in lines that fit, broken at blanks where there are any; those after the first begin with `hang`.
+/// Without a width it is as it was.
+pub(super) fn wrapped(text: &str, hang: &str, width: Option<u16>) -> String {
+    let Some(width) = width.map(usize::from) else { return text.to_owned() };
+    let (mut lines, mut line, mut used) = (String::new(), String::new(), 0);
+    let mut begin_anew = |line: &mut String| {
+        lines += line.trim_end();
+        lines.push('\n');
+        hang.clone_into(line);
+        hang.len()
+    };
+    for (place, word) in text.split(' ').enumerate() {
+        let is_bare = line.trim().is_empty() || line == hang;
+        if used + 1 + word.chars().count() > width && !is_bare {
+            used = begin_anew(&mut line);
+        } else if place > 0 {
+            line.push(' ');
+            used += 1;
+        }
+        // A word that is longer than a line is broken anywhere.
+        for letter in word.chars() {
+            if used >= width {
+                used = begin_anew(&mut line);
+            }
+            line.push(letter);
+            used += 1;
+        }
     }
-    text.chars().take(width.saturating_sub(1)).chain(['…']).collect()
+    lines + &line
+}
+
+/// How long ago it was when the daemon told, if both times are times.
+fn age(at: &str, status: &Status) -> Option<String> {
+    let time = |text| humantime::parse_rfc3339(text).ok();
+    let seconds = time(&status.now)?.duration_since(time(at)?).unwrap_or_default().as_secs();
+    let unit = AGES.iter().find(|(_, scale)| seconds >= *scale);
+    Some(unit.map_or_else(|| format!("{seconds}s"), |(unit, scale)| format!("{}{unit}", seconds / scale)))
 }
 
 /// How many a second; never less than none.
@@ -189,8 +261,12 @@ fn short(number: u64) -> String {
 const USUAL: [&str; 2] = ["first in order", "nearest"];
 const UNITS: [(&str, u64); 5] =
     [("P", 1_000_000_000_000_000), ("T", 1_000_000_000_000), ("G", 1_000_000_000), ("M", 1_000_000), ("k", 1000)];
+const AGES: [(&str, u64); 3] = [("d", 86400), ("h", 3600), ("min", 60)];
 /// More fit on no screen; `--json` has them.
 const SESSIONS_MAX: usize = 100;
+const REFUSALS_MAX: usize = 3;
+/// A longer hint would fill the screen.
+const HINT_LETTERS_MAX: usize = 200;
 
 #[cfg(test)]
 mod tests;

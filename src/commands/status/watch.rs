@@ -6,7 +6,7 @@ use super::{
     view::{self, Before},
 };
 use crate::{
-    commands::{CommandError, say, say_bytes},
+    commands::{CommandError, say},
     control::{Client, ControlError, status::Status},
     diagnostics::{self, printable},
 };
@@ -54,9 +54,9 @@ struct Showing {
 impl Showing {
     async fn pass_on(&mut self, daemon: &Client) -> Result<(), CommandError> {
         match daemon.status_text().await {
-            Ok(answer) => {
+            Ok(text) => {
                 self.fault = None;
-                say_bytes(&answer.body).and_then(|()| say("\n"))
+                say(&format!("{text}\n"))
             }
             Err(error) => {
                 self.note(daemon, &error);
@@ -87,8 +87,7 @@ impl Showing {
         };
         match &self.screen {
             Some(screen) => {
-                let width = usize::from(look().width);
-                let fault = self.fault.as_ref().map(|fault| format!("{}\n\n", view::cut(fault, width)));
+                let fault = self.fault.as_ref().map(|fault| format!("{}\n\n", view::wrapped(fault, "", look().width)));
                 screen.draw(&format!("{}{text}", fault.unwrap_or_default()));
                 Ok(())
             }
