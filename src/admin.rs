@@ -9,6 +9,7 @@ mod page;
 mod status;
 
 use crate::{
+    control::Stopped,
     listener::{Listening, Socket},
     lock::lock,
     metrics::{Metrics, labels::DaemonState},
@@ -37,7 +38,7 @@ use std::{
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    sync::{Notify, mpsc},
+    sync::{Notify, mpsc, watch},
     task::{AbortHandle, JoinSet},
     time::{sleep, timeout},
 };
@@ -57,6 +58,8 @@ pub(crate) struct Admin {
     pub(crate) demands: mpsc::Sender<Demand>,
     /// Somebody wants it to stop gently.
     pub(crate) drain_asked: Notify,
+    /// How it has ended, for those who wait for that.
+    pub(crate) ended: watch::Sender<Option<Stopped>>,
     /// Why the daemon has not started yet, while the first login is waited for.
     pub(crate) first_login: Mutex<Option<String>>,
     pub(crate) stop: Stop,

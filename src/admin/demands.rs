@@ -2,7 +2,7 @@
 //! the daemon does what they say.
 
 use super::{Admin, Answer, Peer, guard, json, text};
-use crate::{control::Stopping, settings::Limits, shutdown::Phase};
+use crate::{control::{Stopped, Stopping}, settings::Limits, shutdown::Phase};
 use hyper::{Request, StatusCode};
 use serde::Serialize;
 use std::time::Duration;
@@ -61,9 +61,10 @@ pub(super) async fn pass_on<B>(admin: &Admin, asked: Asked, request: &Request<B>
     let query = request.uri().query().unwrap_or_default();
     match (asked, query) {
         (Asked::Drain, "") => drain(admin, &settings.limits, uid),
+        (Asked::Drain, "end=true") => end(admin).await,
         (Asked::Reload, "" | "dry_run=false") => reload(admin, false, uid).await,
         (Asked::Reload, "dry_run=true") => reload(admin, true, uid).await,
-        (Asked::Drain, _) => text(StatusCode::BAD_REQUEST, "nothing stands behind the question mark here\n"),
+        (Asked::Drain, _) => text(StatusCode::BAD_REQUEST, "behind the question mark stands end=true only\n"),
         (Asked::Reload, _) => text(StatusCode::BAD_REQUEST, "behind the question mark stands dry_run=true only\n"),
     }
 }
@@ -80,6 +81,27 @@ fn drain(admin: &Admin, limits: &Limits, uid: Option<u32>) -> Answer {
         ends_within_ms: u64::try_from(ends_within.as_millis()).ok(),
     };
     accepted(&stopping, StatusCode::ACCEPTED)
+}
+
+/// Orders nothing: says how the daemon ended, once it has.
+async fn end(admin: &Admin) -> Answer {
+    if admin.stop.phase() == Phase::Running {
+        return text(StatusCode::CONFLICT, "not told to stop: there is no end to wait for\n");
+    }
+    let mut ended = admin.ended.subscribe();
+    // The sender lives as long as `admin`.
+    let stopped = ended.wait_for(Option::is_some).await.ok().and_then(|stopped| stopped.clone());
+    json(&stopped)
+}
+
+impl Admin {
+    /// Tells those who wait for it how the daemon ends, which is then for the caller to do: their answers are given a
+    /// moment.
+    pub(crate) async fn tell_end(&self, exit_code: u8, sessions_cut: u64) {
+        let stopped = Stopped { state: "stopped".to_owned(), exit_code, sessions_cut };
+        self.ended.send_replace(Some(stopped));
+        let _ = timeout(PATIENCE, self.ended.closed()).await;
+    }
 }
 
 async fn reload(admin: &Admin, dry_run: bool, uid: Option<u32>) -> Answer {
