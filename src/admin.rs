@@ -224,7 +224,7 @@ impl Admin {
             "/metrics" => self.metrics(),
             "/readyz" => probe(self.not_ready_because()),
             "/startupz" => probe(self.not_started_because()),
-            "/" | "/status" => match guard::check(request.headers(), peer, &self.view().settings) {
+            "/" | "/status" => match guard::check(request, peer, &self.view().settings) {
                 Ok(()) if path == "/" => page::page(),
                 Ok(()) => json(&status::status(self)),
                 Err(reason) => text(StatusCode::FORBIDDEN, format!("{reason}\n")),

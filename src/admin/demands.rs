@@ -2,7 +2,11 @@
 //! the daemon does what they say.
 
 use super::{Admin, Answer, Peer, guard, json, text};
-use crate::{control::{Stopped, Stopping}, settings::Limits, shutdown::Phase};
+use crate::{
+    control::{Stopped, Stopping},
+    settings::Limits,
+    shutdown::Phase,
+};
 use hyper::{Request, StatusCode};
 use serde::Serialize;
 use std::time::Duration;
@@ -54,7 +58,7 @@ pub(super) fn asked(path: &str) -> Option<Asked> {
 /// Passes a demand on to the daemon if whoever sent it may make one.
 pub(super) async fn pass_on<B>(admin: &Admin, asked: Asked, request: &Request<B>, peer: &Peer) -> Answer {
     let settings = admin.view().settings.clone();
-    let uid = match guard::check_post(request.headers(), peer, &settings).await {
+    let uid = match guard::check_post(request, peer, &settings).await {
         Ok(uid) => uid,
         Err(reason) => return text(StatusCode::FORBIDDEN, format!("{reason}\n")),
     };

@@ -85,7 +85,8 @@ mod tests {
         let port = |port, by_file: Option<&PathBuf>| {
             Ok(FoundAdmin { address: AdminAddress::Localhost(port), by_file: by_file.cloned() })
         };
-        let of_file = FoundAdmin { address: AdminAddress::Unix(folder.path().join("a.sock")), by_file: Some(file.clone()) };
+        let of_file =
+            FoundAdmin { address: AdminAddress::Unix(folder.path().join("a.sock")), by_file: Some(file.clone()) };
         let none = PathBuf::from("/nothing/here");
 
         assert_eq!(load_admin(&inputs(&[(Flag::Admin, "localhost:1")], &variable, &file)), port(1, None));
