@@ -286,7 +286,7 @@ Without a file, a connection string or --host, crdb-proxy/crdb-proxy.toml is rea
 (or ~/.config), then from /etc.
 
 Exit codes: 0 done, or ready; 1 fault of the daemon, not ready, not reachable, or an order that it did not take; \
-2 command line, variables or settings; 3 address cannot be bound; 4 sessions cut at drain_limit; 5 ended by a second signal \
-(4 and 5 also of shutdown --wait).
+2 command line, variables or settings; 3 address cannot be bound; 4 sessions cut at drain_limit; 5 ended by a second signal. \
+Those of shutdown --wait, as far as it is told, are the daemon's.
 
 Orders (config diff, endpoint, reload, shutdown) are taken from the daemon's own user and root.";

@@ -89,7 +89,9 @@ fn drain(admin: &Admin, limits: &Limits, uid: Option<u32>) -> Answer {
 
 /// Orders nothing: says how the daemon ended, once it has.
 async fn end(admin: &Admin) -> Answer {
-    if admin.stop.phase() == Phase::Running {
+    let mut stop = admin.stop.clone();
+    // An order to stop may be heard in a moment.
+    if stop.phase() == Phase::Running && timeout(PATIENCE, stop.phase_changed()).await.is_err() {
         return text(StatusCode::CONFLICT, "not told to stop: there is no end to wait for\n");
     }
     let mut ended = admin.ended.subscribe();

@@ -134,12 +134,13 @@ mod tests {
             "drain_limit: \"25s\" becomes \"30s\"",
             "cluster.c: user: \"app\" becomes \"other\"",
             "cluster.c.endpoint \"e\": host: \"db.example\" becomes \"db2.example\"",
+            "cluster.c.endpoint \"e\": tls_server_name: \"db.example\" becomes \"db2.example\"",
             "listener \"b\" is new",
             "listener \"a\" is gone",
         ] {
             assert!(told.iter().any(|line| line == expected), "{expected}: {told:#?}");
         }
-        assert_eq!(told.len(), 5, "{told:#?}");
+        assert_eq!(told.len(), 6, "{told:#?}");
     }
 
     #[test]
