@@ -164,7 +164,14 @@ async fn accept(socket: &Socket) -> std::io::Result<(Box<dyn Stream>, Peer)> {
 async fn converse(stream: Box<dyn Stream>, peer: Peer, admin: Arc<Admin>) {
     let admin = &*admin;
     let peer = &peer;
-    let answer = service_fn(|request| async move { Ok::<_, Infallible>(admin.answer(&request, peer).await) });
+    // Held until the connection's end, so that the answer is out before the process ends.
+    let waits = &Mutex::new(None);
+    let answer = service_fn(|request| async move {
+        if demands::is_for_the_end(&request) {
+            *lock(waits) = Some(admin.ended.subscribe());
+        }
+        Ok::<_, Infallible>(admin.answer(&request, peer).await)
+    });
     let mut http = hyper::server::conn::http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HEADER_LIMIT).max_buf_size(HEADER_BYTES_MAX);
     if let Err(error) = http.serve_connection(TokioIo::new(stream), answer).await {

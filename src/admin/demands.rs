@@ -55,6 +55,11 @@ pub(super) fn asked(path: &str) -> Option<Asked> {
     }
 }
 
+/// Whether somebody wants to hear how the daemon ended.
+pub(super) fn is_for_the_end<B>(request: &Request<B>) -> bool {
+    asked(request.uri().path()) == Some(Asked::Drain) && request.uri().query() == Some(OF_THE_END)
+}
+
 /// Passes a demand on to the daemon if whoever sent it may make one.
 pub(super) async fn pass_on<B>(admin: &Admin, asked: Asked, request: &Request<B>, peer: &Peer) -> Answer {
     let settings = admin.view().settings.clone();
@@ -65,7 +70,7 @@ pub(super) async fn pass_on<B>(admin: &Admin, asked: Asked, request: &Request<B>
     let query = request.uri().query().unwrap_or_default();
     match (asked, query) {
         (Asked::Drain, "") => drain(admin, &settings.limits, uid),
-        (Asked::Drain, "end=true") => end(admin).await,
+        (Asked::Drain, OF_THE_END) => end(admin).await,
         (Asked::Reload, "" | "dry_run=false") => reload(admin, false, uid).await,
         (Asked::Reload, "dry_run=true") => reload(admin, true, uid).await,
         (Asked::Drain, _) => text(StatusCode::BAD_REQUEST, "behind the question mark stands end=true only\n"),
@@ -101,12 +106,12 @@ async fn end(admin: &Admin) -> Answer {
 }
 
 impl Admin {
-    /// Tells those who wait for it how the daemon ends, which is then for the caller to do: their answers are given a
-    /// moment.
+    /// Tells those who wait for it how the daemon ends, which is then for the caller to do: the answers are given a
+    /// moment to leave.
     pub(crate) async fn tell_end(&self, exit_code: u8, sessions_cut: u64) {
         let stopped = Stopped { state: "stopped".to_owned(), exit_code, sessions_cut };
         self.ended.send_replace(Some(stopped));
-        let _ = timeout(PATIENCE, self.ended.closed()).await;
+        let _ = timeout(TELL_LIMIT, self.ended.closed()).await;
     }
 }
 
@@ -136,6 +141,9 @@ fn accepted(body: &impl Serialize, status: StatusCode) -> Answer {
     answer
 }
 
+const OF_THE_END: &str = "end=true";
+/// Who does not take the answer in this time holds up no end.
+const TELL_LIMIT: Duration = Duration::from_millis(250);
 const PATIENCE: Duration = Duration::from_secs(1);
 /// More than reading may take, so that its own fault is told.
 const RELOAD_LIMIT: Duration = Duration::from_secs(40);
