@@ -14,8 +14,8 @@ pub(super) struct SettingsFlags {
     /// postgresql://USER@HOST:26257/DATABASE?sslrootcert=FILE
     #[arg(value_name = "URL", value_hint = ValueHint::Url)]
     url: Option<String>,
-    /// What a shell makes of a string without quotes, to be refused in words of its own
-    #[arg(hide = true, num_args = 0..)]
+    // What a shell makes of a string without quotes, to be refused in words of its own. No document names it.
+    #[arg(hide = true, num_args = 0.., value_hint = ValueHint::Other)]
     more: Vec<String>,
 
     /// Settings file (TOML)
