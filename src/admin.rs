@@ -9,6 +9,7 @@ mod page;
 mod status;
 
 use crate::{
+    control::Stopped,
     listener::{Listening, Socket},
     lock::lock,
     metrics::{Metrics, labels::DaemonState},
@@ -37,7 +38,7 @@ use std::{
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    sync::{Notify, mpsc},
+    sync::{Notify, mpsc, watch},
     task::{AbortHandle, JoinSet},
     time::{sleep, timeout},
 };
@@ -57,6 +58,8 @@ pub(crate) struct Admin {
     pub(crate) demands: mpsc::Sender<Demand>,
     /// Somebody wants it to stop gently.
     pub(crate) drain_asked: Notify,
+    /// How it has ended, for those who wait for that.
+    pub(crate) ended: watch::Sender<Option<Stopped>>,
     /// Why the daemon has not started yet, while the first login is waited for.
     pub(crate) first_login: Mutex<Option<String>>,
     pub(crate) stop: Stop,
@@ -161,7 +164,14 @@ async fn accept(socket: &Socket) -> std::io::Result<(Box<dyn Stream>, Peer)> {
 async fn converse(stream: Box<dyn Stream>, peer: Peer, admin: Arc<Admin>) {
     let admin = &*admin;
     let peer = &peer;
-    let answer = service_fn(|request| async move { Ok::<_, Infallible>(admin.answer(&request, peer).await) });
+    // Held until the connection's end, so that the answer is out before the process ends.
+    let waits = &Mutex::new(None);
+    let answer = service_fn(|request| async move {
+        if demands::is_for_the_end(&request) {
+            *lock(waits) = Some(admin.ended.subscribe());
+        }
+        Ok::<_, Infallible>(admin.answer(&request, peer).await)
+    });
     let mut http = hyper::server::conn::http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HEADER_LIMIT).max_buf_size(HEADER_BYTES_MAX);
     if let Err(error) = http.serve_connection(TokioIo::new(stream), answer).await {
@@ -222,7 +232,7 @@ impl Admin {
             "/metrics" => self.metrics(),
             "/readyz" => probe(self.not_ready_because()),
             "/startupz" => probe(self.not_started_because()),
-            "/" | "/status" => match guard::check(request.headers(), peer, &self.view().settings) {
+            "/" | "/status" => match guard::check(request, peer, &self.view().settings) {
                 Ok(()) if path == "/" => page::page(),
                 Ok(()) => json(&status::status(self)),
                 Err(reason) => text(StatusCode::FORBIDDEN, format!("{reason}\n")),

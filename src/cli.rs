@@ -14,7 +14,7 @@ use crate::{
     control::{Order, Verb},
     settings::Flags,
 };
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand, ValueHint};
 use clap_complete::Shell;
 use std::ffi::OsString;
 
@@ -182,10 +182,10 @@ enum Sub {
         #[command(flatten)]
         daemon: DaemonFlags,
     },
-    /// Print the connection string of each listener, or of the one that is named
+    /// Print the connection string of each listener, or of the one that is named, as the running daemon listens
     Url {
         /// The listener's name
-        #[arg(value_name = "LISTENER")]
+        #[arg(value_name = "LISTENER", value_hint = ValueHint::Other)]
         listener: Option<String>,
         #[command(flatten)]
         daemon: DaemonFlags,
@@ -195,7 +195,7 @@ enum Sub {
     /// Wait until a daemon is there, started and ready
     Wait {
         /// The longest wait, from 1s to 24h [default: 30s]
-        #[arg(long, value_name = "SPAN")]
+        #[arg(long, value_name = "SPAN", value_hint = ValueHint::Other)]
         limit: Option<String>,
         #[command(flatten)]
         daemon: DaemonFlags,
@@ -204,7 +204,8 @@ enum Sub {
     Reload(DaemonFlags),
     /// Tell a running daemon to stop gently, as SIGTERM does
     Shutdown {
-        /// Wait until it is gone
+        /// Wait until it is gone, and exit with the daemon's own code: 4 where drain_limit cut sessions off, 5 after a
+        /// second signal; 0 where it did not say how it ended, which is told
         #[arg(long)]
         wait: bool,
         #[command(flatten)]
@@ -303,4 +304,7 @@ Without a file, a connection string or --host, crdb-proxy/crdb-proxy.toml is rea
 (or ~/.config), then from /etc.
 
 Exit codes: 0 done, or ready; 1 fault of the daemon, not ready, not reachable, or an order that it did not take; \
-2 command line, variables or settings; 3 address cannot be bound; 4 sessions cut at drain_limit; 5 ended by a second signal.";
+2 command line, variables or settings; 3 address cannot be bound; 4 sessions cut at drain_limit; 5 ended by a second signal. \
+Those of shutdown --wait, as far as it is told, are the daemon's.
+
+Orders (config diff, endpoint, reload, shutdown) are taken from the daemon's own user and root.";

@@ -90,6 +90,11 @@ fn say_bytes(text: &[u8]) -> Result<(), CommandError> {
     written.map_err(|error| CommandError::Said(1, format!("standard output takes nothing: {error}")))
 }
 
+/// Something beside what was asked for, whoever reads it.
+fn note(text: &str) {
+    diagnostics::plainly(&format!("crdb-proxy: {}", diagnostics::printable(text)));
+}
+
 /// Tells whoever sits at the terminal how it goes; a script reads nothing of it.
 fn whisper(text: &str) {
     if diagnostics::has_reader() {

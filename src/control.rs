@@ -12,5 +12,5 @@ pub use self::{
     client::{Answer, Client, Question},
     error::ControlError,
     orders::{Order, SPANS, Taken, USUAL_SPAN, Verb},
-    whole::{News, Outcome, Stopping},
+    whole::{News, Outcome, Stopped, Stopping},
 };

@@ -91,6 +91,11 @@ impl Ended {
             Self::AtOnce => 5,
         }
     }
+
+    /// Sessions that were cut off at `drain_limit`.
+    fn cut(self) -> u64 {
+        if let Self::Cut(cut) = self { u64::try_from(cut).unwrap_or(u64::MAX) } else { 0 }
+    }
 }
 
 impl StartError {
@@ -140,7 +145,9 @@ impl Daemon {
         self.admin.metrics.set_state(DaemonState::Running);
         self.telling.ready(&self.admin);
         let by = self.until_stopped().await;
+        let admin = Arc::clone(&self.admin);
         let ended = self.drain(by).await;
+        admin.tell_end(ended.exit_code(), ended.cut()).await;
         // Probes are answered until the very end.
         tasks.shutdown().await;
         match ended {

@@ -28,7 +28,7 @@ pub(crate) use self::source::nearest;
 pub use self::{
     changes::{Change, changes},
     inputs::{Flag, Flags, Inputs},
-    load::{Loaded, load, load_admin},
+    load::{FoundAdmin, Loaded, load, load_admin},
     paste::connection_string,
     policy::{Policy, Prefer, Regions},
     show::{show, show_json},

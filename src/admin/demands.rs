@@ -2,7 +2,11 @@
 //! the daemon does what they say.
 
 use super::{Admin, Answer, Peer, guard, json, text};
-use crate::{control::Stopping, settings::Limits, shutdown::Phase};
+use crate::{
+    control::{Stopped, Stopping},
+    settings::Limits,
+    shutdown::Phase,
+};
 use hyper::{Request, StatusCode};
 use serde::Serialize;
 use std::time::Duration;
@@ -51,19 +55,25 @@ pub(super) fn asked(path: &str) -> Option<Asked> {
     }
 }
 
+/// Whether somebody wants to hear how the daemon ended.
+pub(super) fn is_for_the_end<B>(request: &Request<B>) -> bool {
+    asked(request.uri().path()) == Some(Asked::Drain) && request.uri().query() == Some(OF_THE_END)
+}
+
 /// Passes a demand on to the daemon if whoever sent it may make one.
 pub(super) async fn pass_on<B>(admin: &Admin, asked: Asked, request: &Request<B>, peer: &Peer) -> Answer {
     let settings = admin.view().settings.clone();
-    let uid = match guard::check_post(request.headers(), peer, &settings).await {
+    let uid = match guard::check_post(request, peer, &settings).await {
         Ok(uid) => uid,
         Err(reason) => return text(StatusCode::FORBIDDEN, format!("{reason}\n")),
     };
     let query = request.uri().query().unwrap_or_default();
     match (asked, query) {
         (Asked::Drain, "") => drain(admin, &settings.limits, uid),
+        (Asked::Drain, OF_THE_END) => end(admin).await,
         (Asked::Reload, "" | "dry_run=false") => reload(admin, false, uid).await,
         (Asked::Reload, "dry_run=true") => reload(admin, true, uid).await,
-        (Asked::Drain, _) => text(StatusCode::BAD_REQUEST, "nothing stands behind the question mark here\n"),
+        (Asked::Drain, _) => text(StatusCode::BAD_REQUEST, "behind the question mark stands end=true only\n"),
         (Asked::Reload, _) => text(StatusCode::BAD_REQUEST, "behind the question mark stands dry_run=true only\n"),
     }
 }
@@ -80,6 +90,29 @@ fn drain(admin: &Admin, limits: &Limits, uid: Option<u32>) -> Answer {
         ends_within_ms: u64::try_from(ends_within.as_millis()).ok(),
     };
     accepted(&stopping, StatusCode::ACCEPTED)
+}
+
+/// Orders nothing: says how the daemon ended, once it has.
+async fn end(admin: &Admin) -> Answer {
+    let mut stop = admin.stop.clone();
+    // An order to stop may be heard in a moment.
+    if stop.phase() == Phase::Running && timeout(PATIENCE, stop.phase_changed()).await.is_err() {
+        return text(StatusCode::CONFLICT, "not told to stop: there is no end to wait for\n");
+    }
+    let mut ended = admin.ended.subscribe();
+    // The sender lives as long as `admin`.
+    let stopped = ended.wait_for(Option::is_some).await.ok().and_then(|stopped| stopped.clone());
+    json(&stopped)
+}
+
+impl Admin {
+    /// Tells those who wait for it how the daemon ends, which is then for the caller to do: the answers are given a
+    /// moment to leave.
+    pub(crate) async fn tell_end(&self, exit_code: u8, sessions_cut: u64) {
+        let stopped = Stopped { state: "stopped".to_owned(), exit_code, sessions_cut };
+        self.ended.send_replace(Some(stopped));
+        let _ = timeout(TELL_LIMIT, self.ended.closed()).await;
+    }
 }
 
 async fn reload(admin: &Admin, dry_run: bool, uid: Option<u32>) -> Answer {
@@ -108,6 +141,9 @@ fn accepted(body: &impl Serialize, status: StatusCode) -> Answer {
     answer
 }
 
+const OF_THE_END: &str = "end=true";
+/// Who does not take the answer in this time holds up no end.
+const TELL_LIMIT: Duration = Duration::from_millis(250);
 const PATIENCE: Duration = Duration::from_secs(1);
 /// More than reading may take, so that its own fault is told.
 const RELOAD_LIMIT: Duration = Duration::from_secs(40);

@@ -4,28 +4,33 @@
 use super::Peer;
 use crate::{settings::Settings, sys};
 use hyper::{
-    HeaderMap,
+    HeaderMap, Request,
     header::{HOST, ORIGIN},
+    http::uri::Authority,
 };
 use socket2::SockRef;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use tokio::task::spawn_blocking;
 
 /// Whether this may be read; `Err` says why not.
-pub(super) fn check(headers: &HeaderMap, peer: &Peer, settings: &Settings) -> Result<(), &'static str> {
+pub(super) fn check<B>(request: &Request<B>, peer: &Peer, settings: &Settings) -> Result<(), &'static str> {
     if !is_of_this_machine(peer) && !settings.admin_unsafe_allow_remote {
         return Err("other hosts may not read this; \"admin_unsafe_allow_remote\" would let them");
     }
-    expected_host(headers, settings).map(drop)
+    expected_host(request, settings).map(drop)
 }
 
 /// Whether an order may be given; the user who gives it, where that is known. `Err` says why not.
-pub(super) async fn check_post(headers: &HeaderMap, peer: &Peer, settings: &Settings) -> Result<Option<u32>, String> {
+pub(super) async fn check_post<B>(
+    request: &Request<B>,
+    peer: &Peer,
+    settings: &Settings,
+) -> Result<Option<u32>, String> {
     if !is_of_this_machine(peer) {
         return Err("orders are taken over loopback and the Unix socket only".to_owned());
     }
-    let host = expected_host(headers, settings)?;
-    if !is_from_own_page(headers, host) {
+    let host = expected_host(request, settings)?;
+    if !is_from_own_page(request.headers(), host) {
         return Err("this request comes from another site's page (Origin), which may give no orders".to_owned());
     }
     let uid = uid_of(peer).await;
@@ -71,12 +76,18 @@ fn is_of_this_machine(peer: &Peer) -> bool {
 }
 
 /// The one `Host`, if it is a name of this machine. A page that rebinds its own name to this address still
-/// sends that name.
-fn expected_host<'h>(headers: &'h HeaderMap, settings: &Settings) -> Result<&'h str, &'static str> {
-    let mut hosts = headers.get_all(HOST).iter();
+/// sends that name. Where the request's own target names a host too, which then counts, it is the same.
+fn expected_host<'r, B>(request: &'r Request<B>, settings: &Settings) -> Result<&'r str, &'static str> {
+    let mut hosts = request.headers().get_all(HOST).iter();
     let host = hosts.next().and_then(|host| host.to_str().ok());
+    let target = request.uri().authority().map(Authority::as_str);
     match (host, hosts.next()) {
-        (Some(host), None) if is_expected(without_port(host), &settings.admin_hosts) => Ok(host),
+        (Some(host), None)
+            if is_expected(without_port(host), &settings.admin_hosts)
+                && target.is_none_or(|target| target.eq_ignore_ascii_case(host)) =>
+        {
+            Ok(host)
+        }
         _ => Err("this Host is not expected here; use localhost or an IP address, or add it to \"admin_hosts\""),
     }
 }
@@ -95,12 +106,24 @@ fn without_port(host: &str) -> &str {
 }
 
 fn is_expected(host: &str, admin_hosts: &[String]) -> bool {
+    if let Some(literal) = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+        return literal.parse::<Ipv6Addr>().is_ok();
+    }
     let host = host.strip_suffix('.').unwrap_or(host);
-    let literal = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-    literal.parse::<IpAddr>().is_ok()
+    host.parse::<IpAddr>().is_ok()
         || host.eq_ignore_ascii_case("localhost")
-        || host.to_ascii_lowercase().ends_with(".localhost")
+        || is_below_localhost(host)
         || admin_hosts.iter().any(|allowed| allowed.eq_ignore_ascii_case(host))
+}
+
+/// `app.localhost`, and nothing that only ends so: before it stand names, and no path and no user.
+fn is_below_localhost(host: &str) -> bool {
+    let host = host.to_ascii_lowercase();
+    let is_name = |label: &str| {
+        let known = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+        !label.is_empty() && label.bytes().all(known)
+    };
+    host.strip_suffix(".localhost").is_some_and(|below| below.split('.').all(is_name))
 }
 
 #[cfg(test)]
@@ -169,6 +192,7 @@ mod tests {
             "localhost",
             "LOCALHOST:9257",
             "app.localhost",
+            "a_b.c-d.localhost:1",
             "127.0.0.1:9257",
             "[::1]:9257",
             "10.0.0.7",
@@ -183,6 +207,17 @@ mod tests {
             "",
             "127.0.0.1.evil.example:9257",
             "notlocalhost",
+            "evil.com/.localhost",
+            "a@b.localhost",
+            "evil.com#.localhost",
+            "evil.com%2f.localhost",
+            ".localhost",
+            "evil..localhost",
+            "evil.com\\.localhost",
+            "evil.com:1.localhost",
+            "[127.0.0.1]",
+            "[localhost]",
+            "a@127.0.0.1",
         ] {
             assert!(!expected(host), "{host}");
         }

@@ -84,6 +84,11 @@ fn a_wrong_command_line_is_one_sentence() {
         ("completions tcsh", "this is none of the shells: bash, elvish, fish, powershell, zsh"),
         ("bogus", "`bogus` is neither a command nor a connection string, which begins with postgresql://"),
         (
+            "good.toml",
+            "an argument (not shown) is neither a command nor a connection string, which begins with postgresql://; a settings file stands behind `--config`",
+        ),
+        ("a://b c://d", "more than one connection string; quote it, since & and blanks end it in a shell"),
+        (
             "run cofnig",
             "`cofnig` is neither a command nor a connection string, which begins with postgresql://; did you mean `config check`?",
         ),

@@ -42,7 +42,8 @@ pub(super) fn neither(argument: &str) -> String {
         return format!("the command `{argument}` goes before everything else {SEE_HELP}");
     }
     let what = "neither a command nor a connection string, which begins with postgresql://";
-    format!("{} {SEE_HELP}", stray(argument, what))
+    let file = if argument.ends_with(".toml") { "; a settings file stands behind `--config`" } else { "" };
+    format!("{}{file} {SEE_HELP}", stray(argument, what))
 }
 
 /// The sentence for more than one connection string.

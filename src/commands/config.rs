@@ -2,6 +2,7 @@
 
 use super::{CommandError, block_on, daemon_of, reload, say};
 use crate::{
+    control::{ControlError, Outcome},
     daemon::{self, Built},
     diagnostics,
     settings::{self, Inputs},
@@ -38,7 +39,17 @@ pub fn show(inputs: &Inputs, json: bool) -> Result<u8, CommandError> {
 /// It would refuse them, or does not answer.
 pub fn diff(inputs: &Inputs) -> Result<u8, CommandError> {
     let daemon = daemon_of(inputs)?;
-    let outcome = block_on(async { Ok(daemon.reload(true).await?) })?;
-    say(&reload::told(outcome)?)?;
-    Ok(0)
+    let outcome = block_on(async { Ok(daemon.reload(true).await) })?;
+    match outcome {
+        Ok(Outcome::Refused { faults }) => Err(CommandError::Said(2, reload::refused(WOULD_REFUSE, &faults))),
+        // Nothing was ordered.
+        Err(ControlError::Refused(reason)) => Err(ControlError::Untold(reason).into()),
+        Err(error) => Err(error.into()),
+        Ok(outcome) => {
+            say(&reload::told(outcome)?)?;
+            Ok(0)
+        }
+    }
 }
+
+const WOULD_REFUSE: &str = "the daemon would refuse its settings and go on with those that it has:";

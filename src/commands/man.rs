@@ -50,7 +50,15 @@ fn commands(page: &mut Roff, root: &Command) {
     page.control("SH", ["COMMANDS"]);
     page.text([roman("Those that speak to a running daemon find its admin address by")]);
     page.text([bold("--admin"), roman(", the variable "), bold("CRDB_PROXY_ADMIN"), roman(", or")]);
-    page.text([bold("admin"), roman(" in the settings file ("), bold("--config"), roman(" or the usual place).")]);
+    page.text([bold("admin"), roman(" in the settings file ("), bold("--config"), roman(" or the usual place),")]);
+    page.text([roman("which is the daemon's own only if it was not changed since the start.")]);
+    let mut orders = vec![roman("Orders (")];
+    for (index, name) in ORDERS.into_iter().enumerate() {
+        orders.extend([roman(if index > 0 { ", " } else { "" }), bold(name)]);
+    }
+    orders.extend([roman(") are taken from the daemon's own user and root, unless "), bold("admin_post")]);
+    orders.push(roman(" is on."));
+    page.text(orders);
     let mut left: Vec<_> = visible(root).map(|command| (command.get_name().to_owned(), command)).collect();
     left.reverse();
     while let Some((name, command)) = left.pop() {
@@ -105,6 +113,9 @@ fn sentence(text: Option<&clap::builder::StyledStr>) -> String {
     text.map(|text| format!("{text}.")).unwrap_or_default()
 }
 
+/// Commands that a daemon takes from its own user and root only.
+const ORDERS: [&str; 4] = ["config diff", "endpoint", "reload", "shutdown"];
+
 /// Titles, and what stands below: a term, and what it means.
 const SECTIONS: &[(&str, &[(&str, &str)])] = &[
     (
@@ -120,8 +131,8 @@ const SECTIONS: &[(&str, &[(&str, &str)])] = &[
                 "Command line, variables, settings, or a file that they name; of reload: the daemon refused its settings.",
             ),
             ("3", "An address cannot be bound."),
-            ("4", "Sessions were cut off at drain_limit; the log has their number."),
-            ("5", "Ended by a second signal."),
+            ("4", "Sessions were cut off at drain_limit; the log has their number. Of shutdown --wait too."),
+            ("5", "Ended by a second signal. Of shutdown --wait too."),
         ],
     ),
     (

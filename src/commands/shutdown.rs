@@ -1,11 +1,15 @@
 //! `shutdown`: has a running daemon stop gently, and waits for its end if that is wanted.
 
-use super::{CommandError, block_on, daemon_of, say, whisper};
-use crate::{control::Client, settings::Inputs};
-use std::time::Duration;
-use tokio::time::{Instant, sleep};
+use super::{CommandError, block_on, daemon_of, note, say, whisper};
+use crate::{
+    control::{Client, Stopped},
+    settings::Inputs,
+};
+use std::{pin::pin, time::Duration};
+use tokio::time::{Instant, sleep, timeout};
 
-/// Tells the daemon to stop, as SIGTERM does; with `until_gone` returns when it is.
+/// Tells the daemon to stop, as SIGTERM does; with `until_gone` returns when it is, with the daemon's own exit code as
+/// far as that is known.
 ///
 /// # Errors
 /// It did not take the order, or is still there some seconds after its own limits.
@@ -20,12 +24,59 @@ pub fn shutdown(inputs: &Inputs, until_gone: bool) -> Result<u8, CommandError> {
             "delaying" => say("stopping soon: for a moment the daemon still takes new sessions\n")?,
             _ => say("draining: the daemon takes no new sessions, and ends each open one when it is idle\n")?,
         }
-        if until_gone {
-            gone(&daemon, started_at.as_deref(), stopping.ends_within() + GRACE).await?;
-            say("the daemon is gone\n")?;
+        if !until_gone {
+            return Ok(0);
         }
-        Ok(0)
+        let ended = ended(&daemon, started_at.as_deref(), stopping.ends_within() + GRACE).await?;
+        say("the daemon is gone\n")?;
+        Ok(code_of(ended.as_ref()))
     })
+}
+
+/// Waits until it is gone; how it has ended, if it said so.
+async fn ended(daemon: &Client, started_at: Option<&str>, limit: Duration) -> Result<Option<Stopped>, CommandError> {
+    let mut gone = pin!(gone(daemon, started_at, limit));
+    let mut told = pin!(told_end(daemon));
+    tokio::select! {
+        stopped = &mut told => {
+            gone.await?;
+            Ok(Some(stopped))
+        }
+        is_gone = &mut gone => {
+            is_gone?;
+            // Its last word may lie here unread.
+            Ok(timeout(PAUSE, told).await.ok())
+        }
+    }
+}
+
+/// Waits until it says how it has ended. The answer may take longer than one connection is held open.
+async fn told_end(daemon: &Client) -> Stopped {
+    loop {
+        if let Ok(stopped) = daemon.end().await {
+            return stopped;
+        }
+        sleep(PAUSE).await;
+    }
+}
+
+/// The daemon's own exit code, and what there is to say about it.
+fn code_of(ended: Option<&Stopped>) -> u8 {
+    match ended {
+        Some(Stopped { exit_code: 0, .. }) => 0,
+        Some(Stopped { exit_code: 4, sessions_cut, .. }) => {
+            note(&format!("{} cut off at drain_limit", counted(*sessions_cut, "session was", "sessions were")));
+            4
+        }
+        Some(Stopped { exit_code: 5, .. }) => {
+            note("a second signal has ended it at once; sessions that were open then are cut off");
+            5
+        }
+        _ => {
+            note("it did not say how it ended: whether sessions were cut off, its log and its exit code tell");
+            0
+        }
+    }
 }
 
 /// Waits until nobody is there, or another daemon.
@@ -59,8 +110,14 @@ async fn gone(daemon: &Client, started_at: Option<&str>, limit: Duration) -> Res
 fn told(open: u64) -> String {
     match open {
         0 => "no open session".to_owned(),
-        1 => "1 open session".to_owned(),
-        open => format!("{open} open sessions"),
+        open => counted(open, "open session", "open sessions"),
+    }
+}
+
+fn counted(count: u64, one: &str, several: &str) -> String {
+    match count {
+        1 => format!("1 {one}"),
+        count => format!("{count} {several}"),
     }
 }
 

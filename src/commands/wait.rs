@@ -2,7 +2,7 @@
 
 use super::{CommandError, block_on, daemon_of, health::probe, say, whisper};
 use crate::{
-    control::Client,
+    control::{Client, ControlError},
     settings::{Inputs, duration_from_text},
 };
 use std::{ops::RangeInclusive, time::Duration};
@@ -22,7 +22,7 @@ pub fn wait(inputs: &Inputs, limit: Option<&str>) -> Result<u8, CommandError> {
         let mut last = String::new();
         loop {
             let Err(reason) = started_and_ready(&daemon, end).await else { return Ok(()) };
-            let reason = reason.to_string();
+            let reason = reason_of(&reason);
             if reason != last {
                 whisper(&format!("waiting: {reason}"));
                 last = reason;
@@ -43,6 +43,14 @@ async fn started_and_ready(daemon: &Client, end: Instant) -> Result<(), CommandE
         probe(daemon, path, left.min(ANSWER_LIMIT)).await?;
     }
     Ok(())
+}
+
+/// Without the time that a single answer was given, which is what was left of the limit.
+fn reason_of(error: &CommandError) -> String {
+    match error {
+        CommandError::Control(ControlError::Silent { address, .. }) => format!("{address} did not answer"),
+        error => error.to_string(),
+    }
 }
 
 const USUAL: &str = "30s";

@@ -2,7 +2,7 @@
 //! one of bytes.
 
 use super::ControlError;
-use crate::settings::AdminAddress;
+use crate::settings::{AdminAddress, FoundAdmin};
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::{
     Method, Request, StatusCode,
@@ -27,6 +27,7 @@ use tokio::{
 pub struct Client {
     admin: AdminAddress,
     address: String,
+    by_file: bool,
 }
 
 /// What a daemon is asked.
@@ -72,20 +73,22 @@ pub struct Answer {
 }
 
 impl Client {
-    /// Of the daemon behind `admin`.
+    /// Of the daemon behind `found`.
     ///
     /// # Errors
     /// There is nothing to ask there.
-    pub fn new(admin: AdminAddress) -> Result<Self, ControlError> {
+    pub fn new(found: FoundAdmin) -> Result<Self, ControlError> {
+        let FoundAdmin { address: admin, by_file } = found;
+        let by_file = by_file.is_some();
         let address = match &admin {
-            AdminAddress::Off => return Err(ControlError::Off),
+            AdminAddress::Off => return Err(ControlError::Off { by_file }),
             AdminAddress::Localhost(0) => return Err(ControlError::AnyPort),
             AdminAddress::Tcp(address) if address.port() == 0 => return Err(ControlError::AnyPort),
             AdminAddress::Localhost(port) => format!("localhost:{port}"),
             AdminAddress::Tcp(address) => address.to_string(),
             AdminAddress::Unix(path) => format!("unix:{}", path.display()),
         };
-        Ok(Self { admin, address })
+        Ok(Self { admin, address, by_file })
     }
 
     /// Where it asks, for people.
@@ -102,7 +105,8 @@ impl Client {
         let is_order = question.method != Method::GET;
         let work = async {
             let stream = connect(&self.admin).await;
-            let stream = stream.map_err(|source| ControlError::Unreachable { address: address(), source })?;
+            let by_file = self.by_file;
+            let stream = stream.map_err(|source| ControlError::Unreachable { address: address(), source, by_file })?;
             let host = if matches!(self.admin, AdminAddress::Unix(_)) { "localhost" } else { &self.address };
             let answer = exchange(stream, host, question).await;
             answer.map_err(|source| ControlError::Lost { address: address(), source, is_order })
@@ -202,7 +206,7 @@ mod tests {
             (AdminAddress::Localhost(0), "port 0"),
             (AdminAddress::Tcp("127.0.0.1:0".parse().unwrap()), "port 0"),
         ] {
-            let error = Client::new(admin).err().unwrap();
+            let error = Client::new(FoundAdmin { address: admin, by_file: None }).err().unwrap();
 
             assert_eq!(error.exit_code(), 2);
             assert!(error.to_string().contains(words), "{error}");
@@ -215,7 +219,7 @@ mod tests {
         let path = folder.path().join("silent");
         // Nobody accepts, so that there is no answer for the clock to run ahead of.
         let _socket = std::os::unix::net::UnixListener::bind(&path).unwrap();
-        let client = Client::new(AdminAddress::Unix(path)).unwrap();
+        let client = Client::new(FoundAdmin { address: AdminAddress::Unix(path), by_file: None }).unwrap();
         for (question, limit) in
             [(Question::get("/readyz"), LIMIT), (Question::post("/drain").within(LIMIT * 2), LIMIT * 2)]
         {

@@ -10,7 +10,10 @@ pub enum ControlError {
     /// The command line says what cannot be.
     Wrong(String),
     /// The daemon answers nowhere.
-    Off,
+    Off {
+        /// A settings file says so, which may have been changed since the daemon started.
+        by_file: bool,
+    },
     /// It answers at a port of which the settings only say that any will do.
     AnyPort,
     /// There is no connection to the address.
@@ -19,6 +22,8 @@ pub enum ControlError {
         address: String,
         /// Why not.
         source: io::Error,
+        /// A settings file says the address, and may have been changed since the daemon started.
+        by_file: bool,
     },
     /// There was no answer in time.
     Silent {
@@ -50,7 +55,12 @@ pub enum ControlError {
         /// The address.
         address: String,
     },
-    /// The daemon said no, in these words.
+    /// The daemon at this address does not serve by the settings file that says the address.
+    Another {
+        /// The address.
+        address: String,
+    },
+    /// The daemon takes no such order, in these words.
     Refused(String),
     /// The daemon does not tell what was asked, for this reason.
     Untold(String),
@@ -60,12 +70,13 @@ impl ControlError {
     /// The exit code that says so.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Wrong(_) | Self::Off | Self::AnyPort => 2,
+            Self::Wrong(_) | Self::Off { .. } | Self::AnyPort => 2,
             Self::Unreachable { .. }
             | Self::Silent { .. }
             | Self::Lost { .. }
             | Self::Stranger { .. }
             | Self::NoJson { .. }
+            | Self::Another { .. }
             | Self::Refused(_)
             | Self::Untold(_) => 1,
         }
@@ -82,19 +93,22 @@ impl fmt::Display for ControlError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Wrong(rule) => f.write_str(rule),
-            Self::Off => f.write_str(
+            Self::Off { by_file } => write!(
+                f,
                 "the daemon takes no orders and answers no questions, since its admin address is off; set \"admin\" \
-                 and restart it, or name another daemon's with --admin or --config",
+                 and restart it, or name another daemon's with --admin or --config{}",
+                if *by_file { CHANGED_SINCE } else { "" }
             ),
             Self::AnyPort => f.write_str(
                 "the admin address has port 0, which is any; name the real one with --admin: \
                  the daemon's log has it (\"listening\" with the listener.name \"admin\")",
             ),
-            Self::Unreachable { address, source } => {
-                write!(f, "no daemon can be reached at {address}: {}; {}", Chain(source), advice(source))
+            Self::Unreachable { address, source, by_file } => {
+                let changed = if *by_file && self.is_nobody_there() { CHANGED_SINCE } else { "" };
+                write!(f, "no daemon can be reached at {address}: {}; {}{changed}", Chain(source), advice(source))
             }
             Self::Silent { address, limit, is_order } => {
-                write!(f, "{address} did not answer within {} s{}", limit.as_secs(), doubt(*is_order))
+                write!(f, "{address} did not answer within {}{}", span(*limit), doubt(*is_order))
             }
             Self::Lost { address, source, is_order } => {
                 write!(f, "{address} gave no whole answer: {}{}", Chain(source.as_ref()), doubt(*is_order))
@@ -108,6 +122,10 @@ impl fmt::Display for ControlError {
                 f,
                 "{address} answered what looks like a status and is no JSON, as no crdb-proxy would; \
                  is it the admin address (--admin, --config) of one?"
+            ),
+            Self::Another { address } => write!(
+                f,
+                "the daemon at {address} was started with other settings; if it is the right one, name it with --admin"
             ),
             Self::Refused(reason) => write!(f, "the daemon refused the order: {reason}"),
             Self::Untold(reason) => write!(f, "the daemon does not tell: {reason}"),
@@ -126,4 +144,12 @@ fn doubt(is_order: bool) -> &'static str {
     if is_order { "; whether the order was taken, /status or the log tells" } else { "" }
 }
 
+/// Whole seconds as such; a rest of a limit may be less than one.
+fn span(limit: Duration) -> String {
+    if limit.subsec_nanos() == 0 { format!("{} s", limit.as_secs()) } else { format!("{} ms", limit.as_millis()) }
+}
+
 impl Error for ControlError {}
+
+const CHANGED_SINCE: &str = " (a changed \"admin\" counts from the daemon's next restart on; until then give the old \
+    address with --admin)";

@@ -40,6 +40,7 @@ pub struct Status {
 #[serde(default)]
 #[expect(missing_docs, reason = "docs/status.md says what each field is")]
 pub struct Config {
+    pub file: Option<String>,
     pub last_error: Option<String>,
     pub needs_restart: Vec<String>,
 }

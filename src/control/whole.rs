@@ -40,10 +40,21 @@ pub struct Stopping {
     pub ends_within_ms: Option<u64>,
 }
 
+/// How a daemon ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stopped {
+    /// `stopped`.
+    pub state: String,
+    /// Its process's.
+    pub exit_code: u8,
+    /// Sessions that were open when `drain_limit` had passed.
+    pub sessions_cut: u64,
+}
+
 impl Stopping {
-    /// The longest that it may take.
+    /// The longest that it may take; no daemon is believed that it takes more than a day.
     pub fn ends_within(&self) -> Duration {
-        self.ends_within_ms.map_or(UNKNOWN_END, Duration::from_millis)
+        self.ends_within_ms.map_or(UNKNOWN_END, Duration::from_millis).min(END_MAX)
     }
 }
 
@@ -69,6 +80,16 @@ impl Client {
         let taken = answer.status == StatusCode::ACCEPTED;
         parsed(&answer.body).filter(|_| taken).ok_or_else(|| self.refusal(&answer))
     }
+
+    /// How the daemon ended, once it has. Orders nothing, so that it may be asked again whoever is there meanwhile.
+    ///
+    /// # Errors
+    /// It has not been told to stop, or does not say how it ended.
+    pub async fn end(&self) -> Result<Stopped, ControlError> {
+        let answer = self.ask(&Question::post("/drain?end=true").within(END_MAX)).await?;
+        let known = answer.status == StatusCode::OK;
+        parsed(&answer.body).filter(|_| known).ok_or_else(|| self.refusal(&answer))
+    }
 }
 
 fn parsed<T: DeserializeOwned>(body: &[u8]) -> Option<T> {
@@ -79,3 +100,18 @@ fn parsed<T: DeserializeOwned>(body: &[u8]) -> Option<T> {
 const RELOAD_LIMIT: Duration = Duration::from_secs(35);
 const NEWS_BYTES_MAX: usize = 4 * 1024 * 1024;
 const UNKNOWN_END: Duration = Duration::from_secs(60);
+const END_MAX: Duration = Duration::from_secs(24 * 3600);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_daemon_is_believed_that_it_takes_longer_than_a_day_to_end() {
+        let within = |ends_within_ms| Stopping { state: "draining".to_owned(), ends_within_ms }.ends_within();
+
+        assert_eq!(within(Some(25_000)), Duration::from_secs(25));
+        assert_eq!(within(None), UNKNOWN_END);
+        assert_eq!(within(Some(u64::MAX)), END_MAX);
+    }
+}

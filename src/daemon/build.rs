@@ -35,7 +35,7 @@ use std::{
     sync::{Arc, Mutex},
     time::SystemTime,
 };
-use tokio::sync::{Notify, Semaphore, mpsc};
+use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tracing::warn;
 
 impl Built {
@@ -68,6 +68,7 @@ impl Built {
             faults: Mutex::default(),
             demands,
             drain_asked: Notify::new(),
+            ended: watch::Sender::new(None),
             first_login: Mutex::new(settings.startup_requires_upstream.then(|| first_login::NOT_YET.to_owned())),
             stop,
         });

@@ -4,7 +4,9 @@
 use super::{Daemon, Ended, wishes};
 use crate::{
     admin::Admin,
+    diagnostics,
     metrics::labels::DaemonState,
+    settings::LogFormat,
     shutdown::{Drain, Phase},
 };
 use tokio::{
@@ -39,7 +41,11 @@ impl Daemon {
             let now = Instant::now();
             let drain = Drain { idle_close: limits.idle_close, hurry_from: now + limits.drain_limit / 2 };
             enter(Phase::Draining(drain));
-            info!(signal = by, sessions.open = admin.sessions.admitted(), drain_limit = ?limits.drain_limit, "draining");
+            let open = admin.sessions.admitted();
+            info!(signal = by, sessions.open = open, drain_limit = ?limits.drain_limit, "draining");
+            if by == "SIGINT" && admin.view().settings.log_format == LogFormat::Text {
+                tell_person(open);
+            }
             let is_clean = timeout_at(now + limits.drain_limit, admin.sessions.all_ended()).await.is_ok();
             let ended = count_cut(&admin, is_clean);
             enter(Phase::Cutting);
@@ -66,6 +72,14 @@ impl Daemon {
             ended = gently => ended,
             () = telling.keep_alive_in_a_drain(&admin) => Ended::AtOnce,
         }
+    }
+}
+
+/// Whoever has pressed Ctrl-C and sees nothing happen wants to know why.
+fn tell_person(open: usize) {
+    if open > 0 && diagnostics::has_reader() {
+        let sessions = if open == 1 { "session" } else { "sessions" };
+        diagnostics::show(format!("{open} {sessions} open; Ctrl-C again ends at once\n"));
     }
 }
 

@@ -9,7 +9,7 @@ use crate::{
     shutdown::Leaver,
     wire::{ClientError, SqlState, messages},
 };
-use std::{borrow::Cow, time::Duration};
+use std::time::Duration;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     time::timeout,
@@ -86,20 +86,19 @@ fn last_words(ended: &Ended, leaver: Leaver) -> Option<ClientError> {
             "the session was idle longer than crdb-proxy's \"session_idle_limit\"",
         )
         .hint("Connect again, or raise \"session_idle_limit\"."),
-        CloseReason::AgeLimit => shutdown("the session is older than crdb-proxy's \"session_age_limit\"".into()),
-        CloseReason::Drain => shutdown(leaves(leaver).into()),
-        CloseReason::DrainLimit => shutdown(format!("{}, and \"drain_limit\" has passed", leaves(leaver)).into()),
+        CloseReason::AgeLimit => shutdown("the session is older than crdb-proxy's \"session_age_limit\""),
+        CloseReason::Drain => shutdown(match leaver {
+            Leaver::Daemon => "crdb-proxy is stopping",
+            Leaver::Listener => "this listener was taken out of crdb-proxy's settings",
+        }),
+        CloseReason::DrainLimit => shutdown(match leaver {
+            Leaver::Daemon => "crdb-proxy is stopping, and its \"drain_limit\" has passed",
+            Leaver::Listener => "this listener was taken out of crdb-proxy's settings, and \"drain_limit\" has passed",
+        }),
         CloseReason::Internal => {
             ClientError::new(SqlState::INTERNAL, "crdb-proxy failed; its log says how").hint("Connect again.")
         }
     })
-}
-
-fn leaves(leaver: Leaver) -> &'static str {
-    match leaver {
-        Leaver::Daemon => "crdb-proxy is stopping",
-        Leaver::Listener => "this listener was taken out of crdb-proxy's settings",
-    }
 }
 
 /// How long a peer that was told of the end has to go.

@@ -3,54 +3,77 @@
 
 use super::{
     Loaded,
-    show::{Table, tables},
+    show::{Line, Table, tables},
 };
-use std::{collections::BTreeMap, fmt};
+use std::fmt;
 
-/// A value that is another one, or that is there only before or only after.
+/// A difference.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Change {
-    /// Table and key: `listener "main": database`.
-    pub place: String,
-    /// What it was.
-    pub before: Option<String>,
-    /// What it is.
-    pub after: Option<String>,
+pub enum Change {
+    /// A value that is another one, or that is there only before or only after.
+    Value {
+        /// Table and key: `listener "main": database`.
+        place: String,
+        /// What it was.
+        before: Option<String>,
+        /// What it is.
+        after: Option<String>,
+    },
+    /// A whole cluster, endpoint or listener.
+    Table {
+        /// `listener "main"`.
+        place: String,
+        /// It is there only after, else only before.
+        is_new: bool,
+        /// What somebody has set there: `database = "shop"`.
+        set: Vec<String>,
+    },
 }
 
-/// What would be another value with `after`; in the order of the settings file.
+/// What would be another value with `after`; in the order of the settings file, and what is gone at the end.
 pub fn changes(before: &Loaded, after: &Loaded) -> Vec<Change> {
-    let (old, new) = (values(before), values(after));
-    let known: BTreeMap<_, _> = old.iter().map(|(place, value)| (place.as_str(), value.as_str())).collect();
+    let (old, new) = (tables(before), tables(after));
     let mut changes = Vec::new();
-    for (place, value) in &new {
-        let before = known.get(place.as_str()).copied();
-        if before != Some(value) {
-            let before = before.map(str::to_owned);
-            changes.push(Change { place: place.clone(), before, after: Some(value.clone()) });
+    for table in &new {
+        match counterpart(table, &old) {
+            Some(before) => compare(before, table, &mut changes),
+            None => changes.push(whole(table, true)),
         }
     }
-    let kept: BTreeMap<_, _> = new.iter().map(|(place, value)| (place.as_str(), value)).collect();
-    let gone = old.iter().filter(|(place, _)| !kept.contains_key(place.as_str()));
-    changes.extend(gone.map(|(place, value)| Change {
-        place: place.clone(),
-        before: Some(value.clone()),
-        after: None,
-    }));
+    let gone = old.iter().filter(|table| counterpart(table, &new).is_none());
+    changes.extend(gone.map(|table| whole(table, false)));
     changes
 }
 
-/// Every value under its place.
-fn values(loaded: &Loaded) -> Vec<(String, String)> {
-    let mut values = Vec::new();
-    for table in tables(loaded) {
-        let title = title(&table);
-        for line in table.lines {
-            let place = if title.is_empty() { line.key.to_owned() } else { format!("{title}: {}", line.key) };
-            values.push((place, line.value.map_or_else(|| "not shown".to_owned(), |value| value.to_string())));
+fn counterpart<'t>(table: &Table, others: &'t [Table]) -> Option<&'t Table> {
+    let title = title(table);
+    others.iter().find(|other| self::title(other) == title)
+}
+
+/// Each value that differs.
+fn compare(before: &Table, after: &Table, changes: &mut Vec<Change>) {
+    let title = title(after);
+    let place = |key: &str| if title.is_empty() { key.to_owned() } else { format!("{title}: {key}") };
+    let value = |table: &Table, key: &str| table.lines.iter().find(|line| line.key == key).map(text);
+    let mut differs = |key: &str| {
+        let (before, after) = (value(before, key), value(after, key));
+        if before != after {
+            changes.push(Change::Value { place: place(key), before, after });
         }
-    }
-    values
+    };
+    after.lines.iter().for_each(|line| differs(line.key));
+    let gone = before.lines.iter().filter(|line| after.lines.iter().all(|kept| kept.key != line.key));
+    gone.for_each(|line| differs(line.key));
+}
+
+fn whole(table: &Table, is_new: bool) -> Change {
+    let set = table.lines.iter().filter(|line| line.is_set && line.key != "name");
+    let set = set.map(|line| format!("{} = {}", line.key, text(line))).collect();
+    Change::Table { place: title(table), is_new, set }
+}
+
+fn text(line: &Line) -> String {
+    line.value.as_ref().map_or_else(|| "not shown".to_owned(), ToString::to_string)
 }
 
 /// A table's header without brackets, and its name where several have that header.
@@ -65,12 +88,18 @@ fn title(table: &Table) -> String {
 
 impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { place, before, after } = self;
-        match (before, after) {
-            (Some(before), Some(after)) => write!(f, "{place}: {before} becomes {after}"),
-            (None, Some(after)) => write!(f, "{place}: {after} is new"),
-            (Some(before), None) => write!(f, "{place}: {before} is gone"),
-            (None, None) => f.write_str(place),
+        match self {
+            Self::Value { place, before: Some(before), after: Some(after) } => {
+                write!(f, "{place}: {before} becomes {after}")
+            }
+            Self::Value { place, before: None, after: Some(after) } => write!(f, "{place}: {after} is new"),
+            Self::Value { place, before: Some(before), after: None } => write!(f, "{place}: {before} is gone"),
+            Self::Value { place, before: None, after: None } => f.write_str(place),
+            Self::Table { place, is_new, set } => {
+                let what = if *is_new { "is new" } else { "is gone" };
+                let colon = if set.is_empty() { "" } else { ": " };
+                write!(f, "{place} {what}{colon}{}", set.join(", "))
+            }
         }
     }
 }
@@ -105,12 +134,42 @@ mod tests {
             "drain_limit: \"25s\" becomes \"30s\"",
             "cluster.c: user: \"app\" becomes \"other\"",
             "cluster.c.endpoint \"e\": host: \"db.example\" becomes \"db2.example\"",
-            "listener \"b\": name: \"b\" is new",
-            "listener \"a\": name: \"a\" is gone",
+            "cluster.c.endpoint \"e\": tls_server_name: \"db.example\" becomes \"db2.example\"",
+            "listener \"b\" is new",
+            "listener \"a\" is gone",
         ] {
             assert!(told.iter().any(|line| line == expected), "{expected}: {told:#?}");
         }
-        assert_eq!(told.iter().filter(|line| line.contains("drain_limit")).count(), 1);
+        assert_eq!(told.len(), 6, "{told:#?}");
+    }
+
+    #[test]
+    fn a_whole_table_is_one_line_with_what_is_set_there() {
+        let more = "[cluster.d]\nca = \"system\"\nuser = \"x\"\npassword = { file = \"/pw2\" }\n\
+            [[cluster.d.endpoint]]\nname = \"f\"\nhost = \"d.example\"\nport = 5\n\
+            [[listener]]\nname = \"b\"\naddress = \"localhost:7\"\ncluster = \"d\"\n";
+        let first = format!("{CLUSTER}[[listener]]\nname = \"a\"\ncluster = \"c\"\n");
+        let (before, after) = (loaded(&first), loaded(&format!("{first}{more}")));
+        let told = |before, after| changes(before, after).iter().map(ToString::to_string).collect::<Vec<_>>();
+
+        let (new, gone) = (told(&before, &after), told(&after, &before));
+
+        let expected = [
+            "cluster.d is new: ca = \"system\", user = \"x\", password = { file = \"/pw2\" }",
+            "cluster.d.endpoint \"f\" is new: host = \"d.example\", port = 5",
+            "listener \"b\" is new: address = \"localhost:7\", cluster = \"d\"",
+        ];
+        assert_eq!(new, expected);
+        assert_eq!(gone, expected.map(|line| line.replace("is new", "is gone")));
+    }
+
+    #[test]
+    fn a_key_that_a_table_has_only_before_or_only_after_is_told_as_such() {
+        let (without, with) = (loaded(CLUSTER), loaded(&CLUSTER.replace("host =", "region = \"r\"\nhost =")));
+        let told = |before, after| changes(before, after).iter().map(ToString::to_string).collect::<Vec<_>>();
+
+        assert_eq!(told(&without, &with), ["cluster.c.endpoint \"e\": region: \"r\" is new"]);
+        assert_eq!(told(&with, &without), ["cluster.c.endpoint \"e\": region: \"r\" is gone"]);
     }
 
     #[test]

@@ -126,8 +126,8 @@ const NO_CLUSTER: &str = "no cluster to reach; give a connection string, --host,
                           [cluster.NAME]";
 const CA_MISSING: &str = "the server's certificate is verified against the cluster's own CA. \
     Download it from the Connect dialog of the Cloud Console or from \
-    https://cockroachlabs.cloud/clusters/<cluster-id>/cert (no key needed), by default to \
-    $HOME/Library/CockroachCloud/certs/<cluster>-ca.crt, and name that file with --ca-file, \
+    https://cockroachlabs.cloud/clusters/<cluster-id>/cert (no key needed); the Console's own \
+    command puts it at $HOME/Library/CockroachCloud/certs/<cluster>-ca.crt, on Linux as on macOS. Name that file with --ca-file, \
     sslrootcert= in the connection string, or ca = in the settings file";
 const USER_MISSING: &str = "the SQL user that every session logs in as; set user in the settings \
                             file, --user, or postgresql://USER@…";

@@ -3,7 +3,7 @@
 
 mod admin;
 
-pub use admin::load_admin;
+pub use admin::{FoundAdmin, load_admin};
 
 use super::{
     SecretSource, Settings,

@@ -8,6 +8,7 @@ use super::{
     endpoints::kind_text,
     keys::{SCALARS, number, span_or_off_text, word_of},
     policy::PREFERENCES,
+    source::Source,
     values::duration_text,
 };
 use serde::Serialize;
@@ -66,6 +67,9 @@ pub(super) struct Line {
     /// Nothing when it is not shown.
     pub(super) value: Option<Value>,
     source: String,
+    /// By somebody, and not the default.
+    #[serde(skip)]
+    pub(super) is_set: bool,
 }
 
 /// Builds one table, looking up sources as it goes.
@@ -86,8 +90,9 @@ impl<'l> Builder<'l> {
     fn push(&mut self, key: &'static str, value: Option<Value>) {
         let path = &self.table.path;
         let full = if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
-        let source = self.loaded.provenance.of(&full).to_string();
-        self.table.lines.push(Line { key, value, source });
+        let source = self.loaded.provenance.of(&full);
+        let is_set = *source != Source::Default;
+        self.table.lines.push(Line { key, value, source: source.to_string(), is_set });
     }
 }
 

@@ -54,6 +54,27 @@ fn status_takes_names_of_this_machine_only_and_probes_any() {
 }
 
 #[test]
+fn what_only_looks_like_a_name_of_this_machine_is_refused() {
+    let cluster = FakeUpstream::answering();
+    let proxy = TestProxy::before(&cluster);
+    let status = |line: &str, host: &str| proxy.http(line, &format!("Host: {host}\r\n")).0;
+
+    for host in ["evil.example/.localhost", "a@b.localhost", "a@localhost", "[localhost]", ".localhost"] {
+        assert_eq!(status("GET /status", host), 403, "{host}");
+        assert_eq!(status("POST /reload", host), 403, "{host}");
+    }
+    // The host in the request's own target is the one that counts.
+    for target in ["http://evil.example", "http://localhost:9257@evil.example", "http://a@localhost:9257"] {
+        for line in [format!("GET {target}/status"), format!("GET {target}/"), format!("POST {target}/reload")] {
+            assert_eq!(status(&line, "localhost:9257"), 403, "{line}");
+        }
+    }
+    assert_eq!(status("POST http://evil.example/endpoints/first/disable", "localhost"), 403);
+    assert_eq!(status("GET http://LOCALHOST:9257/status", "localhost:9257"), 200);
+    assert_eq!(status("POST http://localhost:9257/reload", "localhost:9257"), 202);
+}
+
+#[test]
 fn status_and_the_page_are_for_other_hosts_only_where_the_settings_say_so() {
     // Nothing is sent: the kernel only says which address it would come from.
     let socket = UdpSocket::bind("0.0.0.0:0").unwrap();

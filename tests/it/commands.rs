@@ -5,7 +5,12 @@ use crate::harness::{
     process::Finished,
     proxy::{closed_port, run_daemon},
 };
-use std::{fs, io::Read, net::TcpListener};
+use rustix::process::Signal;
+use std::{
+    fs,
+    io::{Read, Write},
+    net::TcpListener,
+};
 
 /// Runs a command beside the daemon, told where that is.
 fn command(proxy: &TestProxy, words: &str) -> Finished {
@@ -19,6 +24,45 @@ fn at_terminal(folder: &std::path::Path, words: &str, admin: &str) -> Terminal {
     command.args(words.split(' ')).env("CRDB_PROXY_ADMIN", admin);
     Terminal::start(command)
 }
+
+fn listening() -> (TcpListener, String) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    (listener, address)
+}
+
+/// Something that is connected to and says nothing.
+fn silent() -> (TcpListener, String) {
+    listening()
+}
+
+/// What answers in a daemon's place, from a request's method and target: where it is.
+fn stand_in(answer: impl Fn(&str) -> (u16, String) + Send + 'static) -> String {
+    let (listener, address) = listening();
+    std::thread::spawn(move || {
+        loop {
+            answer_one(&listener, &answer);
+        }
+    });
+    address
+}
+
+/// Answers one request: method and target.
+fn answer_one(listener: &TcpListener, answer: impl Fn(&str) -> (u16, String)) -> String {
+    let (mut socket, _) = listener.accept().unwrap();
+    let mut request = [0; 4096];
+    let length = socket.read(&mut request).unwrap();
+    let text = String::from_utf8_lossy(&request[..length]);
+    let asked = text.split(" HTTP/").next().unwrap().to_owned();
+    let (status, body) = answer(&asked);
+    // Who has asked may be gone.
+    write!(socket, "HTTP/1.1 {status} X\r\nContent-Length: {}\r\n\r\n{body}", body.len()).ok();
+    asked
+}
+
+const DRAINING: &str = "{\"state\":\"draining\",\"ends_within_ms\":0}";
+const STATUS: &str =
+    "{\"started_at\":\"then\",\"state\":\"draining\",\"listeners\":[{\"sessions\":2},{\"sessions\":1}]}";
 
 #[test]
 fn health_says_whether_the_daemon_is_ready() {
@@ -72,27 +116,47 @@ fn where_no_daemon_answers_every_command_says_so() {
 
 #[test]
 fn health_takes_no_other_program_for_the_daemon_and_waits_three_seconds_for_none() {
-    use std::io::Write;
-    let stranger = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = stranger.local_addr().unwrap().to_string();
-    let answering = std::thread::spawn(move || {
-        let (mut socket, _) = stranger.accept().unwrap();
-        let length = socket.read(&mut [0; 4096]).unwrap();
-        socket.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi").unwrap();
-        assert!(length > 0);
-        // The next one hears nothing.
-        stranger
-    });
     let folder = tempfile::tempdir().unwrap();
-    let health = || run_daemon(folder.path(), &["health", "--admin", &address], &[]);
+    let health = |address: &str| run_daemon(folder.path(), &["health", "--admin", address], &[]);
+    for body in ["hi", "ok", "okay\n", "ok\n\n"] {
+        let stranger = stand_in(|_| (200, body.to_owned()));
 
-    let other = health();
-    let _stranger = answering.join().unwrap();
-    let silent = health();
+        let other = health(&stranger);
 
-    assert_eq!((other.status.code(), silent.status.code()), (Some(1), Some(1)));
-    assert!(other.stderr.contains("as no crdb-proxy would"), "{}", other.stderr);
+        assert_eq!(other.status.code(), Some(1), "{body:?}");
+        assert!(other.stderr.contains("as no crdb-proxy would"), "{body:?}: {}", other.stderr);
+    }
+    let (_silent, address) = silent();
+
+    let silent = health(&address);
+
+    assert_eq!(silent.status.code(), Some(1));
     assert_eq!(silent.stderr, format!("crdb-proxy: {address} did not answer within 3 s"));
+}
+
+#[test]
+fn a_changed_admin_address_is_said_to_count_from_the_next_restart_on() {
+    let cluster = FakeUpstream::answering();
+    let proxy = SettingsFile::of(&cluster).global("admin = \"unix:old.sock\"").start();
+    let old = proxy.listener("admin");
+    let run = |words: &[&str]| run_daemon(&proxy.path(""), &[words, &["--config", "crdb-proxy.toml"]].concat(), &[]);
+    proxy.rewrite_settings(|text| text.replace("old.sock", "new.sock"));
+
+    let reloaded = run(&["reload", "--admin", &old]).expect_success();
+    let lost = run(&["health"]);
+    proxy.rewrite_settings(|text| text.replace("unix:new.sock", "off"));
+    let off = run(&["health"]);
+
+    let lines = reloaded.lines().collect::<Vec<_>>();
+    assert_eq!((lines.len(), lines[0]), (3, "reloaded; nothing has changed"), "{reloaded}");
+    assert!(lines[1].starts_with("needs a restart: admin: \"unix:"), "{reloaded}");
+    assert_eq!(lines[2], format!("until then commands find this daemon with --admin {old}"));
+    let advice = "(a changed \"admin\" counts from the daemon's next restart on; until then give the old address with \
+                  --admin)";
+    assert_eq!((lost.status.code(), off.status.code()), (Some(1), Some(2)));
+    assert!(lost.stderr.contains("new.sock: No such file") && lost.stderr.ends_with(advice), "{}", lost.stderr);
+    assert!(off.stderr.contains("is off") && off.stderr.ends_with(advice), "{}", off.stderr);
+    assert_eq!(run(&["health", "--admin", &old]).expect_success(), "ready");
 }
 
 #[test]
@@ -123,6 +187,16 @@ fn wait_tells_the_last_reason_when_its_limit_passes() {
     let stderr = &failed.stderr;
     assert!(stderr.starts_with("crdb-proxy: waited 1s in vain: not started: "), "{stderr}");
     assert_eq!(command(&proxy, "health").expect_success(), "ready", "which is another question");
+}
+
+#[test]
+fn wait_names_the_limit_that_it_was_given_whatever_was_left_of_it() {
+    let (_silent, address) = silent();
+    let folder = tempfile::tempdir().unwrap();
+
+    let failed = run_daemon(folder.path(), &["wait", "--limit", "1s", "--admin", &address], &[]);
+
+    assert_eq!(failed.stderr, format!("crdb-proxy: waited 1s in vain: {address} did not answer"));
 }
 
 #[test]
@@ -178,25 +252,80 @@ fn shutdown_can_wait_for_the_end_and_shows_who_is_still_there() {
 }
 
 #[test]
+fn shutdown_that_waits_has_the_daemons_own_exit_code() {
+    let server = crate::harness::Postgres::start();
+    let mut proxy = SettingsFile::of(&server).global("drain_limit = \"300ms\"").start();
+    let mut client = proxy.client();
+    client.query("begin");
+
+    let cut = command(&proxy, "shutdown --wait");
+
+    assert_eq!(cut.status.code(), Some(4), "{}", cut.stderr);
+    assert!(cut.stdout.ends_with("\nthe daemon is gone"), "{}", cut.stdout);
+    assert_eq!(cut.stderr, "crdb-proxy: 1 session was cut off at drain_limit");
+    assert_eq!(proxy.exit_code(), 4);
+}
+
+#[test]
+fn shutdown_that_waits_tells_of_a_second_signal() {
+    let server = crate::harness::Postgres::start();
+    let mut proxy = TestProxy::before(&server);
+    let mut client = proxy.client();
+    client.query("begin");
+    let mut waiting = at_terminal(&proxy.path(""), "shutdown --wait", &proxy.listener("admin"));
+    waiting.wait_for("1 open session");
+
+    proxy.signal(Signal::TERM);
+    proxy.wait_for_message("draining already; another signal ends it at once");
+    proxy.signal(Signal::TERM);
+
+    assert_eq!(waiting.exit_code(), 5);
+    assert!(waiting.text().contains("a second signal has ended it at once"), "{}", waiting.text());
+    assert_eq!(proxy.exit_code(), 5);
+}
+
+#[test]
+fn shutdown_that_waits_says_so_where_the_end_is_not_told() {
+    // One of a version that knows no such question, and then nobody.
+    let (stand_in, address) = listening();
+    std::thread::spawn(move || {
+        loop {
+            let asked = answer_one(&stand_in, |request| match request {
+                "POST /drain" => (202, DRAINING.to_owned()),
+                "POST /drain?end=true" => (400, "nothing stands behind the question mark here\n".to_owned()),
+                _ => (200, STATUS.to_owned()),
+            });
+            if asked == "POST /drain?end=true" {
+                return;
+            }
+        }
+    });
+    let folder = tempfile::tempdir().unwrap();
+
+    let told = run_daemon(folder.path(), &["shutdown", "--wait", "--admin", &address], &[]);
+
+    assert_eq!(told.status.code(), Some(0), "{}", told.stderr);
+    let said = "crdb-proxy: it did not say how it ended: whether sessions were cut off, its log and its exit code tell";
+    assert_eq!(told.stderr, said);
+}
+
+#[test]
+fn the_end_is_told_to_nobody_who_asks_a_daemon_that_goes_on() {
+    let cluster = FakeUpstream::answering();
+    let proxy = TestProxy::before(&cluster);
+
+    let (status, _, body) = proxy.http("POST /drain?end=true", "");
+
+    assert_eq!((status, body.as_str()), (409, "not told to stop: there is no end to wait for\n"));
+    proxy.client().query("select 1");
+}
+
+#[test]
 fn shutdown_gives_up_on_a_daemon_that_outlives_its_own_limits() {
     // What answers as a daemon that is to be gone at once, and stays.
-    let stayer = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = stayer.local_addr().unwrap().to_string();
-    std::thread::spawn(move || {
-        use std::io::Write;
-        for socket in stayer.incoming() {
-            let mut socket = socket.unwrap();
-            let mut request = [0; 4096];
-            let length = socket.read(&mut request).unwrap();
-            let body = match request[..length].starts_with(b"POST") {
-                true => "{\"state\":\"draining\",\"ends_within_ms\":0}",
-                false => {
-                    "{\"started_at\":\"then\",\"state\":\"draining\",\"listeners\":[{\"sessions\":2},{\"sessions\":1}]}"
-                }
-            };
-            let status = if body.starts_with("{\"state") { "202 Accepted" } else { "200 OK" };
-            write!(socket, "HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n{body}", body.len()).unwrap();
-        }
+    let address = stand_in(|request| match request.starts_with("POST") {
+        true => (202, DRAINING.to_owned()),
+        false => (200, STATUS.to_owned()),
     });
     let folder = tempfile::tempdir().unwrap();
 
@@ -208,6 +337,16 @@ fn shutdown_gives_up_on_a_daemon_that_outlives_its_own_limits() {
          a second signal ends it at once"
     );
     assert_eq!(failed.stderr, said);
+}
+
+#[test]
+fn config_diff_orders_nothing_that_could_be_refused() {
+    let address = stand_in(|_| (403, "not you\n".to_owned()));
+    let folder = tempfile::tempdir().unwrap();
+    let said = |words: &[&str]| run_daemon(folder.path(), &[words, &["--admin", &address]].concat(), &[]).stderr;
+
+    assert_eq!(said(&["config", "diff"]), "crdb-proxy: the daemon does not tell: not you");
+    assert_eq!(said(&["reload"]), "crdb-proxy: the daemon refused the order: not you");
 }
 
 #[test]
@@ -223,7 +362,8 @@ fn reload_says_what_changed_and_config_diff_what_would() {
 
     let would = command(&proxy, "config diff").expect_success();
     assert!(would.contains("would change: drain_limit: \"25s\" becomes \"30s\"\n"), "{would}");
-    assert!(would.ends_with("would need a restart: threads"), "{would}");
+    assert!(would.ends_with("would need a restart: threads: 0 becomes 3"), "{would}");
+    assert!(!would.contains("would change: threads"), "{would}");
     assert_eq!(proxy.metric("crdb_proxy_config_reloads_total", &[("result", "ok")]), Some(0.0));
     let told = command(&proxy, "reload").expect_success();
     assert!(told.starts_with("reloaded\nchanged: "), "{told}");
@@ -242,12 +382,14 @@ fn settings_that_the_daemon_refuses_are_told_with_all_their_faults() {
     let text = fs::read_to_string(&file).unwrap();
     fs::write(&file, format!("drain_limit = 7\nidle_clsoe = \"1s\"\n{text}")).unwrap();
 
-    for words in ["config diff", "reload"] {
+    for (words, does) in
+        [("config diff", "would refuse its settings and go on"), ("reload", "refuses its settings and goes on")]
+    {
         let refused = command(&proxy, words);
 
         assert_eq!((refused.status.code(), refused.stdout.as_str()), (Some(2), ""), "{words}");
         let lines = refused.stderr.lines().collect::<Vec<_>>();
-        assert_eq!(lines[0], "crdb-proxy: the daemon refuses its settings and goes on with those that it has:");
+        assert_eq!(lines[0], format!("crdb-proxy: the daemon {does} with those that it has:"));
         assert!(lines.len() == 3 && lines.iter().all(|line| line.starts_with("crdb-proxy: ")), "{lines:?}");
         assert!(lines[1].contains("drain_limit") && lines[2].contains("idle_close"), "{lines:?}");
     }

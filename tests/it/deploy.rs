@@ -102,7 +102,6 @@ impl Shown {
         let mut hosts = [address.ip().to_string(), "localhost".to_owned()].into_iter();
         let mut real = |line: &str| match line.split_once(" = ") {
             Some(("host", _)) => format!("host = \"{}\"\nport = {}", hosts.next().unwrap(), address.port()),
-            Some(("admin", _)) => "admin = \"127.0.0.1:0\"".to_owned(),
             Some(("address", "\"localhost:26257\"")) => "address = \"127.0.0.1:0\"".to_owned(),
             // The database that every server of these tests has.
             Some(("database", _)) => "database = \"defaultdb\"".to_owned(),
@@ -126,7 +125,7 @@ impl Shown {
     /// Starts it by a program that becomes it.
     fn start_behind(self, prefix: &[&str]) -> TestProxy {
         let mut command = TestProxy::command_behind(prefix, self.folder.path());
-        command.arg("--config").arg(self.path("crdb-proxy.toml"));
+        command.arg("--config").arg(self.path("crdb-proxy.toml")).env("CRDB_PROXY_ADMIN", "127.0.0.1:0");
         TestProxy::spawn(command, self.folder)
     }
 

@@ -69,8 +69,26 @@ fn bash_completes_commands_and_flags() {
     bash.type_keys("crdb-proxy endp\tdis\tone --clus\tprod --for 1h\n");
 
     bash.wait_for("<endpoint><disable><one><--cluster><prod><--for><1h>");
+    // Beside these files.
+    for name in ["deb", "jso", "1h.txt"] {
+        fs::write(folder.path().join(name), "").unwrap();
+    }
+    bash.type_keys("crdb-proxy --log-level deb\t--log-format js\t--ca-file compl\tx\n");
+    bash.wait_for("<--log-level><debug><--log-format><json><--ca-file><completions><x>");
+    bash.type_keys("crdb-proxy wait --limit 1h\tx\n");
+    bash.wait_for("<wait><--limit><1hx>");
     bash.type_keys("exit\n");
     assert_eq!(bash.exit_code(), 0);
+}
+
+#[test]
+fn help_says_that_one_connection_string_is_taken() {
+    for words in [&["--help"][..], &["run", "--help"], &["config", "check", "--help"], &["config", "show", "--help"]] {
+        let help = printed(words);
+        let usage = help.lines().find(|line| line.starts_with("Usage: ")).unwrap();
+
+        assert!(usage.ends_with(" [URL]") && !help.contains("[MORE]"), "{usage}\n{help}");
+    }
 }
 
 #[test]

@@ -130,7 +130,8 @@ fn a_dry_run_says_what_would_change_and_changes_nothing() {
     assert_eq!((status, &said["state"]), (200, &"dry_run".into()), "{said}");
     let changes = said["changes"].to_string();
     assert!(changes.contains("database: \\\"before\\\" becomes \\\"after\\\""), "{changes}");
-    assert!(changes.contains("listener \\\"new\\\""), "{changes}");
+    assert!(changes.contains("listener \\\"new\\\" is new: address = \\\"127.0.0.1:0\\\""), "{changes}");
+    assert_eq!(said["changes"].as_array().unwrap().len(), 3, "{changes}");
     assert_eq!(said["needs_restart"], serde_json::json!(["threads"]));
     let status = proxy.status();
     assert_eq!(

@@ -1,7 +1,7 @@
 //! Stopping: gently, at the limit, at once.
 
 use crate::harness::{
-    DEADLINE, FakeUpstream, SettingsFile, TestClient, TestProxy,
+    DEADLINE, FakeUpstream, SettingsFile, Terminal, TestClient, TestProxy,
     process::{Lines, mortal},
     wire::{Wire, cancel_request, command_complete, query, ready, startup},
 };
@@ -326,6 +326,26 @@ fn the_first_signal_after_post_drain_cuts_nothing_and_the_second_ends_it_at_once
 }
 
 /// A window that is closed must not leave the port taken.
+#[test]
+fn at_a_terminal_ctrl_c_tells_who_is_still_there_and_how_to_end_it() {
+    let cluster = FakeUpstream::by_hand();
+    let settings = SettingsFile::of(&cluster).global("admin = \"off\"");
+    let mut command = TestProxy::command_behind(&Terminal::PREFIX, &settings.path(""));
+    command.arg("--config").arg(settings.write()).env("NO_COLOR", "1");
+    let mut terminal = Terminal::start(command);
+    let listening = terminal.wait_for("listening listener.name=main");
+    let address = listening.rsplit_once('=').unwrap().1.trim().to_owned();
+    let mut client = TestClient::log_in(Wire::new(TcpStream::connect(address).unwrap()), &[("user", "anyone")]);
+    client.send(&query("select"));
+    cluster.session().message();
+
+    terminal.type_keys("\u{3}");
+    terminal.wait_for("1 session open; Ctrl-C again ends at once");
+    terminal.type_keys("\u{3}");
+
+    assert_eq!(terminal.exit_code(), 5);
+}
+
 #[test]
 fn at_a_terminal_sighup_drains() {
     let cluster = FakeUpstream::answering();

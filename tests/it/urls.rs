@@ -61,10 +61,50 @@ fn it_needs_no_daemon_where_the_settings_say_the_port() {
     let folder = settings.path("");
     let url = |words: &[&str]| run_daemon(&folder, &[&["url", "--config", "crdb-proxy.toml"], words].concat(), &[]);
 
-    assert_eq!(url(&[]).expect_success(), "postgresql://app@localhost:26257/defaultdb?sslmode=disable");
+    let told = url(&[]);
+    assert!(told.stderr.starts_with("crdb-proxy: ") && told.stderr.contains("daemon"), "{}", told.stderr);
+    assert!(told.stderr.ends_with("; what follows is what the settings say"), "{}", told.stderr);
+    assert_eq!(told.expect_success(), "postgresql://app@localhost:26257/defaultdb?sslmode=disable");
     let unknown = url(&["other"]);
     assert_eq!((unknown.status.code(), unknown.stdout.as_str()), (Some(2), ""));
     assert_eq!(unknown.stderr, "crdb-proxy: there is no such listener, but there are: \"main\"");
+}
+
+#[test]
+fn where_the_daemon_listens_goes_before_what_its_file_says() {
+    let cluster = FakeUpstream::answering();
+    let proxy = SettingsFile::of(&cluster).global("admin = \"unix:admin.sock\"").start();
+    let address = proxy.address();
+    proxy.listener("admin");
+    // An edit that does not count yet, and one that would be refused.
+    for change in ["127.0.0.1:7", "nowhere"] {
+        proxy.rewrite_settings(|text| text.replace("127.0.0.1:0", change));
+
+        let told = run_daemon(&proxy.path(""), &["url", "--config", "crdb-proxy.toml"], &[]);
+
+        assert_eq!(told.stderr, "", "{change}");
+        assert_eq!(told.expect_success(), format!("postgresql://app@{address}/defaultdb?sslmode=disable"));
+        proxy.rewrite_settings(|text| text.replace(change, "127.0.0.1:0"));
+    }
+}
+
+#[test]
+fn a_daemon_of_other_settings_is_not_asked_unless_it_is_named() {
+    let cluster = FakeUpstream::answering();
+    let proxy = TestProxy::before(&cluster);
+    let admin = proxy.listener("admin");
+    let ours = SettingsFile::of(&cluster).global(&format!("admin = \"{admin}\"")).address("localhost:26257");
+    ours.write();
+    let url =
+        |words: &[&str]| run_daemon(&ours.path(""), &[&["url", "--config", "crdb-proxy.toml"], words].concat(), &[]);
+
+    let by_file = url(&[]);
+    let by_name = url(&["--admin", &admin]).expect_success();
+
+    let reason = format!("crdb-proxy: the daemon at {admin} was started with other settings");
+    assert!(by_file.stderr.starts_with(&reason), "{}", by_file.stderr);
+    assert!(by_file.expect_success().contains("@localhost:26257/"));
+    assert!(by_name.contains(&format!("@{}/", proxy.address())), "{by_name}");
 }
 
 #[test]

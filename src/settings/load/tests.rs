@@ -405,6 +405,22 @@ fn with_nothing_given_the_usual_files_are_looked_for_and_else_help_is_due() {
 }
 
 #[test]
+fn relative_paths_count_from_the_folder_of_a_symbolic_link_and_not_from_where_it_leads() {
+    let root = tempfile::tempdir().unwrap();
+    let (real, link) = (root.path().join("real"), root.path().join("link"));
+    fs::create_dir(&real).unwrap();
+    fs::create_dir(&link).unwrap();
+    fs::write(real.join("f.toml"), ONE_CLUSTER).unwrap();
+    std::os::unix::fs::symlink(real.join("f.toml"), link.join("f.toml")).unwrap();
+    let mut inputs = Inputs { working_folder: "/w".into(), cores: 1, ..Inputs::default() };
+    inputs.flags.config = Some(link.join("f.toml"));
+
+    let loaded = load(&inputs).unwrap();
+
+    assert_eq!(loaded.settings.clusters[0].ca, CaSource::File(link.join("ca.crt")));
+}
+
+#[test]
 fn a_file_that_a_variable_names_and_that_is_missing_says_both() {
     let faults = World::default().variable("CRDB_PROXY_CONFIG", "none.toml").faults();
 

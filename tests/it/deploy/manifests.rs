@@ -215,6 +215,9 @@ fn compose_files_share_a_socket_or_a_network_and_mount_secrets_as_a_folder() {
         let mounts = list(&services["crdb-proxy"]["volumes"]);
         assert!(mounts.contains(&Value::from("./secrets:/run/secrets/crdb-proxy:ro")), "{mounts:?}");
         assert_eq!(services["crdb-proxy"]["healthcheck"]["test"], serde_json::json!(["CMD", "/crdb-proxy", "health"]));
+        // What the health check asks is what the daemon was told, whatever becomes of the file.
+        assert_eq!(services["crdb-proxy"]["environment"]["CRDB_PROXY_ADMIN"], "localhost:9257");
+        assert!(!compose_settings(&services["crdb-proxy"]).contains("\nadmin = "));
     }
 }
 
