@@ -59,8 +59,7 @@ fn last_words(ended: &Ended, leaver: Leaver) -> Option<ClientError> {
         ClientError::new(SqlState::CONNECTION_FAILURE, format!("the connection to the cluster was lost: {what}"))
             .hint("Connect again. If a transaction was open, it was rolled back; if a COMMIT was under way, look whether it took effect.")
     };
-    let shutdown =
-        |message: Cow<'static, str>| ClientError::new(SqlState::ADMIN_SHUTDOWN, message).hint("Connect again.");
+    let shutdown = |message: &'static str| ClientError::new(SqlState::ADMIN_SHUTDOWN, message).hint("Connect again.");
     Some(match ended.reason {
         CloseReason::ClientTerminate
         | CloseReason::ClientEof
