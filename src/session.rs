@@ -37,8 +37,8 @@ use std::{sync::Arc, time::Duration};
 use tokio::{
     io::AsyncWriteExt,
     net::TcpStream,
-    sync::{OwnedSemaphorePermit, Semaphore},
-    time::{Instant, sleep},
+    sync::{Notify, OwnedSemaphorePermit, Semaphore},
+    time::{Instant, sleep, timeout},
 };
 use tokio_rustls::{TlsAcceptor, client::TlsStream};
 use tracing::{debug, info};
@@ -150,13 +150,14 @@ pub(crate) async fn run(parts: Arc<Parts>, accepted: Accepted, stop: Stop) {
     let mut stop = visit.stop.clone();
     let opened = tokio::select! {
         biased;
-        opened = parts.way_in(accepted.stream, &mut visit) => opened,
+        // In a box of its own, as all that is not the relay: what an idle session holds counts thousandfold.
+        opened = Box::pin(parts.way_in(accepted.stream, &mut visit)) => opened,
         () = stop.cutting() => Err(Refusal::cut_off()),
     };
     match opened {
         Ok(Some(session)) => session.serve(&parts, visit).await,
         Ok(None) => {}
-        Err(refusal) => refusal.tell(&parts, visit).await,
+        Err(refusal) => Box::pin(refusal.tell(&parts, visit)).await,
     }
 }
 
@@ -271,7 +272,7 @@ impl Session {
         };
         let ended = self.relay.run(&rules, &visit.stop).await;
         live.enter(SessionState::Closing);
-        self.close(parts, &ended, &visit).await;
+        Box::pin(self.close(parts, &ended, &visit)).await;
 
         let (asked, joined, totals) = (live.asked.get(), live.upstream.get(), live.totals());
         let duration = visit.began.elapsed();
@@ -318,19 +319,39 @@ impl Session {
             }
         }
         let Inseparable { relay, issued } = whole;
-        let cancel = async {
-            let Some(issued) = issued.filter(|_| ended.abandons_query) else { return };
-            let mut stop = visit.stop.clone();
-            let out_of_time = async {
-                stop.cutting().await;
-                sleep(closing::LINGER).await;
-            };
-            // Within `cancel_limit`; a daemon that cuts sessions off waits no longer than for their close.
-            tokio::select! {
-                result = issued.cancel() => debug!(session.id = visit.live.id, ?result, "cancelled what nobody waits for"),
-                () = out_of_time => {}
-            }
+        let is_closed = Notify::new();
+        let close = async {
+            closing::close(relay, ended, visit.stop.leaver()).await;
+            is_closed.notify_one();
         };
-        tokio::join!(cancel, closing::close(relay, ended, visit.stop.leaver()));
+        tokio::join!(close, abandon(issued.filter(|_| ended.abandons_query), visit, &is_closed));
     }
 }
+
+/// Cancels what nobody waits for any more: again while the server does not close, since a cancel that overtakes its
+/// query finds nothing to cancel.
+async fn abandon(issued: Option<Issued>, visit: &Visit, is_closed: &Notify) {
+    let Some(issued) = issued else { return };
+    let mut stop = visit.stop.clone();
+    let cancel = async {
+        loop {
+            let result = issued.cancel().await;
+            debug!(session.id = visit.live.id, ?result, "cancelled what nobody waits for");
+            if timeout(CANCEL_AGAIN, is_closed.notified()).await.is_ok() {
+                return;
+            }
+        }
+    };
+    let out_of_time = async {
+        stop.cutting().await;
+        sleep(closing::LINGER).await;
+    };
+    // Each within `cancel_limit`; a daemon that cuts sessions off waits no longer than for their close.
+    tokio::select! {
+        () = cancel => {}
+        () = out_of_time => {}
+    }
+}
+
+/// Long enough for a query to be read that is on its way.
+const CANCEL_AGAIN: Duration = Duration::from_millis(250);

@@ -261,3 +261,21 @@ fn what_nobody_waits_for_is_cancelled_even_if_that_takes_longer_than_the_close()
     cluster.wait_until(|seen| seen.cancels.len() == 1);
     proxy.wait_for_active(0.0);
 }
+
+#[test]
+fn a_cancel_that_may_have_overtaken_its_query_is_sent_again_until_the_server_closes() {
+    let cluster = FakeUpstream::by_hand();
+    let proxy = TestProxy::before(&cluster);
+    let mut client = proxy.client();
+    let mut session = cluster.session();
+    client.send(&query("select pg_sleep(60)"));
+    session.message();
+
+    client.into_wire().reset();
+    cluster.wait_until(|seen| seen.cancels.len() == 2);
+    drop(session);
+    proxy.wait_for_closed("client_reset", 1.0);
+
+    let key = cluster.seen().cancels.first().map(|cancel| cancel.key.clone());
+    assert!(cluster.seen().cancels.iter().all(|cancel| Some(&cancel.key) == key.as_ref()));
+}
