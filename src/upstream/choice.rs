@@ -58,6 +58,9 @@ impl Cluster {
         let mut choices = lock(&self.choices);
         choices.retain(|choice| choice.strong_count() > 0);
         choices.push(Arc::downgrade(&choice));
+        drop(choices);
+        // It may want to know of endpoints that nobody has asked for.
+        self.woken.notify_one();
         choice
     }
 

@@ -136,6 +136,10 @@ impl Health {
     pub(crate) fn probe_at(&self, limits: &Limits, now: Moment) -> Moment {
         let Some(tried_at) = self.tried_at else { return now };
         tried_at.after(match self.state {
+            // Whether it was one node or all of them is to be known soon, although no client comes.
+            EndpointState::Unknown | EndpointState::Well if self.turned_away > 0 => {
+                SUSPECT_INTERVAL.min(limits.probe_interval)
+            }
             EndpointState::Suspect => SUSPECT_INTERVAL.min(limits.probe_down_interval),
             EndpointState::Down => limits.probe_down_interval,
             EndpointState::Unknown | EndpointState::Well => limits.probe_interval,
@@ -266,6 +270,8 @@ mod tests {
 
         health.succeeded(at(10));
         assert_eq!(health.probe_at(&limits, at(11)), at(70));
+        health.turned_away("57P03".into(), at(15));
+        assert_eq!(health.probe_at(&limits, at(15)), at(16));
         failed(&mut health, 20);
         assert_eq!(health.probe_at(&limits, at(20)), at(21));
         failed(&mut health, 21);

@@ -1,8 +1,9 @@
 //! What probes are answered: alive, ready, started; and what the settings make them wait for.
 
 use crate::harness::{
-    DEADLINE, FakeUpstream, SettingsFile, TestProxy,
+    Authority, DEADLINE, FakeUpstream, SettingsFile, TestProxy,
     fake_upstream::{Front, Script, Session},
+    port::Port,
 };
 use rustix::process::Signal;
 use std::time::Instant;
@@ -66,12 +67,14 @@ fn settings_that_no_longer_ask_for_it_end_the_wait() {
 
 #[test]
 fn ready_requires_upstream_follows_the_endpoints_although_no_client_comes() {
-    let cluster = FakeUpstream::answering();
+    let (port, authority) = (Port::reserve(), Authority::new());
+    let serve = || FakeUpstream::bound_to(port.listen(), authority.clone(), Script::default());
+    let cluster = serve();
     let settings = SettingsFile::of(&cluster).global("ready_requires_upstream = true");
     let proxy = settings.global("probe_interval = \"1s\"\nprobe_down_interval = \"1s\"").start();
     wait_for_probe(&proxy, "/readyz", |(status, _)| *status == 200);
 
-    cluster.change(|script| script.front = Front::Resets);
+    drop(cluster);
     wait_for_probe(&proxy, "/readyz", |(status, body)| {
         *status == 503 && body.starts_with("no endpoint of cluster \"test\" is reachable: first is down")
     });
@@ -79,7 +82,7 @@ fn ready_requires_upstream_follows_the_endpoints_although_no_client_comes() {
     assert!(proxy.status()["reasons"][0].as_str().unwrap().contains("first is down"));
     assert_eq!(probe(&proxy, "/livez").0, 200);
 
-    cluster.change(|script| script.front = Front::Tls);
+    let _back = serve();
     wait_for_probe(&proxy, "/readyz", |(status, _)| *status == 200);
 }
 

@@ -284,8 +284,10 @@ impl Scene {
         let server = Postgres::start();
         let proxy = SettingsFile::of(&server).listener("reuse = true").start();
         let scene = Self { server, proxy };
-        scene.client();
-        scene.client();
+        drop(scene.client());
+        // Were it open still when its parameters come again, its upstream would be worth a reset, too.
+        scene.proxy.wait_for_closed("client_eof", 1.0);
+        drop(scene.client());
         scene.proxy.wait_for_metric("crdb_proxy_resets_total", &[("result", "ok")], 1.0);
         scene
     }
