@@ -115,6 +115,12 @@ impl Credentials {
         self.0.known().fault.as_ref().map(chain)
     }
 
+    /// Whether a reading has not ended that others have given up waiting for.
+    pub(crate) fn hangs(&self) -> bool {
+        let known = self.0.known();
+        known.started > known.finished && known.fault.is_some()
+    }
+
     fn with(source: SecretSource, strict: bool, surroundings: Surroundings) -> Self {
         Self(Arc::new(Inner {
             source: Source(source),

@@ -101,9 +101,13 @@ impl fmt::Display for Chain<'_> {
 
 /// A moment as logs and `/status` show it: RFC 3339, UTC, to the millisecond.
 pub fn rfc3339(at: std::time::SystemTime) -> String {
-    // It has no way to write what lies before 1970, where a clock that was never set may stand.
-    humantime::format_rfc3339_millis(at.max(std::time::SystemTime::UNIX_EPOCH)).to_string()
+    // It has no way to write what lies before 1970, where a clock that was never set may stand, or after 9999.
+    let least = std::time::SystemTime::UNIX_EPOCH;
+    humantime::format_rfc3339_millis(at.clamp(least, least + YEAR_9999)).to_string()
 }
+
+/// Up to its last second.
+const YEAR_9999: std::time::Duration = std::time::Duration::from_secs(253_402_300_799);
 
 #[cfg(test)]
 mod tests {
@@ -111,9 +115,10 @@ mod tests {
     use std::time::{Duration, SystemTime};
 
     #[test]
-    fn a_clock_that_was_never_set_shows_as_1970() {
+    fn a_clock_that_was_never_set_shows_as_1970_and_one_beyond_reason_as_9999() {
         let before = SystemTime::UNIX_EPOCH - Duration::from_secs(1);
 
         assert_eq!(rfc3339(before), "1970-01-01T00:00:00.000Z");
+        assert_eq!(rfc3339(SystemTime::UNIX_EPOCH + YEAR_9999 * 37), "9999-12-31T23:59:59.000Z");
     }
 }

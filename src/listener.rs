@@ -83,8 +83,17 @@ pub struct BindError {
     pub address: String,
     /// Why.
     pub source: io::Error,
-    /// The listener of this very daemon that has the address.
-    pub holder: Option<String>,
+    /// Who is in the way, where that is known.
+    pub holder: Option<Holder>,
+}
+
+/// Who has an address that is wanted; the name is a listener's.
+#[derive(Clone, Debug)]
+pub enum Holder {
+    /// This very daemon.
+    Ours(String),
+    /// The service manager, which passed it, and here it was closed.
+    Manager(String),
 }
 
 /// Binds every socket of an address. `localhost` is both loopback families on one port; a family that
@@ -232,7 +241,6 @@ pub(crate) enum Order {
 /// finds none. Cancel safety: dropping the future cuts all of them off.
 pub(crate) async fn serve(socket: Socket, mut orders: watch::Receiver<Order>, stop: Stop) {
     let Order::Serve(parts) = orders.borrow_and_update().clone() else { return };
-    let metrics = Arc::clone(&parts.metrics);
     let is_inherited = socket.is_inherited();
     let mut sessions = JoinSet::new();
     let (mut cut, mut drain) = (stop.clone(), stop.clone());
@@ -241,7 +249,7 @@ pub(crate) async fn serve(socket: Socket, mut orders: watch::Receiver<Order>, st
         loop {
             tokio::select! {
                 biased;
-                Some(ended) = sessions.join_next(), if !sessions.is_empty() => note_end(&metrics, &ended),
+                Some(ended) = sessions.join_next(), if !sessions.is_empty() => note_end(&acceptor.parts.metrics, &ended),
                 () = drain.draining(), if is_inherited => return,
                 _ = orders.changed() => match orders.borrow_and_update().clone() {
                     Order::Serve(parts) => acceptor.parts = parts,
@@ -258,6 +266,8 @@ pub(crate) async fn serve(socket: Socket, mut orders: watch::Receiver<Order>, st
         () = cut.cutting() => {}
         () = accepting => {}
     }
+    // The socket goes; the series stay for as long as sessions do.
+    let metrics = Arc::clone(&acceptor.parts.metrics);
     drop(acceptor);
     while let Some(ended) = sessions.join_next().await {
         note_end(&metrics, &ended);
@@ -351,11 +361,20 @@ impl fmt::Display for BindError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { name, address, source, holder } = self;
         write!(f, "\"{name}\" cannot listen on {address}: {source}")?;
-        if let Some(holder) = holder {
-            return write!(
-                f,
-                "; listener \"{holder}\" of this daemon has that port and lets go of it at a restart only. Restart crdb-proxy, or choose another port"
-            );
+        match holder {
+            Some(Holder::Ours(name)) => {
+                return write!(
+                    f,
+                    "; listener \"{name}\" of this daemon has that port and lets go of it at a restart only. Restart crdb-proxy, or choose another port"
+                );
+            }
+            Some(Holder::Manager(name)) => {
+                return write!(
+                    f,
+                    "; the service manager has it, which passed it for listener \"{name}\" until that was taken out of the settings. Restart crdb-proxy to be passed it again"
+                );
+            }
+            None => {}
         }
         f.write_str(match source.kind() {
             io::ErrorKind::AddrInUse => "; does another crdb-proxy or a local database use it? Choose another address with --listen or \"address\" (for the admin address --admin or \"admin\")",

@@ -2,6 +2,7 @@
 //! closed: no user, query or client address ever becomes one. A scrape takes no lock of the data path.
 
 mod config;
+mod endpoint;
 mod kept;
 pub mod labels;
 mod recent;
@@ -12,24 +13,18 @@ use crate::settings::Name;
 use config::ConfigGauges;
 use kept::{Keeper, Kept};
 use labels::{
-    AttemptResult, CacheResult, CancelResult, ClaimSource, CloseReason, DaemonState, Direction, EndpointState,
-    ErrorClass, HandshakeKind, Label, OrderByHand, RecycleCause, RefuseReason, ReloadResult, ResetResult, Stage,
-    UpstreamState, WarmResult,
+    CacheResult, CancelResult, ClaimSource, CloseReason, DaemonState, Direction, ErrorClass, Label, OrderByHand,
+    RecycleCause, RefuseReason, ReloadResult, ResetResult, WarmResult,
 };
 use prometheus::{
     Encoder, GaugeVec, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry, TextEncoder,
 };
 use recent::AllRecentClaims;
 use series::Families;
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
-    time::{Duration, SystemTime},
-};
+use std::{sync::Arc, time::SystemTime};
 use warm::WarmFamilies;
 
+pub use endpoint::EndpointMetrics;
 pub use recent::{Percentiles, RecentClaims};
 pub use series::{Held, Per};
 
@@ -116,25 +111,6 @@ pub struct ClusterMetrics {
     ca_not_after: prometheus::Gauge,
     secret_read: prometheus::Gauge,
     secret_ok: IntGauge,
-    _series: Arc<Kept>,
-}
-
-/// The series of one endpoint.
-pub struct EndpointMetrics {
-    /// Attempts to get an upstream.
-    pub attempts: Per<AttemptResult, IntCounter>,
-    /// How long each stage took when it succeeded.
-    pub seconds: Per<Stage, Histogram>,
-    /// TLS handshakes done.
-    pub handshakes: Per<HandshakeKind, IntCounter>,
-    /// Upstreams, by what they are busy with.
-    pub upstreams: Per<UpstreamState, IntGauge>,
-    /// Changes of state, by the new one.
-    pub changes: Per<EndpointState, IntCounter>,
-    state: Per<EndpointState, IntGauge>,
-    latency: prometheus::Gauge,
-    certificate_not_after: prometheus::Gauge,
-    certificate_not_after_seconds: AtomicU64,
     _series: Arc<Kept>,
 }
 
@@ -278,30 +254,14 @@ impl Metrics {
         metrics
     }
 
-    /// The series of an endpoint, all at zero from now on.
-    pub fn endpoint(&self, cluster: &Name, endpoint: &Name) -> EndpointMetrics {
-        let own = vec![("cluster", cluster.to_string()), ("endpoint", endpoint.to_string())];
-        let series = self.keeper.keep(vec![own, certificate("server", endpoint)]);
-        let (cluster, endpoint) = (cluster.as_str(), endpoint.as_str());
-        let metrics = EndpointMetrics {
-            attempts: Per::new(|result| self.connect_attempts.with_label_values(&[cluster, endpoint, result])),
-            seconds: Per::new(|stage| self.connect_seconds.with_label_values(&[cluster, endpoint, stage])),
-            handshakes: Per::new(|kind| self.tls_handshakes.with_label_values(&[cluster, endpoint, kind])),
-            upstreams: Per::new(|state| self.upstreams.with_label_values(&[cluster, endpoint, state])),
-            changes: Per::new(|state| self.endpoint_changes.with_label_values(&[cluster, endpoint, state])),
-            state: Per::new(|state| self.endpoint_state.with_label_values(&[cluster, endpoint, state])),
-            latency: self.endpoint_latency.with_label_values(&[cluster, endpoint]),
-            certificate_not_after: self.certificate_not_after.with_label_values(&["server", endpoint]),
-            certificate_not_after_seconds: AtomicU64::new(0),
-            _series: series,
-        };
-        metrics.set_state(Some(EndpointState::Unknown));
-        metrics
-    }
-
-    /// Notes when a certificate of ours expires; `kind` is `client` or `local`.
-    pub fn certificate_expires(&self, kind: &'static str, name: &Name, at: SystemTime) {
-        self.certificate_not_after.with_label_values(&[kind, name.as_str()]).set(unix_seconds(at));
+    /// Notes when a certificate of ours expires, if there is one; `kind` is `client` or `local`.
+    pub fn certificate_expires(&self, kind: &'static str, name: &Name, at: Option<SystemTime>) {
+        let labels = [kind, name.as_str()];
+        match at {
+            Some(at) => self.certificate_not_after.with_label_values(&labels).set(unix_seconds(at)),
+            // Most have none, and never had.
+            None => drop(self.certificate_not_after.remove_label_values(&labels)),
+        }
     }
 
     /// Shows the order that stands for an endpoint, or that none does.
@@ -327,42 +287,15 @@ impl Metrics {
     }
 }
 
-impl EndpointMetrics {
-    /// Shows what is known of it; `None` when it is no endpoint of the cluster any more.
-    pub fn set_state(&self, now: Option<EndpointState>) {
-        for &state in EndpointState::ALL {
-            self.state.at(state).set(i64::from(Some(state) == now));
-        }
-    }
-
-    /// Shows its distance.
-    pub fn set_latency(&self, latency: Duration) {
-        self.latency.set(latency.as_secs_f64());
-    }
-
-    /// Notes when the server's certificate expires.
-    pub fn certificate_expires(&self, at: SystemTime) {
-        self.certificate_not_after.set(unix_seconds(at));
-        let since = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        self.certificate_not_after_seconds.store(since.as_secs(), Relaxed);
-    }
-
-    /// When it does, if one was seen.
-    pub fn certificate_not_after(&self) -> Option<SystemTime> {
-        let seconds = self.certificate_not_after_seconds.load(Relaxed);
-        (seconds > 0).then(|| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds))
-    }
-}
-
 impl ClusterMetrics {
-    /// Notes when the earliest certificate of the CA bundle expires.
-    pub fn ca_expires(&self, at: SystemTime) {
-        self.ca_not_after.set(unix_seconds(at));
+    /// Notes when the earliest certificate of the CA bundle expires, if there is a bundle.
+    pub fn ca_expires(&self, at: Option<SystemTime>) {
+        self.ca_not_after.set(at.map_or(0.0, unix_seconds));
     }
 
-    /// Notes when the secret was last read.
-    pub fn secret_read(&self, at: SystemTime) {
-        self.secret_read.set(unix_seconds(at));
+    /// Notes when the secret was last read, if it was.
+    pub fn secret_read(&self, at: Option<SystemTime>) {
+        self.secret_read.set(at.map_or(0.0, unix_seconds));
     }
 
     /// Shows whether the secret could be read the last time.

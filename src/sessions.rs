@@ -73,6 +73,8 @@ pub struct Asked {
 /// The upstream of a session.
 #[derive(Clone, Debug)]
 pub struct Joined {
+    /// The cluster.
+    pub cluster: Name,
     /// The endpoint that serves it, as it was when the session began.
     pub endpoint: Arc<Endpoint>,
     /// The address that was dialled.

@@ -197,12 +197,8 @@ impl Cluster {
     }
 
     fn note_expiry(&self, tls: &ClusterTls) {
-        if let Some(ca) = &tls.ca {
-            self.metrics.ca_expires(ca.not_after);
-        }
-        if let Some(at) = tls.certificate_not_after {
-            self.all_metrics.certificate_expires("client", &self.name, at);
-        }
+        self.metrics.ca_expires(tls.ca.as_ref().map(|ca| ca.not_after));
+        self.all_metrics.certificate_expires("client", &self.name, tls.certificate_not_after);
     }
 
     /// The clock that its ages go by.
@@ -213,9 +209,7 @@ impl Cluster {
     /// Brings what its secret's reading says up to date in the metrics.
     pub fn publish(&self) {
         let setup = self.setup();
-        if let Some(at) = setup.credentials().and_then(Credentials::read_at) {
-            self.metrics.secret_read(at);
-        }
+        self.metrics.secret_read(setup.credentials().and_then(Credentials::read_at));
         self.metrics.secret_is_ok(setup.credentials().is_none_or(|credentials| credentials.fault().is_none()));
     }
 

@@ -1,12 +1,12 @@
 //! `/status`: what the daemon is doing, as JSON. Field names are a promise (`names.md` of the
 //! documentation); what is not known is null and never left out.
 
-use super::{Admin, ListenerView, View};
+use super::{Admin, ListenerView};
 use crate::{
     diagnostics::rfc3339,
     metrics::labels::{Direction, ErrorClass, Label, RefuseReason, UpstreamState},
     refusals::Entry,
-    sessions::{Live, SessionState},
+    sessions::{Joined, Live, SessionState},
     settings::{Endpoint, EndpointKind, LocalTls},
     upstream::{Cluster, Way},
 };
@@ -177,7 +177,7 @@ pub(super) fn status(admin: &Admin) -> Status {
             needs_restart: view.needs_restart.clone(),
         },
         listeners: view.listeners.iter().map(|view| listener(view, &open)).collect(),
-        clusters: view.clusters.iter().map(|one| cluster(one, &view, &open)).collect(),
+        clusters: view.clusters.iter().map(|one| cluster(one, &open)).collect(),
         warm: view.listeners.iter().flat_map(warm).collect(),
         sessions: open.iter().take(SESSIONS_MAX).map(|live| session(live, now)).collect(),
         sessions_left_out: all.saturating_sub(SESSIONS_MAX),
@@ -217,15 +217,12 @@ fn listener(view: &ListenerView, open: &[Arc<Live>]) -> Listener {
     }
 }
 
-fn cluster(cluster: &Cluster, view: &View, open: &[Arc<Live>]) -> ClusterStatus {
+fn cluster(cluster: &Cluster, open: &[Arc<Live>]) -> ClusterStatus {
     let setup = cluster.setup();
     let settings = &setup.settings;
-    let listeners =
-        view.listeners.iter().map(|view| &view.parts.listener).filter(|listener| listener.cluster == settings.name);
-    let listeners: Vec<_> = listeners.map(|listener| &listener.name).collect();
     let sessions_at = |endpoint: &Arc<Endpoint>| {
-        let at = |live: &&Arc<Live>| live.upstream.get().is_some_and(|joined| joined.endpoint == *endpoint);
-        open.iter().filter(|live| listeners.contains(&&live.listener)).filter(at).count()
+        let is_there = |joined: &Joined| joined.cluster == settings.name && joined.endpoint == *endpoint;
+        open.iter().filter(|live| live.upstream.get().is_some_and(is_there)).count()
     };
     ClusterStatus {
         name: settings.name.to_string(),

@@ -3,8 +3,14 @@
 
 use super::{Answer, Client, ControlError, Question};
 use hyper::StatusCode;
-use serde::{Deserialize, de::IgnoredAny};
-use std::fmt::Write;
+use serde::{
+    Deserialize, Deserializer,
+    de::{self, IgnoredAny, SeqAccess, Visitor},
+};
+use std::{
+    fmt::{self, Write},
+    marker::PhantomData,
+};
 
 /// What a daemon is doing.
 #[derive(Clone, Debug, Deserialize)]
@@ -24,14 +30,15 @@ pub struct Status {
     pub reasons: Vec<String>,
     #[serde(default)]
     pub config: Config,
+    #[serde(deserialize_with = "bounded")]
     pub listeners: Vec<Listening>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "bounded")]
     pub clusters: Vec<Cluster>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "bounded")]
     pub sessions: Vec<Session>,
     #[serde(default)]
     pub sessions_left_out: u64,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "bounded")]
     pub refusals: Vec<Refusal>,
 }
 
@@ -75,6 +82,7 @@ pub struct Cluster {
     pub name: String,
     pub user: String,
     pub secret: Option<Secret>,
+    #[serde(deserialize_with = "bounded")]
     pub endpoints: Vec<Endpoint>,
 }
 
@@ -202,6 +210,31 @@ fn printable_json(body: &[u8]) -> Option<String> {
     Some(printable)
 }
 
+/// A list of no more items than any daemon tells of: few bytes of a stranger's could fill much memory.
+fn bounded<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<Vec<T>, D::Error> {
+    struct Items<T>(PhantomData<T>);
+    impl<'de, T: Deserialize<'de>> Visitor<'de> for Items<T> {
+        type Value = Vec<T>;
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(f, "a list of at most {ITEMS_MAX}")
+        }
+        fn visit_seq<A: SeqAccess<'de>>(self, mut from: A) -> Result<Self::Value, A::Error> {
+            let mut items = Vec::new();
+            while let Some(item) = from.next_element()? {
+                if items.len() >= ITEMS_MAX {
+                    return Err(de::Error::invalid_length(items.len() + 1, &self));
+                }
+                items.push(item);
+            }
+            Ok(items)
+        }
+    }
+    from.deserialize_seq(Items(PhantomData))
+}
+
+/// As many as there are sessions in a status, at most; of all else there are fewer.
+const ITEMS_MAX: usize = 1000;
+
 /// A thousand sessions with the longest names that a startup message can carry.
 const STATUS_BYTES_MAX: usize = 64 * 1024 * 1024;
 
@@ -218,6 +251,10 @@ mod tests {
 
         assert_eq!((status.listeners[0].name.as_str(), status.open_sessions()), ("a", 0));
         assert!(serde_json::from_str::<Status>("{}").is_err(), "which is no daemon's");
+
+        let many = format!("{{\"started_at\":\"\",\"state\":\"\",\"listeners\":[{}{{}}]}}", "{},".repeat(ITEMS_MAX));
+        let error = serde_json::from_str::<Status>(&many).unwrap_err().to_string();
+        assert!(error.contains("a list of at most 1000"), "{error}");
     }
 
     #[test]

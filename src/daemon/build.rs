@@ -153,9 +153,8 @@ impl Shared {
         let sessions_max = listener.sessions_max.min(limits.sessions_max);
         let own = self.listeners_max.entry(listener.name.clone()).or_insert_with(|| Limit::new(sessions_max));
         own.set(sessions_max);
-        if let Some(at) = tls.as_ref().and_then(|tls| tls.not_after) {
-            self.metrics.certificate_expires("local", &listener.name, at);
-        }
+        let not_after = tls.as_ref().and_then(|tls| tls.not_after);
+        self.metrics.certificate_expires("local", &listener.name, not_after);
         let is_same =
             |before: &&Parts| Arc::ptr_eq(&before.cluster, &cluster) && before.listener.policy == listener.policy;
         let choice = before.filter(is_same).map(|before| Arc::clone(&before.choice));

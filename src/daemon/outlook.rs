@@ -9,9 +9,10 @@ use super::{
     serving::Serving,
 };
 use crate::{
-    listener::{self, BindError},
-    settings::Settings,
+    listener::{self, BindError, Holder, Place},
+    settings::{Listener, Settings},
 };
+use std::sync::Arc;
 
 impl Serving {
     /// Whether new settings could be served, sockets and all. Opens nothing that a client could reach.
@@ -56,31 +57,56 @@ impl Serving {
         keys
     }
 
-    /// Names the listener of ours that is in the way, if one is: nobody finds it elsewhere.
+    /// Names who is in the way, if that is this daemon or its service manager: nobody finds them elsewhere.
     pub(super) fn unbound(&self, error: BindError) -> StartError {
-        let is_in_the_way = |post: &&Post| post.bound.iter().any(|place| place.overlaps(&error.address));
-        let holder = self.posts.iter().find(is_in_the_way).map(|post| post.name().to_string());
+        let is_in_the_way = |places: &[Place]| places.iter().any(|place| place.overlaps(&error.address));
+        let ours = self.posts.iter().find(|post| is_in_the_way(&post.bound));
+        let managers = self.given_up.iter().find(|(_, places)| is_in_the_way(places));
+        let holder = match (ours, managers) {
+            (Some(post), _) => Some(Holder::Ours(post.name().to_string())),
+            (None, Some((name, _))) => Some(Holder::Manager(name.to_string())),
+            (None, None) => None,
+        };
         StartError::Bind(BindError { holder, ..error })
     }
 
-    /// What the operator should know who wants these settings: where the sockets that were passed to the daemon go.
+    /// What the operator should know who wants these settings: what becomes of sessions, and of sockets that were
+    /// passed to the daemon.
     pub(super) fn notes(&self, settings: &Settings) -> Vec<String> {
         let places = post::assign(&self.posts, &settings.listeners);
-        let passed = self.posts.iter().enumerate().filter(|(_, post)| post.is_inherited);
-        let note = |(place, post): (usize, &Post)| {
-            let name = post.name();
-            let after = places.iter().position(|of| *of == Some(place)).and_then(|index| settings.listeners.get(index));
-            match after {
-                None => Some(format!(
-                    "listener \"{name}\" is taken out, and its sockets were passed by the service manager, which keeps them open: clients that connect there wait and are not served. Take them out of the socket unit too"
-                )),
-                Some(after) if after.address != post.parts.listener.address => Some(format!(
-                    "listener \"{name}\": its sockets were passed by the service manager, so that its \"address\" has no effect; change ListenStream= of the socket unit"
-                )),
-                Some(_) => None,
+        let of_posts = self.posts.iter().enumerate().filter_map(|(place, post)| {
+            let index = places.iter().position(|of| *of == Some(place));
+            self.note(post, index.and_then(|index| settings.listeners.get(index)), settings)
+        });
+        let lost = |listener: &&Arc<Listener>| self.given_up.iter().any(|(name, _)| *name == listener.name);
+        let has_come_back = settings.listeners.iter().filter(lost).map(|listener| {
+            format!(
+                "listener \"{}\": the sockets that the service manager had passed for it were closed when it was taken out; clients that connect there wait, and are served once crdb-proxy is restarted",
+                listener.name
+            )
+        });
+        of_posts.chain(has_come_back).collect()
+    }
+
+    fn note(&self, post: &Post, after: Option<&Arc<Listener>>, settings: &Settings) -> Option<String> {
+        let (name, open) = (post.name(), self.sessions_of(post.name()));
+        let goes_on = || settings.listeners.iter().any(|listener| listener.name == *name);
+        match after {
+            None if post.is_inherited => Some(format!(
+                "listener \"{name}\" is taken out, and its sockets were passed by the service manager, which keeps them open: clients that connect there wait and are not served. Take them out of the socket unit too"
+            )),
+            None if open > 0 && !goes_on() => {
+                Some(format!("listener \"{name}\" is taken out: sessions that end as in a drain: {open}"))
             }
-        };
-        passed.filter_map(note).collect()
+            Some(after) if after.name != *name && open > 0 => Some(format!(
+                "listener \"{name}\" becomes \"{}\" at the same address: sessions that live on: {open}",
+                after.name
+            )),
+            Some(after) if post.is_inherited && after.address != post.parts.listener.address => Some(format!(
+                "listener \"{name}\": its sockets were passed by the service manager, so that its \"address\" has no effect; change ListenStream= of the socket unit"
+            )),
+            _ => None,
+        }
     }
 
     /// What the files of `built` say that those of now do not, one sentence each.
@@ -107,4 +133,4 @@ pub(super) fn restart_values(settings: &Settings) -> [String; 3] {
 }
 
 /// What only a restart changes.
-const RESTART_KEYS: [&str; 3] = ["admin", "log_format", "threads"];
+pub(super) const RESTART_KEYS: [&str; 3] = ["admin", "log_format", "threads"];

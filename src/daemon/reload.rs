@@ -1,6 +1,6 @@
 //! Reading settings and files again while serving: all of it is taken, or none.
 
-use super::{Built, StartError, serving::Serving};
+use super::{Built, StartError, outlook::RESTART_KEYS, serving::Serving};
 use crate::{
     admin::{Admin, Demand, Faults, News, Outcome},
     diagnostics,
@@ -54,7 +54,10 @@ impl Reloads {
             None => (Cause::Signal, false, None),
         };
         let inputs = self.inputs.clone().filter(|_| !matches!(cause, Cause::Files));
-        let read = self.read_again(serving, inputs).await;
+        // What nobody asked for leaves some to those who ask.
+        let is_looked_at_only = matches!(cause, Cause::Files | Cause::Settings);
+        let hanging_max = if is_looked_at_only { 0 } else { READINGS_MAX - 1 };
+        let read = self.read_again(serving, inputs, hanging_max).await;
         let outcome = match read {
             Ok(built) if dry_run => rehearse(serving, &built),
             Ok(built) => take_over(admin, serving, built, cause),
@@ -65,10 +68,18 @@ impl Reloads {
         let _ = done.map(|done| done.send(outcome));
     }
 
-    async fn read_again(&self, serving: &Serving, inputs: Option<Arc<Inputs>>) -> Result<Built, Failure> {
+    async fn read_again(
+        &self,
+        serving: &Serving,
+        inputs: Option<Arc<Inputs>>,
+        hanging_max: usize,
+    ) -> Result<Built, Failure> {
         let is_of_settings = inputs.is_some();
         let failed = |fault: &str| Err(Failure { faults: vec![fault.to_owned()], is_of_settings });
         let Some(loaded) = serving.loaded().cloned() else { return failed("nothing is served") };
+        if READINGS_MAX.saturating_sub(self.reading.available_permits()) > hanging_max {
+            return failed(HANGS_STILL);
+        }
         let Ok(turn) = Arc::clone(&self.reading).try_acquire_owned() else { return failed(HANGS_STILL) };
         let runtime = Handle::current();
         // Files of a hung file system must not hold up the loop that hears signals.
@@ -152,21 +163,30 @@ fn take_over(admin: &Admin, serving: &mut Serving, built: Built, cause: Cause) -
 
 fn news(serving: &Serving, built: &Built) -> News {
     let known = serving.loaded();
+    let needs_restart = serving.needs_restart(&built.settings);
     let settings = known.iter().flat_map(|known| settings::changes(known, &built.loaded));
-    let mut changes: Vec<_> = settings.map(|change| change.to_string()).collect();
+    // Back at what it was at the start, such a key changes nothing, now or later.
+    let counts = |change: &settings::Change| {
+        let key = RESTART_KEYS.iter().find(|key| change.place() == **key);
+        key.is_none_or(|key| needs_restart.iter().any(|needed| needed == key))
+    };
+    let mut changes: Vec<_> = settings.filter(counts).map(|change| change.to_string()).collect();
     changes.extend(serving.news(built));
     let warnings = [built.warnings.clone(), serving.notes(&built.settings)].concat();
-    News { changes, needs_restart: serving.needs_restart(&built.settings), warnings }
+    News { changes, needs_restart, warnings }
 }
 
 fn tell(news: &News, cause: Cause) {
     for warning in &news.warnings {
         warn!("{warning}");
     }
-    for change in &news.changes {
+    let waits = |change: &str, key: &str| change.strip_prefix(key).is_some_and(|rest| rest.starts_with(": "));
+    let is_now = |change: &&String| !news.needs_restart.iter().any(|key| waits(change, key));
+    let now: Vec<_> = news.changes.iter().filter(is_now).collect();
+    for change in &now {
         info!(change, "changed");
     }
-    let (changes, needs_restart) = (news.changes.len(), news.needs_restart.join(", "));
+    let (changes, needs_restart) = (now.len(), news.needs_restart.join(", "));
     info!(cause = cause.text(), peer.uid = cause.uid(), changes, needs_restart, "reloaded");
 }
 
@@ -191,7 +211,7 @@ impl Cause {
             Self::Signal => "SIGHUP",
             Self::Demand(_) => "POST /reload",
             Self::Settings => "the settings file has changed",
-            Self::Files => "a certificate's file has changed",
+            Self::Files => "files have changed",
         }
     }
 

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     admin::View,
-    listener::{self, Inherited, Order, Socket},
+    listener::{self, Inherited, Order, Place, Socket},
     session::Parts,
     settings::{Limits, Listener, Loaded, Name},
     shutdown::{Drain, Phase, Stopper, stop},
@@ -35,14 +35,24 @@ pub(super) struct Serving {
     limits: Option<Arc<Limits>>,
     pub(super) clusters: Vec<(Arc<Cluster>, AbortHandle)>,
     pub(super) posts: Vec<Post>,
-    /// Of listeners and pools that were there before, and may have sessions still.
-    leaving: Vec<Arc<Stopper>>,
+    /// Posts that were left, and may have sessions still.
+    leaving: Vec<Leaving>,
+    /// Sockets that were passed and are closed here: the service manager still has them.
+    pub(super) given_up: Vec<(Name, Vec<Place>)>,
     /// What a drain waits for: sessions, pools and sockets.
     tasks: JoinSet<()>,
     /// What it does not wait for: looking at endpoints, reading secrets again.
     chores: JoinSet<()>,
     /// Values at the start of those keys that only a restart changes.
     pub(super) at_start: Option<[String; 3]>,
+}
+
+/// A post that takes no more clients.
+struct Leaving {
+    /// Its listener's, which may go on elsewhere.
+    name: Name,
+    stopper: Arc<Stopper>,
+    is_drained: bool,
 }
 
 /// New settings and files that were found good, and sockets for listeners that had none.
@@ -62,6 +72,7 @@ impl Serving {
             clusters: Vec::new(),
             posts: Vec::new(),
             leaving: Vec::new(),
+            given_up: Vec::new(),
             tasks: JoinSet::new(),
             chores: JoinSet::new(),
             at_start: None,
@@ -132,9 +143,8 @@ impl Serving {
             };
             self.posts.push(post);
         }
-        for post in before.into_iter().flatten() {
-            self.close(post, &settings.listeners, &limits);
-        }
+        before.into_iter().flatten().for_each(|post| self.close(post));
+        self.drain_what_is_gone(&settings.listeners, &limits);
         self.at_start.get_or_insert_with(|| restart_values(&settings));
         let needs_restart = self.needs_restart(&settings);
         self.loaded = Some(loaded);
@@ -149,7 +159,8 @@ impl Serving {
 
     /// Tells everybody how far stopping has come.
     pub(super) fn enter(&self, phase: Phase) {
-        for stopper in self.posts.iter().flat_map(|post| [&post.stopper, &post.pool]).chain(&self.leaving) {
+        let leaving = self.leaving.iter().map(|leaving| &leaving.stopper);
+        for stopper in self.posts.iter().flat_map(|post| [&post.stopper, &post.pool]).chain(leaving) {
             stopper.enter(phase);
         }
     }
@@ -163,7 +174,7 @@ impl Serving {
     pub(super) fn tidy(&mut self) {
         while self.tasks.try_join_next().is_some() {}
         while self.chores.try_join_next().is_some() {}
-        self.leaving.retain(|stopper| stopper.is_heard());
+        self.leaving.retain(|leaving| leaving.stopper.is_heard());
     }
 
     fn take_clusters(&mut self, files: Vec<ClusterFiles>, limits: &Arc<Limits>, is_watched: bool) {
@@ -246,16 +257,31 @@ impl Serving {
         (parts, Arc::new(stopper))
     }
 
-    /// Takes no more clients at an address. Sessions of a listener that only moved live on; those of one that
-    /// is gone end as in a drain.
-    fn close(&mut self, post: Post, listeners: &[Arc<Listener>], limits: &Arc<Limits>) {
-        let Post { orders, stopper, pool, parts, .. } = post;
+    /// Takes no more clients at an address.
+    fn close(&mut self, post: Post) {
+        let Post { orders, stopper, pool, parts, bound, is_inherited, .. } = post;
         orders.send_replace(Order::Leave);
         pool.enter(Phase::Cutting);
-        self.leaving.push(Arc::clone(&stopper));
-        if listeners.iter().all(|listener| listener.name != parts.listener.name) {
-            self.tasks.spawn(drain_alone(stopper, limits.idle_close, limits.drain_limit));
+        let name = parts.listener.name.clone();
+        if is_inherited {
+            self.given_up.push((name.clone(), bound));
         }
+        self.leaving.push(Leaving { name, stopper, is_drained: false });
+    }
+
+    /// Sessions of a listener that only moved live on; those of one that is gone end as in a drain.
+    fn drain_what_is_gone(&mut self, listeners: &[Arc<Listener>], limits: &Limits) {
+        let is_gone = |leaving: &&mut Leaving| listeners.iter().all(|listener| listener.name != leaving.name);
+        for leaving in self.leaving.iter_mut().filter(|leaving| !leaving.is_drained).filter(is_gone) {
+            leaving.is_drained = true;
+            self.tasks.spawn(drain_alone(Arc::clone(&leaving.stopper), limits.idle_close, limits.drain_limit));
+        }
+    }
+
+    /// How many sessions have come in by a listener's name and are open.
+    pub(super) fn sessions_of(&self, listener: &Name) -> usize {
+        let (open, _) = self.shared.sessions.list(usize::MAX);
+        open.iter().filter(|live| live.listener == *listener).count()
     }
 }
 

@@ -10,6 +10,8 @@ pub(super) struct Signals {
     interrupt: unix::Signal,
     hangup: unix::Signal,
     users: [unix::Signal; 2],
+    /// A log file that may not grow any more costs log lines, not sessions.
+    _file_size: unix::Signal,
     /// A closed window must not leave the port taken.
     pub(super) hangup_stops: bool,
 }
@@ -30,6 +32,7 @@ impl Signals {
             interrupt: signal(SignalKind::interrupt())?,
             hangup: signal(SignalKind::hangup())?,
             users: [signal(SignalKind::user_defined1())?, signal(SignalKind::user_defined2())?],
+            _file_size: signal(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()))?,
             hangup_stops: io::stdin().is_terminal(),
         })
     }

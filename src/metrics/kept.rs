@@ -95,7 +95,7 @@ mod tests {
         let metrics = Metrics::new().unwrap();
         let (before, after) = (metrics.listener(&name("old"), 1), metrics.listener(&name("old"), 1));
         let _other = metrics.listener(&name("other"), 1);
-        metrics.certificate_expires("local", &name("old"), std::time::SystemTime::now());
+        metrics.certificate_expires("local", &name("old"), Some(std::time::SystemTime::now()));
         before.accepted.inc();
         after.accepted.inc();
 

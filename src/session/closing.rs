@@ -86,19 +86,26 @@ fn last_words(ended: &Ended, leaver: Leaver) -> Option<ClientError> {
         )
         .hint("Connect again, or raise \"session_idle_limit\"."),
         CloseReason::AgeLimit => shutdown("the session is older than crdb-proxy's \"session_age_limit\""),
-        CloseReason::Drain => shutdown(match leaver {
-            Leaver::Daemon => "crdb-proxy is stopping",
-            Leaver::Listener => "this listener was taken out of crdb-proxy's settings",
-        }),
-        CloseReason::DrainLimit => shutdown(match leaver {
-            Leaver::Daemon => "crdb-proxy is stopping, and its \"drain_limit\" has passed",
-            Leaver::Listener => "this listener was taken out of crdb-proxy's settings, and \"drain_limit\" has passed",
-        }),
+        CloseReason::Drain | CloseReason::DrainLimit => leaves(leaver, ended.reason == CloseReason::DrainLimit),
         CloseReason::Internal => {
             ClientError::new(SqlState::INTERNAL, "crdb-proxy failed; its log says how").hint("Connect again.")
         }
     })
 }
+
+fn leaves(leaver: Leaver, is_late: bool) -> ClientError {
+    let (message, hint) = match (leaver, is_late) {
+        (Leaver::Daemon, false) => ("crdb-proxy is stopping", "Connect again."),
+        (Leaver::Daemon, true) => ("crdb-proxy is stopping, and its \"drain_limit\" has passed", "Connect again."),
+        (Leaver::Listener, false) => ("this listener was taken out of crdb-proxy's settings", ELSEWHERE),
+        (Leaver::Listener, true) => {
+            ("this listener was taken out of crdb-proxy's settings, and \"drain_limit\" has passed", ELSEWHERE)
+        }
+    };
+    ClientError::new(SqlState::ADMIN_SHUTDOWN, message).hint(hint)
+}
+
+const ELSEWHERE: &str = "Connect to an address that the settings have now; crdb-proxy url prints it.";
 
 /// How long a peer that was told of the end has to go.
 pub(super) const LINGER: Duration = Duration::from_secs(1);

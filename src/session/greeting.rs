@@ -50,7 +50,11 @@ impl Parts {
         let Upstream { stream: upstream, mut login } = upstream;
         let (route, greeting) = (login.route.clone(), &mut login.greeting);
         let read_ahead_of_server = std::mem::take(&mut greeting.read_ahead);
-        let _ = live.upstream.set(Joined { endpoint: Arc::clone(&route.endpoint), address: route.address.to_string() });
+        let _ = live.upstream.set(Joined {
+            cluster: self.cluster.name().clone(),
+            endpoint: Arc::clone(&route.endpoint),
+            address: route.address.to_string(),
+        });
         let issued = match greeting.key.clone() {
             Some(key) => {
                 let target = Target {

@@ -30,6 +30,15 @@ pub enum Change {
     },
 }
 
+impl Change {
+    /// The table, and the key if it is a value's.
+    pub fn place(&self) -> &str {
+        match self {
+            Self::Value { place, .. } | Self::Table { place, .. } => place,
+        }
+    }
+}
+
 /// What would be another value with `after`; in the order of the settings file, and what is gone at the end.
 pub fn changes(before: &Loaded, after: &Loaded) -> Vec<Change> {
     let (old, new) = (tables(before), tables(after));

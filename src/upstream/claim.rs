@@ -53,7 +53,7 @@ impl Cluster {
         let setup = claim.setup;
         let _slot = setup.login_slot().await?;
         let lease = setup.lease().await?;
-        let rejections = &setup.access.rejections;
+        let rejections = &setup.rejections;
         let kind = rejections.kind(claim.parameters);
         if let Some((endpoint, error)) = rejections.standing(kind, generation(lease.as_ref()), Instant::now()) {
             return Err(ClaimError::Login { endpoint, error });
@@ -171,7 +171,9 @@ impl Cluster {
         let greeting = logged_in.unwrap_or(Err(LoginError::Endpoint(EndpointError::LoginTimedOut)))?;
         way.metrics.seconds.at(Stage::Login).observe(began.elapsed().as_secs_f64());
         drop(held);
-        self.has_logged_in.store(true, Relaxed);
+        if self.is_current(setup) {
+            self.has_logged_in.store(true, Relaxed);
+        }
         let Connection { stream, route } = connection;
         let held = Held::new(way.metrics.upstreams.at(UpstreamState::Session));
         Ok(Upstream { stream, login: LoggedIn { way: Arc::clone(way), route, greeting, held, birth } })

@@ -108,7 +108,7 @@ impl Connector {
             let share = if race.is_over() { deadline } else { deadline.min(Instant::now() + ADDRESS_LIMIT) };
             match timed(metrics, Stage::Tls, self.secure(socket, &route, progress, share)).await {
                 Ok(stream) => {
-                    note_handshake(metrics, &stream);
+                    note_handshake(way, &stream);
                     return Ok(Connection { stream, route });
                 }
                 // Another address may lead to a node that is well; a certificate is the endpoint's.
@@ -202,13 +202,15 @@ async fn timed<T>(
     Ok(done)
 }
 
-fn note_handshake(metrics: &EndpointMetrics, stream: &TlsStream<TcpStream>) {
+fn note_handshake(way: &Way, stream: &TlsStream<TcpStream>) {
+    let metrics = &way.metrics;
     let (_, tls) = stream.get_ref();
     if tls.handshake_kind() == Some(rustls::HandshakeKind::Resumed) {
         return metrics.handshakes.at(HandshakeKind::Resumed).inc();
     }
     metrics.handshakes.at(HandshakeKind::Full).inc();
-    if let Some(at) = tls.peer_certificates().and_then(<[_]>::first).and_then(tls::not_after) {
+    let certificate = tls.peer_certificates().and_then(<[_]>::first).filter(|_| !way.is_gone());
+    if let Some(at) = certificate.and_then(tls::not_after) {
         metrics.certificate_expires(at);
     }
 }

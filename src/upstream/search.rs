@@ -182,7 +182,7 @@ impl<'a> Search<'a> {
             && error.rejects_the_secret()
         {
             let generation = generation(self.lease.as_ref());
-            self.claim.setup.access.rejections.note(self.kind, generation, &endpoint, server, Instant::now());
+            self.claim.setup.rejections.note(self.kind, generation, &endpoint, server, Instant::now());
         }
         Err(ClaimError::Login { endpoint, error })
     }

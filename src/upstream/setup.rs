@@ -29,6 +29,8 @@ pub(crate) struct Setup {
     pub(crate) tls: ClusterTls,
     pub(crate) limits: Arc<Limits>,
     pub(super) access: Arc<Access>,
+    /// By servers that these settings lead to; others may let in whom they refused.
+    pub(super) rejections: Arc<Rejections>,
     pub(super) connector: Connector,
     pub(super) logins: Arc<Semaphore>,
     /// The endpoints, in the settings' order, unless they were listed anew.
@@ -39,12 +41,11 @@ pub(crate) struct Setup {
 pub(super) struct Access {
     pub(super) credentials: Option<Credentials>,
     pub(super) keys: KeyCache,
-    pub(super) rejections: Rejections,
 }
 
 impl Access {
     pub(super) fn new(credentials: Option<Credentials>) -> Arc<Self> {
-        Arc::new(Self { credentials, keys: KeyCache::default(), rejections: Rejections::default() })
+        Arc::new(Self { credentials, keys: KeyCache::default() })
     }
 }
 
@@ -66,7 +67,16 @@ impl Setup {
         };
         let slots = limits.logins_max.get().min(Semaphore::MAX_PERMITS);
         let logins = logins.unwrap_or_else(|| Arc::new(Semaphore::new(slots)));
-        Self { settings, tls, limits, access, connector, logins, ways: Mutex::new(Arc::new([])) }
+        Self {
+            settings,
+            tls,
+            limits,
+            access,
+            rejections: Arc::default(),
+            connector,
+            logins,
+            ways: Mutex::new(Arc::new([])),
+        }
     }
 
     /// Its secret, if it has one.
@@ -86,6 +96,7 @@ impl Setup {
             tls: self.tls.clone(),
             limits: Arc::clone(&self.limits),
             access: Arc::clone(&self.access),
+            rejections: Arc::clone(&self.rejections),
             connector: self.connector.clone(),
             logins: Arc::clone(&self.logins),
             ways: Mutex::new(Arc::new([])),
@@ -105,7 +116,9 @@ impl Cluster {
         let old = self.setup();
         let is_same_secret = old.settings.password == means.settings.password
             && old.credentials().map(Credentials::is_strict) == means.credentials.as_ref().map(Credentials::is_strict)
-            && old.settings.user == means.settings.user;
+            && old.settings.user == means.settings.user
+            // The new ones have just been read, so that they need not wait for a reading that does not end.
+            && !old.credentials().is_some_and(Credentials::hangs);
         let is_same_login = is_same_secret
             && old.settings.auth == means.settings.auth
             && old.settings.ca == means.settings.ca
@@ -118,7 +131,11 @@ impl Cluster {
         // Resumable TLS sessions live in the configuration: the same one while nothing is new.
         let tls = if is_same_login { old.tls.clone() } else { means.tls };
         let endpoints = means.settings.endpoints.clone();
-        let next = Setup::with(Means { tls, ..means }, &self.names, access, logins);
+        let is_same_place = is_same_login && old.settings.endpoints == endpoints;
+        let mut next = Setup::with(Means { tls, ..means }, &self.names, access, logins);
+        if is_same_place {
+            next.rejections = Arc::clone(&old.rejections);
+        }
         self.names.refresh_after(next.limits.dns_refresh);
         self.note_expiry(&next.tls);
         self.exchange(next, &endpoints);

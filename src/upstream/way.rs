@@ -8,7 +8,10 @@ use crate::{
 };
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
 };
 use tracing::warn;
 
@@ -19,6 +22,8 @@ pub(crate) struct Way {
     /// Its series.
     pub(crate) metrics: EndpointMetrics,
     health: Mutex<Health>,
+    /// It is none of the cluster's any more; what is learned of it is not shown.
+    is_gone: AtomicBool,
     /// An address in public space that its private name was last seen to have.
     exposed: Mutex<Option<IpAddr>>,
 }
@@ -26,12 +31,28 @@ pub(crate) struct Way {
 impl Way {
     /// Nothing is known yet.
     pub(super) fn new(endpoint: Arc<Endpoint>, metrics: EndpointMetrics, now: Moment) -> Self {
-        Self { endpoint, metrics, health: Mutex::new(Health::unknown(now)), exposed: Mutex::default() }
+        Self {
+            endpoint,
+            metrics,
+            health: Mutex::new(Health::unknown(now)),
+            is_gone: AtomicBool::new(false),
+            exposed: Mutex::default(),
+        }
     }
 
     /// Its name in the settings.
     pub(crate) fn name(&self) -> &Name {
         &self.endpoint.name
+    }
+
+    /// Takes it out of what is shown.
+    pub(super) fn leave(&self) {
+        self.is_gone.store(true, Relaxed);
+    }
+
+    /// Whether it is one of the cluster's still.
+    pub(super) fn is_gone(&self) -> bool {
+        self.is_gone.load(Relaxed)
     }
 
     /// A copy of what is known of its health.

@@ -60,8 +60,11 @@ impl Cluster {
     /// Says so to all who go by the ways of now, which were `before`.
     pub(super) fn ways_have_changed(&self, before: &[Arc<Way>]) {
         let now = self.ways();
-        for gone in before.iter().filter(|way| now.iter().all(|kept| kept.name() != way.name())) {
-            gone.metrics.set_state(None);
+        for gone in before.iter().filter(|way| !now.iter().any(|kept| Arc::ptr_eq(kept, way))) {
+            gone.leave();
+            if now.iter().all(|kept| kept.name() != gone.name()) {
+                gone.metrics.set_state(None);
+            }
         }
         self.names.keep_only(now.iter().map(|way| way.endpoint.host.as_str()));
         self.has_changed();

@@ -342,4 +342,10 @@ fn a_reload_says_what_settings_cannot_do_to_sockets_that_were_passed() {
     let renamed: Vec<String> = warnings("");
     assert!(renamed.iter().any(|warning| warning.contains("\"main\" is taken out")), "{renamed:?}");
     proxy.wait_for_log(|line| line["message"].as_str().is_some_and(|text| text.contains("are not served")));
+
+    proxy.rewrite_settings(|before| {
+        before.replace("\"other\"", "\"main\"").replace("127.0.0.2:0", &format!("127.0.0.1:{}", address.port()))
+    });
+    let (status, _, body) = proxy.http("POST /reload", "");
+    assert!(status == 422 && body.contains("the service manager has it"), "{status}: {body}");
 }

@@ -157,6 +157,9 @@ fn signals_that_mean_nothing_here_change_nothing() {
         proxy.wait_for_log(|line| line["message"].as_str().is_some_and(|text| text.starts_with(name)));
     }
 
+    // A log file that has grown as far as it may.
+    proxy.signal(Signal::XFSZ);
+
     proxy.client();
     assert_eq!(proxy.terminate(), 0);
 }

@@ -178,3 +178,75 @@ fn series_of_listeners_and_clusters_that_are_gone_go_with_their_last_session() {
     proxy.client();
     assert_eq!(proxy.metric("crdb_proxy_client_connections_accepted_total", &[("listener", "main")]), Some(1.0));
 }
+
+#[test]
+fn a_session_that_came_in_where_its_listener_was_before_ends_with_the_listener() {
+    let cluster = FakeUpstream::answering();
+    let proxy = SettingsFile::of(&cluster).another_listener("old", "").start();
+    let mut first = client_of(&proxy, "old");
+    proxy.rewrite_settings(|text| {
+        let (before, after) = text.rsplit_once("127.0.0.1:0").unwrap();
+        format!("{before}127.0.0.2:0{after}")
+    });
+    reloads(&proxy);
+    first.query("select 1");
+    proxy.rewrite_settings(|text| text.rsplit_once("[[listener]]\nname = \"old\"").unwrap().0.to_owned());
+
+    let said = reloads(&proxy);
+
+    assert!(said["warnings"].to_string().contains("\\\"old\\\" is taken out"), "{said}");
+    assert_eq!(first.refusal().sqlstate(), "57P01");
+}
+
+#[test]
+fn a_listener_that_gets_another_name_keeps_its_sessions_and_leaves_no_series() {
+    let cluster = FakeUpstream::answering();
+    let proxy = SettingsFile::of(&cluster).another_listener("old", "").start();
+    let (mut open, address) = (client_of(&proxy, "old"), proxy.listener("old"));
+    proxy.rewrite_settings(|text| text.replace("\"old\"", "\"renamed\""));
+
+    let said = reloads(&proxy);
+
+    assert!(said["warnings"].to_string().contains("becomes \\\"renamed\\\" at the same address"), "{said}");
+    open.query("select 1");
+    assert_eq!(proxy.status()["clusters"][0]["endpoints"][0]["sessions"], 1);
+    drop(open);
+    let end = Instant::now() + DEADLINE;
+    while proxy.metrics().contains("listener=\"old\"") {
+        assert!(Instant::now() < end, "{}", proxy.metrics());
+    }
+    let wire = Wire::new(TcpStream::connect(address).unwrap());
+    TestClient::log_in(wire, &[("user", "anyone")]).query("select 1");
+}
+
+#[test]
+fn what_only_a_restart_changes_and_is_changed_back_has_not_changed() {
+    let cluster = FakeUpstream::answering();
+    let proxy = SettingsFile::of(&cluster).global("threads = 2").start();
+    proxy.address();
+    proxy.rewrite_settings(|text| text.replace("threads = 2", "threads = 3"));
+    let there = reloads(&proxy);
+    assert_eq!(proxy.wait_for_message("reloaded")["changes"], 0);
+    proxy.rewrite_settings(|text| text.replace("threads = 3", "threads = 2"));
+
+    let back = reloads(&proxy);
+
+    assert_eq!(there["needs_restart"], serde_json::json!(["threads"]));
+    assert_eq!((&back["needs_restart"], &back["changes"]), (&serde_json::json!([]), &serde_json::json!([])));
+}
+
+#[test]
+fn the_end_of_a_certificate_that_is_not_shown_any_more_is_told_no_more() {
+    let cluster = FakeUpstream::answering();
+    let identity = cluster.authority.server();
+    let tls = "tls = \"allow\"\ntls_cert = \"local.crt\"\ntls_key = \"local.key\"";
+    let proxy = SettingsFile::of(&cluster).identity("local", &identity).listener(tls).start();
+    proxy.address();
+    let is_told = || proxy.metrics().contains("kind=\"local\"");
+    assert!(is_told());
+    proxy.rewrite_settings(|text| text.replace(tls, ""));
+
+    reloads(&proxy);
+
+    assert!(!is_told(), "{}", proxy.metrics());
+}

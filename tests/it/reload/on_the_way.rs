@@ -140,3 +140,19 @@ fn a_pipe_instead_of_the_settings_is_refused_and_the_next_reload_works() {
     fs::rename(good, path).unwrap();
     reloads(&proxy);
 }
+
+#[test]
+fn a_server_that_refused_somebody_is_not_heard_once_settings_lead_to_another() {
+    let (old, new) = (FakeUpstream::answering(), FakeUpstream::answering());
+    old.change(|script| script.login = Login::scram("what it was before"));
+    let proxy = between(&old, &new);
+    assert_eq!(proxy.startup(&[("user", "anyone")]).refusal().sqlstate(), "28P01");
+
+    proxy.rewrite_settings(|text| {
+        text.replace(&format!("port = {}", old.address().port()), &format!("port = {}", new.address().port()))
+            .replace("ca.crt", "other.crt")
+    });
+    reloads(&proxy);
+
+    proxy.client().query("select 1");
+}
