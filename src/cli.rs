@@ -242,7 +242,7 @@ enum ConfigSub {
         #[arg(long, help_heading = "Output")]
         json: bool,
     },
-    /// Say what a reload of a running daemon would change; changes nothing
+    /// Say what a reload of a running daemon would change; changes nothing, and exits with 0 whether or not it would
     Diff(DaemonFlags),
 }
 

@@ -85,20 +85,30 @@ pub(super) fn word<T: Copy>(said: &str, words: &[(&str, T)]) -> Result<T, String
 /// Number and unit, within bounds.
 pub(super) fn duration(node: &Node, bounds: RangeInclusive<Duration>) -> Result<Duration, String> {
     let said = match &node.value {
-        Value::Integer(_) => return Err(format!("needs a unit: {DURATION_RULE}")),
+        Value::Integer(_) => return Err(format!("needs a unit: {}", examples(&bounds))),
         _ => text(node)?,
     };
     let digits = said.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = said.split_at(digits);
     let scale = UNITS.iter().find(|(name, _)| *name == unit).map(|(_, scale)| scale);
     let (Some(scale), Ok(number)) = (scale, number.parse::<u64>()) else {
-        return Err(format!("must be a whole number and a unit: {DURATION_RULE}"));
+        return Err(format!("must be a whole number and a unit: {}", examples(&bounds)));
     };
     let span = number.checked_mul(*scale).map(Duration::from_millis);
     span.filter(|span| bounds.contains(span)).ok_or_else(|| {
         let (least, most) = (duration_text(*bounds.start()), duration_text(*bounds.end()));
         format!("must be from {least} to {most}")
     })
+}
+
+/// Durations as they can be written; none that would be refused next for its length.
+fn examples(bounds: &RangeInclusive<Duration>) -> String {
+    let fitting = DURATION_EXAMPLES.iter().filter(|(_, span)| bounds.contains(span));
+    let quoted: Vec<_> = fitting.map(|(text, _)| format!("\"{text}\"")).collect();
+    match quoted.as_slice() {
+        [first @ .., last] if !first.is_empty() => format!("{} or {last}", first.join(", ")),
+        fewer => fewer.concat(),
+    }
 }
 
 /// As [`duration`], of text from elsewhere: a flag of a command, a request.
@@ -183,7 +193,12 @@ pub(super) const NAME_RULE: &str = "must be 1 to 63 of A-Z, a-z, 0-9, \".\", \"_
 pub(super) const DURATIONS: RangeInclusive<Duration> = Duration::from_millis(1)..=YEAR;
 /// The longest duration that anything takes.
 pub(super) const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
-const DURATION_RULE: &str = "\"500ms\", \"10s\", \"5min\" or \"2h\"";
+const DURATION_EXAMPLES: [(&str, Duration); 4] = [
+    ("500ms", Duration::from_millis(500)),
+    ("10s", Duration::from_secs(10)),
+    ("5min", Duration::from_secs(300)),
+    ("2h", Duration::from_secs(7200)),
+];
 const UNITS: [(&str, u64); 4] = [("ms", 1), ("s", 1000), ("min", 60_000), ("h", 3_600_000)];
 
 #[cfg(test)]
@@ -215,6 +230,17 @@ mod tests {
             assert!(read(text).is_err(), "{text} was taken");
         }
         assert!(duration(&node(Value::Integer(10)), DURATIONS).unwrap_err().contains("unit"));
+    }
+
+    #[test]
+    fn the_rule_for_durations_has_no_example_that_would_be_refused() {
+        let rule = |seconds: RangeInclusive<u64>| {
+            let bounds = Duration::from_secs(*seconds.start())..=Duration::from_secs(*seconds.end());
+            duration_from_text("5", bounds).unwrap_err()
+        };
+
+        assert_eq!(rule(1..=24 * 3600), "must be a whole number and a unit: \"10s\", \"5min\" or \"2h\"");
+        assert_eq!(rule(0..=1), "must be a whole number and a unit: \"500ms\"");
     }
 
     #[test]

@@ -157,6 +157,12 @@ fn every_pod_is_locked_down_and_resolves_the_clusters_name_at_once() {
             assert_eq!(security[key], value, "{}: {key}", pod.file);
         }
         assert_eq!(security["capabilities"]["drop"][0], "ALL", "{}", pod.file);
+        for container in containers(&pod.spec) {
+            let security = &container["securityContext"];
+            assert_eq!(security["runAsNonRoot"], true, "{}: {container}", pod.file);
+            assert_eq!(security["allowPrivilegeEscalation"], false, "{}: {container}", pod.file);
+            assert_eq!(security["capabilities"]["drop"][0], "ALL", "{}: {container}", pod.file);
+        }
         assert_eq!(security["runAsUser"], 65532, "{}", pod.file);
         assert_eq!(pod.spec["enableServiceLinks"], false, "{}", pod.file);
         assert_eq!(pod.spec["dnsConfig"]["options"], serde_json::json!([{ "name": "ndots", "value": "1" }]));
@@ -211,6 +217,9 @@ fn compose_files_share_a_socket_or_a_network_and_mount_secrets_as_a_folder() {
     assert!(list(&socket["app"]["volumes"]).contains(&Value::from("socket:/run/crdb-proxy")));
     let network = &documents("deploy/compose/compose.localhost.yaml")[0]["services"];
     assert_eq!(network["crdb-proxy"]["network_mode"], "service:app");
+    // Else it would stay in the network of an application that is no more.
+    let after = &network["crdb-proxy"]["depends_on"]["app"];
+    assert_eq!((&after["condition"], &after["restart"]), (&"service_started".into(), &true.into()));
     for services in [socket, network] {
         let mounts = list(&services["crdb-proxy"]["volumes"]);
         assert!(mounts.contains(&Value::from("./secrets:/run/secrets/crdb-proxy:ro")), "{mounts:?}");

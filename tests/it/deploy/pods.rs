@@ -7,7 +7,7 @@ use crate::harness::{
     client::connect_unix,
     markdown,
     postgres::program,
-    process::{self, Finished, mortal},
+    process::{self, Finished, Lines, mortal},
     settings::{Cluster, write_private},
 };
 use rustix::process::Signal;
@@ -17,9 +17,10 @@ use std::{
     fs::{self, Permissions},
     os::unix::fs::{PermissionsExt, chown, symlink},
     path::Path,
-    process::Command,
+    process::{Command, Stdio},
     time::{Duration, Instant},
 };
+use tempfile::TempDir;
 
 /// As the kubelet sends it: the pod's address.
 const HOST: &str = "Host: 10.1.2.3:9257\r\n";
@@ -150,29 +151,56 @@ fn a_ca_that_the_kubelet_replaces_is_used_without_a_restart() {
 #[test]
 fn a_job_without_native_sidecars_ends_with_the_applications_exit_code() {
     let pod = Pod::named("job-without-native-sidecars.yaml");
-    let job = list(&pod.spec["containers"]).iter().find(|container| container["name"] == "migrate").unwrap();
-    let [shell, option, script] = list(&job["command"]) else { panic!("{job}") };
-    for code in [0, 7] {
+    // The last dies of a signal by itself, as one does that has no memory left.
+    for (end, code) in [("exit 0", 0), ("exit 7", 7), ("kill -KILL $$", 137)] {
         let postgres = Postgres::start();
         let mut proxy = Shown::before(&pod.settings, &postgres).start();
-        let script = text(script).replace("localhost:9257", &proxy.listener("admin"));
-        let folder = tempfile::tempdir().unwrap();
-        fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).unwrap();
         let connection = format!("host=127.0.0.1 port={} user=shop dbname=defaultdb", proxy.address().port());
         let psql = program("psql");
-        let shop = format!("#!/bin/sh -e\n'{}' -XAtqc 'select 1' '{connection}'\nexit {code}\n", psql.display());
-        fs::write(folder.path().join("shop"), shop).unwrap();
-        fs::set_permissions(folder.path().join("shop"), Permissions::from_mode(0o755)).unwrap();
+        let shop = format!("'{}' -XAtqc 'select 1' '{connection}'\n{end}\n", psql.display());
+        let (mut command, _folder) = job(&pod, &proxy, &shop);
 
-        let mut command = as_another_user(text(shell));
-        command.args([text(option), &script]).env("HOME", folder.path()).current_dir("/");
-        command.env("PATH", format!("{}:{}", folder.path().display(), std::env::var("PATH").unwrap()));
         let ended = process::run(&mut command, "", DEADLINE);
 
         assert_eq!(ended.status.code(), Some(code), "{}", ended.stderr);
         assert_eq!(ended.stdout, "1");
         assert_eq!(proxy.exit_code(), 0);
     }
+}
+
+#[test]
+fn an_eviction_reaches_the_application_of_a_job_without_native_sidecars() {
+    let pod = Pod::named("job-without-native-sidecars.yaml");
+    let postgres = Postgres::start();
+    let mut proxy = Shown::before(&pod.settings, &postgres).start();
+    // It takes the time that it needs, and says in the end how it went.
+    let shop = "sleep 60 >/dev/null &\ntrap 'kill $!; echo told; exit 9' TERM\necho begun\nwait\n";
+    let (mut command, _folder) = job(&pod, &proxy, shop);
+    let mut shell = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+    let said = Lines::of(shell.stdout.take().unwrap());
+    said.find(|line| (line == "begun").then_some(())).expect("the application has begun");
+
+    process::signal(&shell, Signal::TERM);
+
+    assert!(said.ended_within(DEADLINE), "{:?}", said.all());
+    assert_eq!(said.all(), ["begun", "told"]);
+    assert_eq!(shell.wait().unwrap().code(), Some(9));
+    assert_eq!(proxy.exit_code(), 0);
+}
+
+/// The script of a Job's container, with a shell script in the place of its application, which may write to `$HOME`.
+fn job(pod: &Pod, proxy: &TestProxy, shop: &str) -> (Command, TempDir) {
+    let job = list(&pod.spec["containers"]).iter().find(|container| container["name"] == "migrate").unwrap();
+    let [shell, option, script] = list(&job["command"]) else { panic!("{job}") };
+    let script = text(script).replace("localhost:9257", &proxy.listener("admin"));
+    let folder = tempfile::tempdir().unwrap();
+    fs::set_permissions(folder.path(), Permissions::from_mode(0o777)).unwrap();
+    fs::write(folder.path().join("shop"), format!("#!/bin/sh -e\n{shop}")).unwrap();
+    fs::set_permissions(folder.path().join("shop"), Permissions::from_mode(0o755)).unwrap();
+    let mut command = as_another_user(text(shell));
+    command.args([text(option), &script]).env("HOME", folder.path()).current_dir("/");
+    command.env("PATH", format!("{}:{}", folder.path().display(), std::env::var("PATH").unwrap()));
+    (command, folder)
 }
 
 /// Asks until a probe says so, as a kubelet does: nothing else announces what it would say.
