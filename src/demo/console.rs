@@ -71,6 +71,7 @@ pub(super) async fn attend(regions: &[Region], mut lines: Lines, mut answer: imp
         };
         answer(&text);
     }
+    answer(END);
     std::future::pending().await
 }
 
@@ -194,6 +195,8 @@ fn status(regions: &[Region]) -> String {
 }
 
 const LINE_BYTES_MAX: u64 = 1000;
+/// Once nothing more can be typed.
+const END: &str = "The console is closed; the demo goes on, and Ctrl-C ends it.";
 
 #[cfg(test)]
 mod tests {

@@ -306,7 +306,7 @@ fn a_duration_without_a_unit_is_refused_whatever_the_key() {
 
         let told = refused(&SettingsFile::of(&cluster).global(&format!("{key} = 60")));
 
-        assert!(told.contains(&format!("{key} = 60: needs a unit: \"500ms\"")), "{told}");
+        assert!(told.contains(&format!("{key} = 60: needs a unit: \"")), "{told}");
     }
 }
 

@@ -108,6 +108,8 @@ fn the_end_of_its_input_does_not_end_it_and_a_signal_does() {
 
     drop(demo.stdin.take());
 
+    let told = demo.stdout.find(|line| line.contains("console is closed").then(|| line.to_owned()));
+    assert_eq!(told.expect("a last line"), "The console is closed; the demo goes on, and Ctrl-C ends it.");
     assert_eq!(demo.region(), "gcp-us-east1");
     process::signal(&demo.child, Signal::INT);
     assert!(demo.stdout.ended_within(DEADLINE), "it did not end");

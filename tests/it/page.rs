@@ -140,7 +140,7 @@ fn the_page_is_legible_at_any_width_in_light_and_in_the_dark() {
         const point = kind => plot.dispatchEvent(new PointerEvent(kind, { clientX: plot.getBoundingClientRect().left + 90 }));
         point('pointermove'); const over = told();
         point('pointerleave');
-        return [over.every(time => /^..:..:..$/.test(time) && time === over[0]), told().join('')];
+        return [over.every(time => /^..:..:.. UTC$/.test(time) && time === over[0]), told().join('')];
     })()";
     assert_eq!(browser.value(pointed), json!([true, ""]), "a place in one chart is a time in all");
     let mut grounds = Vec::new();
@@ -294,6 +294,7 @@ fn what_expires_is_long_or_left_out_is_told_in_words() {
     let other = "(async () => {
         const real = await fetchStatus(), day = n => new Date(Date.parse(real.now) + n * 86400000 + 60000).toISOString();
         real.version = '9.9.9'; real.state = 'draining'; real.ready = false; real.reasons = ['draining: no new sessions are taken'];
+        real.clusters[0].endpoints[0].certificate_not_after = '4096-01-01T00:00:00.000Z';
         real.clusters[0].ca.not_after = day(-2); real.clusters[0].certificate = { not_after: day(20) };
         const session = real.sessions[0];
         real.sessions = [...Array(150).keys()].map(i => ({ ...session, id: i + 1, statements: i, state: i % 3 ? 'idle' : 'transaction', application_name: 'a\\u202eb' }));
@@ -312,6 +313,10 @@ fn what_expires_is_long_or_left_out_is_told_in_words() {
     ] {
         assert!(notices.contains(piece), "{piece} is not in {notices}");
     }
+    assert_eq!(notices.matches("expire").count(), 2, "each is told once in {notices}");
+    let expiry = texts(&mut browser, "#expiry tr").join("\n");
+    assert!(expiry.contains("does not expire soon") && !expiry.contains("2,0"), "{expiry}");
+    assert!(texts(&mut browser, "#fresh-text")[0].ends_with(" UTC"));
     assert_eq!(texts(&mut browser, "#state"), ["draining"]);
     assert_eq!(texts(&mut browser, "#sessions-note"), ["157 open"]);
     let rest = texts(&mut browser, "#sessions .rest").concat();
@@ -325,6 +330,37 @@ fn what_expires_is_long_or_left_out_is_told_in_words() {
     assert_eq!(texts(&mut browser, "#sessions tbody th")[0], "148", "the most statements first");
     let sorted = browser.value("document.querySelector('#sessions th:nth-child(9)').getAttribute('aria-sort')");
     assert_eq!(sorted, "descending");
+}
+
+#[test]
+fn where_there_is_room_no_name_is_broken_and_no_table_scrolls() {
+    let cluster = FakeUpstream::answering();
+    let proxy = TestProxy::before(&cluster);
+    let _client = proxy.client();
+    let mut browser = Browser::open(&url(&proxy));
+    browser.wait_until("points.length > 0");
+    browser.show(1280, 900, "light");
+
+    let busy = "(async () => {
+        const real = await fetchStatus(), [one] = real.listeners, name = 'gcp-europe-west1-public';
+        Object.assign(one, { name: 'listener-1', endpoint: name, cluster: 'demo', addresses: ['127.0.0.1:26257', '[::1]:26257'] });
+        Object.assign(one, { sessions: 1, sessions_max: 10000, accepted: 12345, statements: 1234567, bytes_to_upstream: 123456789, bytes_to_client: 123456789 });
+        Object.assign(real.clusters[0], { name: 'demo' });
+        Object.assign(real.clusters[0].endpoints[0], { name });
+        for (const session of real.sessions) Object.assign(session, { listener: 'listener-1', endpoint: name, application_name: 'checkout-service' });
+        real.warm = [{ listener: 'listener-1', endpoint: name, database: 'demo', application_name: 'checkout-service', ready: 1, wanted: 1 }];
+        fetchStatus = async () => real;
+        await ask();
+    })()";
+    browser.value(busy);
+
+    let broken = "[...document.querySelectorAll('.word')].filter(e => e.checkVisibility() && e.getClientRects().length > 1).map(e => e.innerText)";
+    assert_eq!(browser.value(broken), json!([]));
+    let names = browser.value("[...document.querySelectorAll('.word')].map(e => e.innerText)").to_string();
+    assert!(names.contains("listener-1") && names.contains("checkout-service"), "{names}");
+    let wide = "[...document.querySelectorAll('.scroll')].map(e => [e.getAttribute('aria-label'), e.scrollWidth - e.clientWidth]).filter(e => e[1] > 0)";
+    assert_eq!(browser.value(wide), json!([]));
+    assert_eq!(texts(&mut browser, "#listeners td.mono"), ["localhost:26257"]);
 }
 
 #[test]

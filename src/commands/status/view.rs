@@ -4,6 +4,7 @@
 use crate::{
     control::status::{Cluster, Endpoint, Listening, Refusal, Secret, Session, Status},
     diagnostics::printable,
+    settings::ListenAddress,
 };
 use comfy_table::{CellAlignment, ColumnConstraint, ContentArrangement, Row, Table, presets};
 use std::{fmt::Write, time::Duration};
@@ -94,7 +95,7 @@ fn listeners(status: &Status, before: Option<&Before<'_>>) -> Option<Rows> {
         };
         rows.push(vec![
             listener.name.clone(),
-            listener.addresses.first().cloned().unwrap_or_default(),
+            place(&listener.addresses),
             listener.endpoint.clone().unwrap_or_else(|| "-".to_owned()),
             format!("{}", listener.sessions),
             number(|listener| listener.accepted),
@@ -106,6 +107,14 @@ fn listeners(status: &Status, before: Option<&Before<'_>>) -> Option<Rows> {
         ]);
     }
     (rows.len() > 1).then_some(Rows { words: 3, rows })
+}
+
+/// Both loopback addresses at one port are one name.
+fn place(addresses: &[String]) -> String {
+    match ListenAddress::of_sockets(addresses) {
+        Some(ListenAddress::Localhost(port)) => format!("localhost:{port}"),
+        _ => addresses.join(", "),
+    }
 }
 
 fn endpoints(status: &Status) -> Option<Rows> {

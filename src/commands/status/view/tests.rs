@@ -50,6 +50,25 @@ fn at_a_terminal_all_of_it_fits_eighty_columns_however_long_the_names_are() {
 }
 
 #[test]
+fn a_listener_is_shown_with_all_its_addresses_or_with_the_name_of_both_loopback_ones() {
+    for (addresses, expected) in [
+        (r#""127.0.0.1:26257","[::1]:26257""#, "localhost:26257"),
+        (r#""127.0.0.1:1","[::1]:2""#, "127.0.0.1:1, [::1]:2"),
+        (r#""127.0.0.1:1","10.1.2.3:1""#, "127.0.0.1:1, 10.1.2.3:1"),
+        (r#""unix:/run/a/.s.PGSQL.26257""#, "unix:/run/a/.s.PGSQL.26257"),
+    ] {
+        let text = status(&format!(
+            "{{\"started_at\":\"then\",\"state\":\"running\",\"listeners\":[{{\"name\":\"main\",\"addresses\":[{addresses}]}}]}}"
+        ));
+
+        let shown = told(&text, None, &WHOLE);
+
+        let row = shown.lines().find_map(|line| line.strip_prefix("main")).unwrap_or_else(|| panic!("{shown}"));
+        assert_eq!(row.trim_start().split("  ").next().unwrap().trim_end_matches(" -"), expected, "{shown}");
+    }
+}
+
+#[test]
 fn where_there_is_no_terminal_nothing_is_cut_or_wrapped() {
     let shown = told(&long(), None, &WHOLE);
 
