@@ -336,4 +336,6 @@ fn upstream_failure(error: &io::Error) -> CloseReason {
 }
 
 #[cfg(test)]
+mod allocations;
+#[cfg(test)]
 mod tests;

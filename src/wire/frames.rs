@@ -137,6 +137,26 @@ mod tests {
     }
 
     #[test]
+    fn following_a_stream_allocates_nothing_however_it_is_cut() {
+        struct Nothing;
+        impl Watch for Nothing {
+            fn begin(&mut self, _: u8, _: u32) -> Result<(), &'static str> {
+                Ok(())
+            }
+            fn body(&mut self, _: &[u8]) {}
+            fn end(&mut self) {}
+        }
+
+        for size in 1..=STREAM.len() {
+            let mut frames = Frames::default();
+            let counted = allocation_counter::measure(|| {
+                STREAM.chunks(size).for_each(|piece| frames.follow(piece, &mut Nothing).unwrap());
+            });
+            assert_eq!(counted.count_total, 0, "in pieces of {size}");
+        }
+    }
+
+    #[test]
     fn a_boundary_is_only_between_messages() {
         let (mut frames, mut seen) = (Frames::default(), Seen::default());
 

@@ -1,11 +1,12 @@
 //! Startup parameters: kept byte for byte and in order, since clients may send any encoding.
 
-/// Names and values of a startup message, without their NULs.
+/// Names and values of a startup message, each with its NUL, in one piece: what is kept for every session is small,
+/// and read rarely.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct StartupParameters(Vec<Parameter>);
+pub struct StartupParameters(Box<[u8]>);
 
-/// Name and value.
-type Parameter = (Box<[u8]>, Box<[u8]>);
+/// Name and value, without their NULs.
+type Pair<'a> = (&'a [u8], &'a [u8]);
 
 /// What the daemon puts into a client's startup parameters.
 #[derive(Clone, Copy, Debug)]
@@ -23,33 +24,38 @@ pub struct Injected<'a> {
 impl StartupParameters {
     /// Reads the body of a startup message: NUL-terminated names and values in turn, then one NUL.
     pub fn parse(body: &[u8]) -> Result<Self, &'static str> {
-        let (&last, mut rest) = body.split_last().ok_or("it ends before its parameters do")?;
+        let (&last, text) = body.split_last().ok_or("it ends before its parameters do")?;
         if last != 0 {
             let is_ended = body.windows(2).any(|pair| pair == [0, 0]);
             return Err(if is_ended { "bytes follow its end" } else { "its parameters are not terminated" });
         }
-        let mut pairs = Vec::new();
+        let mut rest = text;
+        let mut names_user = false;
         while !rest.is_empty() {
             let name = take_text(&mut rest).ok_or("a parameter's name is not terminated")?;
             if name.is_empty() {
                 return Err("bytes follow its end");
             }
-            let value = take_text(&mut rest).ok_or("a parameter has no value")?;
-            pairs.push((name, value));
+            take_text(&mut rest).ok_or("a parameter has no value")?;
+            names_user |= name.eq_ignore_ascii_case(b"user");
         }
-        let parameters = Self(pairs);
-        parameters.get("user").ok_or("it names no user")?;
-        Ok(parameters)
+        if names_user { Ok(Self(text.into())) } else { Err("it names no user") }
+    }
+
+    fn pairs(&self) -> impl Iterator<Item = Pair<'_>> {
+        let mut rest = &*self.0;
+        std::iter::from_fn(move || Some((take_text(&mut rest)?, take_text(&mut rest)?)))
     }
 
     /// The last value of `name`, compared without case, as CockroachDB lower-cases names.
     pub fn get(&self, name: &str) -> Option<&[u8]> {
-        self.0.iter().rev().find(|(n, _)| n.eq_ignore_ascii_case(name.as_bytes())).map(|(_, value)| &**value)
+        let with_name = self.pairs().filter(|(own, _)| own.eq_ignore_ascii_case(name.as_bytes()));
+        with_name.last().map(|(_, value)| value)
     }
 
     /// How many bytes they take.
     pub fn bytes(&self) -> usize {
-        self.0.iter().map(|(name, value)| name.len().saturating_add(value.len()).saturating_add(2)).sum()
+        self.0.len()
     }
 
     /// The last value of `name`, for a person to read: not UTF-8 is replaced.
@@ -59,77 +65,76 @@ impl StartupParameters {
 
     /// Protocol options (`_pq_.…`) of the client; the daemon knows none.
     pub fn protocol_options(&self) -> impl Iterator<Item = &[u8]> {
-        self.0.iter().map(|(name, _)| &**name).filter(|name| has_prefix(name, "_pq_."))
+        self.pairs().map(|(name, _)| name).filter(|name| has_prefix(name, "_pq_."))
     }
 
     /// What goes upstream: the client's parameters, in its order and byte for byte, but for `injected`
     /// and without `crdb:*` (a local client must not speak as the vendor's proxy) and `_pq_.*`.
     pub fn for_upstream(&self, injected: &Injected<'_>) -> Self {
-        let mut pairs: Vec<_> = vec![pair("user", injected.user)];
         let kept = |name: &[u8]| {
             !name.eq_ignore_ascii_case(b"user") && !has_prefix(name, "crdb:") && !has_prefix(name, "_pq_.")
         };
-        let names_database = |(name, value): &Parameter| name.eq_ignore_ascii_case(b"database") && !value.is_empty();
-        let has_database = self.0.iter().any(names_database);
+        let names_database = |(name, value): Pair<'_>| name.eq_ignore_ascii_case(b"database") && !value.is_empty();
+        let has_database = self.pairs().any(names_database);
         let is_empty_database = |name: &[u8]| !has_database && name.eq_ignore_ascii_case(b"database");
-        pairs.extend(self.0.iter().filter(|(name, _)| kept(name) && !is_empty_database(name)).cloned());
+        let mut pairs = vec![(b"user".as_slice(), injected.user.as_bytes())];
+        pairs.extend(self.pairs().filter(|(name, _)| kept(name) && !is_empty_database(name)));
         if !has_database {
-            pairs.push(pair("database", injected.database));
+            pairs.push((b"database", injected.database.as_bytes()));
         }
-        for (name, value) in injected.session_parameters {
-            if self.get(name).is_none() {
-                pairs.push(pair(name, value));
+        let ours = injected.session_parameters.iter().filter(|(name, _)| self.get(name).is_none());
+        pairs.extend(ours.map(|(name, value)| (name.as_bytes(), value.as_bytes())));
+        let options = if injected.jwt { with_option(&mut pairs, b"--crdb:jwt_auth_enabled=true") } else { None };
+        let mut text = Vec::with_capacity(self.0.len().saturating_add(EXPECTED_BYTES));
+        for (place, (name, value)) in pairs.iter().enumerate() {
+            let changed = options.as_ref().filter(|(of, _)| *of == place).map(|(_, value)| &**value);
+            for piece in [name, changed.unwrap_or(value)] {
+                text.extend_from_slice(piece);
+                text.push(0);
             }
         }
-        let mut parameters = Self(pairs);
-        if injected.jwt {
-            parameters.append_option(b"--crdb:jwt_auth_enabled=true");
-        }
-        parameters
+        Self(text.into())
     }
 
     /// Names and values as a startup message carries them, with the closing NUL.
     pub fn encode(&self, into: &mut Vec<u8>) {
-        for (name, value) in &self.0 {
-            into.extend_from_slice(name);
-            into.push(0);
-            into.extend_from_slice(value);
-            into.push(0);
-        }
+        into.extend_from_slice(&self.0);
         into.push(0);
-    }
-
-    /// Adds an item to `options`. Blanks part items and a backslash escapes a blank, so behind a
-    /// trailing lone backslash an appended item would melt into the client's last one: it goes first then.
-    fn append_option(&mut self, item: &[u8]) {
-        let Some((_, options)) = self.0.iter_mut().rev().find(|(name, _)| name.eq_ignore_ascii_case(b"options")) else {
-            self.0.push((b"options".as_slice().into(), item.into()));
-            return;
-        };
-        let backslashes = options.iter().rev().take_while(|&&byte| byte == b'\\').count();
-        let ends_in_escape = backslashes % 2 == 1;
-        *options = match (options.is_empty(), ends_in_escape) {
-            (true, _) => item.into(),
-            (false, false) => [&**options, item].join(&b' ').into(),
-            (false, true) => [item, &**options].join(&b' ').into(),
-        };
     }
 }
 
-fn pair(name: &str, value: &str) -> Parameter {
-    (name.as_bytes().into(), value.as_bytes().into())
+/// Adds an item to `options`: to the last of `pairs` of that name, whose place and new value are given, or as a pair of
+/// its own. Blanks part items and a backslash escapes a blank, so behind a trailing lone backslash an appended item
+/// would melt into the client's last one: it goes first then.
+fn with_option(pairs: &mut Vec<Pair<'_>>, item: &'static [u8]) -> Option<(usize, Vec<u8>)> {
+    let Some(place) = pairs.iter().rposition(|(name, _)| name.eq_ignore_ascii_case(b"options")) else {
+        pairs.push((b"options", item));
+        return None;
+    };
+    let (_, options) = *pairs.get(place)?;
+    let backslashes = options.iter().rev().take_while(|&&byte| byte == b'\\').count();
+    let ends_in_escape = backslashes % 2 == 1;
+    let value = match (options.is_empty(), ends_in_escape) {
+        (true, _) => item.to_vec(),
+        (false, false) => [options, item].join(&b' '),
+        (false, true) => [item, options].join(&b' '),
+    };
+    Some((place, value))
 }
 
 fn has_prefix(name: &[u8], prefix: &str) -> bool {
     name.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix.as_bytes()))
 }
 
-fn take_text(rest: &mut &[u8]) -> Option<Box<[u8]>> {
+fn take_text<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
     let end = rest.iter().position(|&byte| byte == 0)?;
     let (text, after) = rest.split_at_checked(end)?;
     *rest = after.get(1..)?;
-    Some(text.into())
+    Some(text)
 }
+
+/// What is put in besides what the client has said.
+const EXPECTED_BYTES: usize = 128;
 
 #[cfg(test)]
 mod tests {
@@ -212,5 +217,16 @@ mod tests {
         ] {
             assert!(StartupParameters::parse(body).is_err(), "{body:?}");
         }
+    }
+
+    #[test]
+    fn reading_allocates_what_is_kept_and_nothing_else() {
+        let body = b"user\0me\0database\0shop\0application_name\0psql\0client_encoding\0UTF8\0\0";
+
+        let counted = allocation_counter::measure(|| drop(StartupParameters::parse(body).unwrap()));
+        assert_eq!((counted.count_total, counted.bytes_total), (1, (body.len() - 1) as u64));
+
+        let malformed = allocation_counter::measure(|| assert!(StartupParameters::parse(b"user\0me").is_err()));
+        assert_eq!(malformed.count_total, 0);
     }
 }

@@ -170,6 +170,7 @@ impl Reader {
             .replace("REAL_HOME", &std::env::var("HOME").unwrap())
             .replace("REAL_TOOLCHAIN", &std::env::var("RUSTUP_TOOLCHAIN").unwrap_or_default())
             .replace("REAL_CARGO", &std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned()))
+            .replace("PROFILE", &profile())
             .replace("INSTALLED", installed.to_str().unwrap());
         fs::write(&cargo, script).unwrap();
         fs::set_permissions(&cargo, Permissions::from_mode(0o755)).unwrap();
@@ -334,11 +335,17 @@ const COMMANDS: [&str; 10] =
 /// A build of the release profile, in case nobody has made one.
 const BUILD: Duration = Duration::from_secs(15 * 60);
 
+/// How whoever runs the tests has built the release profile: in another way it would be built once more.
+fn profile() -> String {
+    let set = std::env::vars().filter(|(name, _)| name.starts_with("CARGO_PROFILE_RELEASE_"));
+    set.map(|(name, value)| format!("{name}='{value}'")).collect::<Vec<_>>().join(" ")
+}
+
 /// The demo takes no variables, so its ports are given here. The toolchain is the one that runs the
 /// tests: some packages name one of their own, which rustup would go and install.
 const CARGO: &str = "#!/bin/sh
 cd 'ROOT' || exit
-export HOME='REAL_HOME' RUSTUP_TOOLCHAIN='REAL_TOOLCHAIN'
+export HOME='REAL_HOME' RUSTUP_TOOLCHAIN='REAL_TOOLCHAIN' PROFILE
 [ \"$RUSTUP_TOOLCHAIN\" ] || unset RUSTUP_TOOLCHAIN
 case \"$*\" in
 'build --release') exec 'REAL_CARGO' build --quiet --locked --release ;;

@@ -5,6 +5,7 @@ use crate::harness::{
     Authority, Leaf, Postgres, SettingsFile, TestClient, TestProxy,
     postgres::program,
     process::{self, mortal},
+    proxy::series,
     relay::{Mode, Relay},
     settings::Cluster,
     wire::Wire,
@@ -38,7 +39,7 @@ fn a_region_that_fails_in_any_way_is_left_and_no_session_elsewhere_notices() {
         let start = Instant::now();
         // A connection that stood ready and now leads nowhere looks sound until a ping goes unanswered.
         if way != "wrong certificate" {
-            scene.proxy.wait_for_metric("crdb_proxy_upstreams", &[("endpoint", "a"), ("state", "warm")], 0.0);
+            scene.wait_until_nothing_is_left_at("a");
         }
         let found = start.elapsed();
         assert!(found < Duration::from_secs(10), "{way}: found after {found:?}");
@@ -94,6 +95,21 @@ impl Scene {
     fn timed_session(&self) -> (String, Duration) {
         let start = Instant::now();
         (self.region_of_a_new_session(), start.elapsed())
+    }
+
+    /// What is on its way to stand ready is neither ready nor found out yet.
+    fn wait_until_nothing_is_left_at(&self, endpoint: &str) {
+        let end = Instant::now() + crate::harness::DEADLINE;
+        let count =
+            |metrics: &str, state| series(metrics, "crdb_proxy_upstreams", &[("endpoint", endpoint), ("state", state)]);
+        loop {
+            let metrics = self.proxy.metrics();
+            if ["login", "session", "warm"].iter().all(|state| count(&metrics, state) == Some(0.0)) {
+                return;
+            }
+            assert!(Instant::now() < end, "{metrics}");
+            thread::sleep(Duration::from_millis(10));
+        }
     }
 
     /// Sessions say where they are; that new ones are at home again, nothing else announces to a client.

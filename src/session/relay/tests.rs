@@ -26,9 +26,7 @@ struct Bench {
 }
 
 fn bench(read_ahead: ReadAhead<'_>) -> Bench {
-    let name = Name::new("main").unwrap();
-    let metrics = Arc::new(Metrics::new().unwrap().listener(&name, 1));
-    let live = Arc::clone(&Arc::new(Sessions::default()).register(&name, "test".into(), &metrics));
+    let live = live();
     let (client, ours) = duplex(1 << 16);
     let (server, theirs) = duplex(1 << 16);
     let (stopper, stop) = stop();
@@ -41,7 +39,13 @@ fn bench(read_ahead: ReadAhead<'_>) -> Bench {
     }
 }
 
-fn rules() -> Rules {
+pub(super) fn live() -> Arc<Live> {
+    let name = Name::new("main").unwrap();
+    let metrics = Arc::new(Metrics::new().unwrap().listener(&name, 1));
+    Arc::clone(&Arc::new(Sessions::default()).register(&name, "test".into(), &metrics))
+}
+
+pub(super) fn rules() -> Rules {
     Rules {
         idle_limit: None,
         ends_at: None,
