@@ -53,6 +53,29 @@ impl Login<'_> {
         connection: &mut Connection,
         parameters: &StartupParameters,
     ) -> Result<Greeting, LoginError> {
+        self.log_in(connection, parameters).await.map_err(|error| match error {
+            LoginError::Server(error) => self.fit_to_read(error),
+            other => other,
+        })
+    }
+
+    /// Clients, logs and `/status` tell what a server says, and no server may say the secret to them that it was
+    /// sent in clear.
+    fn fit_to_read(&self, error: ServerError) -> LoginError {
+        if !error.is_whole() {
+            return LoginError::Endpoint(EndpointError::Protocol("an error has no end or no message"));
+        }
+        LoginError::Server(match self.lease {
+            Some(lease) => error.without(lease.secret.expose()),
+            None => error,
+        })
+    }
+
+    async fn log_in(
+        &self,
+        connection: &mut Connection,
+        parameters: &StartupParameters,
+    ) -> Result<Greeting, LoginError> {
         let stream = &mut connection.stream;
         send(stream, &messages::startup(parameters)).await?;
         let mut server = Server { stream, bytes: Vec::with_capacity(USUAL_BYTES), start: 0, read: 0 };

@@ -135,6 +135,32 @@ impl ServerError {
         error
     }
 
+    /// Whether it is as the protocol has it, and says something.
+    pub fn is_whole(&self) -> bool {
+        self.body.ends_with(b"\0\0") && !self.message.is_empty()
+    }
+
+    /// The same with three stars wherever it has `secret`. One of less than four bytes stands in any text by chance,
+    /// where stars would give it away.
+    pub fn without(self, secret: &[u8]) -> Self {
+        let has_it = |body: &[u8]| body.windows(secret.len()).any(|window| window == secret);
+        if secret.len() < SECRET_BYTES_MIN || !has_it(&self.body) {
+            return self;
+        }
+        let mut body = Vec::with_capacity(self.body.len());
+        let mut rest = self.body.as_slice();
+        while let Some((first, after)) = rest.split_first() {
+            if let Some(behind) = rest.strip_prefix(secret) {
+                body.extend_from_slice(b"***");
+                rest = behind;
+            } else {
+                body.push(*first);
+                rest = after;
+            }
+        }
+        Self::parse(&body)
+    }
+
     /// Adds a hint of ours, unless the server gave one; all else stays as the server sent it.
     pub fn with_hint(mut self, hint: &str) -> Self {
         if self.hint.is_none() {
@@ -154,6 +180,8 @@ impl ServerError {
         messages::frame(b'E', &self.body)
     }
 }
+
+const SECRET_BYTES_MIN: usize = 4;
 
 #[cfg(test)]
 mod tests {
@@ -188,6 +216,29 @@ mod tests {
             b"SFATAL\0C28P01\0Mpassword authentication failed\0Rauth_failed\0Hlook there\0\0"[..]
         );
         assert_eq!(own.encode()[5..], b"SFATAL\0C28P01\0Hserver's\0\0"[..]);
+    }
+
+    #[test]
+    fn a_secret_that_a_server_repeats_is_blanked_in_every_field() {
+        let told = |body: &[u8], secret: &[u8]| ServerError::parse(body).without(secret);
+
+        let error = told(b"C28P01\0Mhunter2 is wrong, hunter2\0Htry hunter22\0\0", b"hunter2");
+        assert_eq!(error.encode()[5..], b"C28P01\0M*** is wrong, ***\0Htry ***2\0\0"[..]);
+        assert_eq!((error.message.as_str(), error.hint.as_deref()), ("*** is wrong, ***", Some("try ***2")));
+
+        for (body, secret) in
+            [(&b"Mno such thing\0\0"[..], &b"hunter2"[..]), (b"Ma\0\0", b"a"), (b"", b""), (b"M\0\0", b"long enough")]
+        {
+            assert_eq!(told(body, secret), ServerError::parse(body), "{body:?}");
+        }
+    }
+
+    #[test]
+    fn an_error_without_an_end_or_a_message_is_not_whole() {
+        assert!(ServerError::parse(b"C28P01\0Mno\0\0").is_whole());
+        for body in [&b""[..], b"\0", b"C28P01\0\0", b"C28P01\0Mno", b"C28P01\0Mno\0", b"M\0\0"] {
+            assert!(!ServerError::parse(body).is_whole(), "{body:?}");
+        }
     }
 
     #[test]

@@ -186,6 +186,20 @@ fn the_servers_own_refusals_pass_with_all_their_fields() {
 }
 
 #[test]
+fn a_server_that_repeats_the_password_tells_it_to_nobody() {
+    let echo = message(b'E', format!("SFATAL\0VFATAL\0C28P01\0M{PASSWORD} is wrong\0\0").as_bytes());
+    let login = Login::Cleartext(PASSWORD.into());
+    let cluster = FakeUpstream::start(Script { login, instead_of_ok: Some(echo), ..Script::default() });
+    let proxy = TestProxy::before(&cluster);
+
+    let error = proxy.startup(&[("user", "anyone")]).refusal();
+
+    assert_eq!(error.field(b'M').unwrap(), "*** is wrong");
+    proxy.wait_for_message("session refused");
+    assert!(!proxy.log_text().contains(PASSWORD) && !proxy.status().to_string().contains(PASSWORD));
+}
+
+#[test]
 fn a_full_or_leaving_node_is_told_apart_from_a_failed_login() {
     let full = error("FATAL", "53300", "sorry, too many clients already");
     let leaving = error("FATAL", "57P01", "server is not accepting clients, try another node");
@@ -209,7 +223,9 @@ fn a_full_or_leaving_node_is_told_apart_from_a_failed_login() {
 #[test]
 fn a_server_that_leaves_or_talks_nonsense_while_logging_in_is_refused_in_a_sentence() {
     let endless = vec![b'S', 0x40, 0, 0, 0]; // a gigabyte of ParameterStatus
-    for nonsense in [vec![], message(b'R', &[0]), vec![b'R', 0, 0, 0, 3], endless, b"HTTP/1.1 400\r\n".to_vec()] {
+    let http = b"HTTP/1.1 400\r\n".to_vec();
+    let (empty, endless_error) = (message(b'E', b""), message(b'E', b"C28P01\0Mno"));
+    for nonsense in [vec![], message(b'R', &[0]), vec![b'R', 0, 0, 0, 3], endless, http, empty, endless_error] {
         let cluster = FakeUpstream::start(Script { instead_of_ok: Some(nonsense.clone()), ..Script::default() });
         let proxy = TestProxy::before(&cluster);
 
