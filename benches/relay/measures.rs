@@ -2,11 +2,7 @@
 
 use crate::{
     Plan,
-    harness::{
-        DEADLINE,
-        postgres::{data_root, give_away},
-        process::Lines,
-    },
+    harness::{DEADLINE, postgres::data_root, process::Lines},
     paths::Path,
     processes::cpu_seconds,
     table::{Measure, Results},
@@ -93,7 +89,6 @@ pub(crate) fn copies(paths: &[&Path], plan: &Plan, results: &mut Results) {
         format!("copy (select repeat('y', {ROW_BYTES}) from generate_series(1, {rows})) to stdout (format binary)");
     let input = tempfile::NamedTempFile::new_in(data_root()).unwrap();
     write_rows(input.as_file(), rows);
-    give_away(input.path());
     let into = "copy sink from stdin (format binary) where false".to_owned();
 
     for (sql, speed, cpu) in [(out, COPY_OUT, CPU_OF_COPY_OUT), (into, COPY_IN, CPU_OF_COPY_IN)] {
