@@ -82,6 +82,9 @@ fn main() {
     server.fill(&proxies[0]);
     let paths = std::iter::once(&direct).chain(&proxies).collect::<Vec<_>>();
     let all = paths.iter().copied().chain([&reuse]).collect::<Vec<_>>();
+    let mut columns = all.iter().map(|path| path.name).collect::<Vec<_>>();
+    // Beside the daemon's other one.
+    columns[2..].rotate_right(1);
     facts["tls"] = all.iter().map(|path| (path.name.to_owned(), json!(measures::tls_behind(path)))).collect();
 
     let mut results = Results::default();
@@ -96,7 +99,7 @@ fn main() {
     facts["skipped"] = json!(skipped);
     facts["results"] = results.json();
     facts["system_calls"] = calls;
-    println!("\n{}", results.markdown());
+    println!("\n{}", results.markdown(&columns));
     skipped.iter().for_each(|reason| println!("left out: {reason}"));
     fs::write(&plan.output, format!("{facts:#}\n")).unwrap();
     println!("{} in {} s", plan.output.display(), facts["seconds"]);

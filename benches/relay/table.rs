@@ -36,13 +36,9 @@ impl Results {
     }
 
     /// A line for each measure and a column for each path; in Markdown, wide enough to be read as it is.
-    pub(crate) fn markdown(&self) -> String {
-        let mut paths = Vec::new();
+    pub(crate) fn markdown(&self, paths: &[&'static str]) -> String {
         let mut measures = Vec::new();
         for series in &self.series {
-            if !paths.contains(&series.path) {
-                paths.push(series.path);
-            }
             if !measures.contains(&series.measure) {
                 measures.push(series.measure);
             }
@@ -51,7 +47,7 @@ impl Results {
             "" => measure.title.to_owned(),
             unit => format!("{}, {unit}", measure.title),
         };
-        let mut rows = vec![[vec!["measure"], paths.clone()].concat().into_iter().map(str::to_owned).collect()];
+        let mut rows = vec![[&["measure"], paths].concat().into_iter().map(str::to_owned).collect()];
         for measure in &measures {
             let cells =
                 paths.iter().map(|path| self.find(*measure, path).map_or("–".into(), |found| self.cell(found)));
