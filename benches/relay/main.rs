@@ -50,9 +50,10 @@ use table::Results;
 
 /// How much is done.
 pub(crate) struct Plan {
+    /// Of what pgbench does, for a second each: many short ones, since what else runs changes within seconds.
     pub(crate) rounds: usize,
-    /// Of one run of pgbench.
-    pub(crate) seconds: u32,
+    /// Of COPY.
+    pub(crate) copies: usize,
     /// Of one COPY.
     pub(crate) mebibytes: usize,
     /// Idle sessions at which memory is looked at.
@@ -109,8 +110,8 @@ impl Plan {
     fn of(arguments: impl Iterator<Item = String>, descriptors: u64) -> Self {
         let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
         let mut plan = Self {
-            rounds: 5,
-            seconds: 2,
+            rounds: 9,
+            copies: 5,
             mebibytes: 512,
             sessions: vec![500],
             traced: 3000,
@@ -126,7 +127,7 @@ impl Plan {
                 "--bench" => {} // Cargo's own.
                 "quick" => {
                     let (mode, sessions) = ("quick", vec![500]);
-                    plan = Self { rounds: 3, seconds: 1, mebibytes: 128, sessions, traced: 1000, mode, ..plan };
+                    plan = Self { rounds: 3, copies: 3, mebibytes: 128, sessions, traced: 1000, mode, ..plan };
                 }
                 file if file.ends_with(".json") => plan.output = file.into(),
                 other => panic!("{other} is neither `quick` nor the name of a .json file"),

@@ -1,6 +1,6 @@
 //! What the kernel knows of a process and its children, and which programs there are.
 
-use crate::harness::postgres::program;
+use crate::harness::{DEADLINE, postgres::program, process};
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -61,6 +61,6 @@ pub(crate) fn first_line(name: &str, argument: &str) -> Option<String> {
 
 /// The first line that a program writes with this argument.
 pub(crate) fn output(program: &Path, argument: &str) -> Option<String> {
-    let output = Command::new(program).arg(argument).output().ok()?;
-    Some(String::from_utf8_lossy(&output.stdout).lines().next()?.to_owned())
+    let finished = process::run(Command::new(program).arg(argument), "", DEADLINE);
+    Some(finished.stdout.lines().next()?.to_owned())
 }

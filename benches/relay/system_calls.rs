@@ -1,5 +1,5 @@
-//! System calls of a proxy for each round trip, as strace counts them. Being traced makes it many times slower, so
-//! that more is ready at once when it looks; hence once, and apart from all that is timed.
+//! System calls of a proxy for each round trip, as strace counts them. Being traced slows it down, and more may be
+//! ready at once when it looks; hence apart from all that is timed.
 
 use crate::{
     Plan,
