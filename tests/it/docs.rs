@@ -119,6 +119,8 @@ fn no_page_names_a_flag_or_variable_that_does_not_exist() {
     flags.extend(flags_of(&["config", "show", "--help"]));
     COMMANDS.iter().for_each(|words| flags.extend(flags_of(&[*words, &["--help"]].concat())));
     let others = ["--fail", "--output", "--silent", "--release", "--locked", "--path", "--version", "--crdb"];
+    // Of the commands that docs/performance.md shows.
+    let of_benches = ["--bench"];
     // Of the commands that docs/deploy.md shows.
     let of_images =
         ["--build-arg", "--build-context", "--format", "--from-file", "--isolation", "--no-default-features"];
@@ -140,6 +142,7 @@ fn no_page_names_a_flag_or_variable_that_does_not_exist() {
                     let flag = word.split('=').next().unwrap();
                     !flags.contains_key(flag)
                         && !others.contains(&flag)
+                        && !of_benches.contains(&flag)
                         && !of_images.contains(&flag)
                         && !of_services.contains(&flag)
                 }

@@ -203,7 +203,7 @@ fn data_folder() -> TempDir {
 }
 
 /// In memory where there is room for many servers: creating a thousand files on a disk takes a second.
-fn data_root() -> PathBuf {
+pub(crate) fn data_root() -> PathBuf {
     let memory = Path::new("/dev/shm");
     let free = rustix::fs::statvfs(memory).map_or(0, |stat| stat.f_bavail * stat.f_frsize);
     if free > 2 << 30 { memory.into() } else { std::env::temp_dir() }
@@ -252,12 +252,12 @@ fn spawn(folder: &Path, port: &Port, settings: &[String]) -> (Child, Arc<Lines>)
 }
 
 /// PostgreSQL refuses to run as root; Debian's package makes this user.
-fn database_user() -> Option<&'static str> {
+pub(crate) fn database_user() -> Option<&'static str> {
     rustix::process::getuid().is_root().then_some("postgres")
 }
 
 /// Makes a path the server's own where the server runs as another user.
-fn give_away(path: &Path) {
+pub(crate) fn give_away(path: &Path) {
     if database_user().is_some() {
         let passwd = fs::read_to_string("/etc/passwd").unwrap();
         let entry = passwd.lines().find(|line| line.starts_with("postgres:")).expect("a user postgres");
