@@ -30,15 +30,15 @@ pub struct Status {
     pub reasons: Vec<String>,
     #[serde(default)]
     pub config: Config,
-    #[serde(deserialize_with = "bounded")]
+    #[serde(deserialize_with = "bounded::<LISTENERS_MAX, _, _>")]
     pub listeners: Vec<Listening>,
-    #[serde(default, deserialize_with = "bounded")]
+    #[serde(default, deserialize_with = "bounded::<ITEMS_MAX, _, _>")]
     pub clusters: Vec<Cluster>,
-    #[serde(default, deserialize_with = "bounded")]
+    #[serde(default, deserialize_with = "bounded::<ITEMS_MAX, _, _>")]
     pub sessions: Vec<Session>,
     #[serde(default)]
     pub sessions_left_out: u64,
-    #[serde(default, deserialize_with = "bounded")]
+    #[serde(default, deserialize_with = "bounded::<ITEMS_MAX, _, _>")]
     pub refusals: Vec<Refusal>,
 }
 
@@ -82,7 +82,7 @@ pub struct Cluster {
     pub name: String,
     pub user: String,
     pub secret: Option<Secret>,
-    #[serde(deserialize_with = "bounded")]
+    #[serde(deserialize_with = "bounded::<ITEMS_MAX, _, _>")]
     pub endpoints: Vec<Endpoint>,
 }
 
@@ -211,17 +211,17 @@ fn printable_json(body: &[u8]) -> Option<String> {
 }
 
 /// A list of no more items than any daemon tells of: few bytes of a stranger's could fill much memory.
-fn bounded<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<Vec<T>, D::Error> {
-    struct Items<T>(PhantomData<T>);
-    impl<'de, T: Deserialize<'de>> Visitor<'de> for Items<T> {
+fn bounded<'de, const MOST: usize, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<Vec<T>, D::Error> {
+    struct Items<const MOST: usize, T>(PhantomData<T>);
+    impl<'de, const MOST: usize, T: Deserialize<'de>> Visitor<'de> for Items<MOST, T> {
         type Value = Vec<T>;
         fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            write!(f, "a list of at most {ITEMS_MAX}")
+            write!(f, "a list of at most {MOST}")
         }
         fn visit_seq<A: SeqAccess<'de>>(self, mut from: A) -> Result<Self::Value, A::Error> {
             let mut items = Vec::new();
             while let Some(item) = from.next_element()? {
-                if items.len() >= ITEMS_MAX {
+                if items.len() >= MOST {
                     return Err(de::Error::invalid_length(items.len() + 1, &self));
                 }
                 items.push(item);
@@ -229,11 +229,13 @@ fn bounded<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<Ve
             Ok(items)
         }
     }
-    from.deserialize_seq(Items(PhantomData))
+    from.deserialize_seq(Items::<MOST, T>(PhantomData))
 }
 
-/// As many as there are sessions in a status, at most; of all else there are fewer.
+/// As many as there are sessions in a status, at most. Of clusters, and of endpoints in each, nobody has as many.
 const ITEMS_MAX: usize = 1000;
+/// Somebody may have one for each of many services.
+const LISTENERS_MAX: usize = 10_000;
 
 /// A thousand sessions with the longest names that a startup message can carry.
 const STATUS_BYTES_MAX: usize = 64 * 1024 * 1024;
@@ -252,9 +254,10 @@ mod tests {
         assert_eq!((status.listeners[0].name.as_str(), status.open_sessions()), ("a", 0));
         assert!(serde_json::from_str::<Status>("{}").is_err(), "which is no daemon's");
 
-        let many = format!("{{\"started_at\":\"\",\"state\":\"\",\"listeners\":[{}{{}}]}}", "{},".repeat(ITEMS_MAX));
+        let many =
+            format!("{{\"started_at\":\"\",\"state\":\"\",\"listeners\":[{}{{}}]}}", "{},".repeat(LISTENERS_MAX));
         let error = serde_json::from_str::<Status>(&many).unwrap_err().to_string();
-        assert!(error.contains("a list of at most 1000"), "{error}");
+        assert!(error.contains("a list of at most 10000"), "{error}");
     }
 
     #[test]
