@@ -1,5 +1,6 @@
 //! Local sockets: bound or inherited once, accepting until the daemon has stopped, each the owner of its sessions.
 
+mod acceptor;
 mod inherited;
 mod unix;
 
@@ -7,27 +8,23 @@ pub(crate) use inherited::{InheritError, Inherited, check};
 
 use crate::{
     metrics::{ListenerMetrics, labels::CloseReason},
-    session::{self, Accepted, ClientStream, Parts},
-    settings::{Limits, ListenAddress},
+    session::{self, Parts},
+    settings::ListenAddress,
     shutdown::Stop,
-    upstream,
 };
+use acceptor::Acceptor;
 use socket2::SockRef;
 use std::{
-    fmt,
-    future::pending,
-    io,
+    fmt, io,
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::Arc,
-    time::Duration,
 };
 use tokio::{
     net::{TcpListener, UnixListener},
     sync::watch,
     task::{JoinError, JoinSet},
-    time::{Instant, sleep_until},
 };
-use tracing::{info, warn};
+use tracing::info;
 
 /// A socket that clients can connect to.
 pub(crate) struct Socket {
@@ -206,24 +203,6 @@ impl Socket {
     pub(crate) fn is_inherited(&self) -> bool {
         self.is_inherited
     }
-
-    async fn accept(&self, limits: &Limits) -> io::Result<(ClientStream, String)> {
-        match &self.listening {
-            Listening::Tcp(socket) => {
-                let (stream, address) = socket.accept().await?;
-                // A socket that cannot be tuned is still served; the client may be gone already.
-                let _ = stream.set_nodelay(true);
-                let _ = upstream::set_keepalive(&SockRef::from(&stream), limits);
-                Ok((ClientStream::Tcp(stream), address.to_string()))
-            }
-            Listening::Unix(socket) => {
-                let (stream, _) = socket.accept().await?;
-                let peer = stream.peer_cred().ok().and_then(|peer| peer.pid());
-                let client = peer.map_or_else(|| "unix".to_owned(), |pid| format!("unix:pid={pid}"));
-                Ok((ClientStream::Unix(stream), client))
-            }
-        }
-    }
 }
 
 /// What a bound socket is to do.
@@ -244,19 +223,19 @@ pub(crate) async fn serve(socket: Socket, mut orders: watch::Receiver<Order>, st
     let is_inherited = socket.is_inherited();
     let mut sessions = JoinSet::new();
     let (mut cut, mut drain) = (stop.clone(), stop.clone());
-    let mut acceptor = Acceptor { socket, parts, waiting: None, resume_at: None, quiet_until: None, pause: PAUSE_MIN };
+    let mut acceptor = Acceptor::new(socket, parts);
     let accepting = async {
         loop {
             tokio::select! {
                 biased;
-                Some(ended) = sessions.join_next(), if !sessions.is_empty() => note_end(&acceptor.parts.metrics, &ended),
+                Some(ended) = sessions.join_next(), if !sessions.is_empty() => note_end(&acceptor.parts().metrics, &ended),
                 () = drain.draining(), if is_inherited => return,
                 _ = orders.changed() => match orders.borrow_and_update().clone() {
-                    Order::Serve(parts) => acceptor.parts = parts,
+                    Order::Serve(parts) => acceptor.go_on_with(parts),
                     Order::Leave => return,
                 },
                 accepted = acceptor.accept() => {
-                    sessions.spawn(session::run(Arc::clone(&acceptor.parts), accepted, stop.clone()));
+                    sessions.spawn(session::run(Arc::clone(acceptor.parts()), accepted, stop.clone()));
                 }
             }
         }
@@ -267,7 +246,7 @@ pub(crate) async fn serve(socket: Socket, mut orders: watch::Receiver<Order>, st
         () = accepting => {}
     }
     // The socket goes; the series stay for as long as sessions do.
-    let metrics = Arc::clone(&acceptor.parts.metrics);
+    let metrics = Arc::clone(&acceptor.parts().metrics);
     drop(acceptor);
     while let Some(ended) = sessions.join_next().await {
         note_end(&metrics, &ended);
@@ -278,66 +257,6 @@ pub(crate) async fn serve(socket: Socket, mut orders: watch::Receiver<Order>, st
 fn note_end(metrics: &ListenerMetrics, ended: &Result<(), JoinError>) {
     if ended.as_ref().is_err_and(JoinError::is_panic) {
         metrics.closed.at(CloseReason::Internal).inc();
-    }
-}
-
-/// Takes clients from a socket. A failed accept (descriptors are used up, a client that left again) never
-/// ends the listener: it pauses, longer each time, and tries again.
-struct Acceptor {
-    socket: Socket,
-    /// What the next client is served with.
-    parts: Arc<Parts>,
-    /// Accepted, and waiting for a place.
-    waiting: Option<(ClientStream, String)>,
-    /// Kept here, since a session that ends interrupts the wait.
-    resume_at: Option<Instant>,
-    /// No second warning before then.
-    quiet_until: Option<Instant>,
-    pause: Duration,
-}
-
-impl Acceptor {
-    /// The next client, once there is a place for it in startup. Cancel safe.
-    async fn accept(&mut self) -> Accepted {
-        let (stream, client) = match self.waiting.take() {
-            Some(waiting) => waiting,
-            None => self.accept_socket().await,
-        };
-        // Kept while waiting for a place: a session that ends interrupts that. Each listener holds one.
-        self.waiting = Some((stream, client));
-        let startups = Arc::clone(&self.parts.startups);
-        let Ok(startup_place) = startups.acquire_owned().await else { return pending().await };
-        let kept = self.socket.is_inherited().then(|| self.parts.sessions.admit());
-        match self.waiting.take() {
-            Some((stream, client)) => Accepted { stream, client, startup_place, kept },
-            None => pending().await,
-        }
-    }
-
-    async fn accept_socket(&mut self) -> (ClientStream, String) {
-        loop {
-            if let Some(at) = self.resume_at {
-                sleep_until(at).await;
-                self.resume_at = None;
-            }
-            match self.socket.accept(&self.parts.limits).await {
-                Ok(accepted) => {
-                    self.pause = PAUSE_MIN;
-                    return accepted;
-                }
-                Err(error) => self.hold(&error),
-            }
-        }
-    }
-
-    fn hold(&mut self, error: &io::Error) {
-        if self.quiet_until.is_none_or(|until| Instant::now() >= until) {
-            self.quiet_until = Some(Instant::now() + QUIET);
-            let name = &self.parts.listener.name;
-            warn!(listener.name = %name, %error, "accepting paused; it goes on as soon as it can");
-        }
-        self.resume_at = Some(Instant::now() + self.pause);
-        self.pause = (self.pause * 2).min(PAUSE_MAX);
     }
 }
 
@@ -389,6 +308,3 @@ impl fmt::Display for BindError {
 impl std::error::Error for BindError {}
 
 const BACKLOG: i32 = 1024;
-const PAUSE_MIN: Duration = Duration::from_millis(5);
-const PAUSE_MAX: Duration = Duration::from_secs(1);
-const QUIET: Duration = Duration::from_secs(60);

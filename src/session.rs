@@ -6,6 +6,7 @@ mod cancel;
 mod claim;
 mod client_stream;
 mod closing;
+mod end;
 mod greeting;
 mod local_password;
 mod refusal;
@@ -16,12 +17,12 @@ mod startup;
 use crate::{
     jitter,
     metrics::{Held, ListenerMetrics},
-    pool::{Pool, Used},
+    pool::Pool,
     sessions::{self, Admitted, Registered, SessionState, Sessions},
     settings::{self, Limits},
     shutdown::Stop,
     sys,
-    upstream::{Audience, Choice, Cluster, LoggedIn, Setup, Upstream},
+    upstream::{Audience, Choice, Cluster, LoggedIn, Setup, Socket},
     wire::{CancelKey, StartupParameters},
 };
 use cancel::Issued;
@@ -30,15 +31,13 @@ use greeting::Hello;
 use refusal::Refusal;
 pub(crate) use relay::OnError;
 use relay::{Ended, Path, Relay, Rules};
-use reuse::{Inseparable, Parted};
 use socket2::SockRef;
 use startup::{Asked, Gate, Startup, Wish};
 use std::{sync::Arc, time::Duration};
 use tokio::{
     io::AsyncWriteExt,
-    net::TcpStream,
-    sync::{Notify, OwnedSemaphorePermit, Semaphore},
-    time::{Instant, sleep, timeout},
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::Instant,
 };
 use tokio_rustls::{TlsAcceptor, client::TlsStream};
 use tracing::{debug, info};
@@ -102,7 +101,7 @@ pub(crate) struct Accepted {
 
 /// A client with an upstream, joined.
 struct Session {
-    relay: Relay<ClientStream, TlsStream<TcpStream>>,
+    relay: Relay<ClientStream, Box<TlsStream<Socket>>>,
     /// Absent when the server gave no key: then nothing can be cancelled.
     issued: Option<Issued>,
     place: Place,
@@ -136,6 +135,14 @@ struct Visit {
 
 /// Serves one client to its end. Dropping the future cuts it off.
 pub(crate) async fn run(parts: Arc<Parts>, accepted: Accepted, stop: Stop) {
+    // All that is not the relay is in boxes of its own: what an idle session holds counts thousandfold.
+    if let Some((session, visit)) = Box::pin(enter(&parts, accepted, stop)).await {
+        session.serve(&parts, visit).await;
+    }
+}
+
+/// From accept to a session; a client that gets none is told why.
+async fn enter(parts: &Parts, accepted: Accepted, stop: Stop) -> Option<(Box<Session>, Visit)> {
     parts.metrics.accepted.inc();
     let began = Instant::now();
     let mut visit = Visit {
@@ -150,14 +157,15 @@ pub(crate) async fn run(parts: Arc<Parts>, accepted: Accepted, stop: Stop) {
     let mut stop = visit.stop.clone();
     let opened = tokio::select! {
         biased;
-        // In a box of its own, as all that is not the relay: what an idle session holds counts thousandfold.
-        opened = Box::pin(parts.way_in(accepted.stream, &mut visit)) => opened,
+        opened = parts.way_in(accepted.stream, &mut visit) => opened,
         () = stop.cutting() => Err(Refusal::cut_off()),
     };
     match opened {
-        Ok(Some(session)) => session.serve(&parts, visit).await,
-        Ok(None) => {}
-        Err(refusal) => Box::pin(refusal.tell(&parts, visit)).await,
+        Ok(session) => session.map(|session| (Box::new(session), visit)),
+        Err(refusal) => {
+            Box::pin(refusal.tell(parts, visit)).await;
+            None
+        }
     }
 }
 
@@ -248,42 +256,19 @@ impl Parts {
             application_name: parameters.text("application_name").unwrap_or_default(),
         });
     }
-}
 
-impl Path for TlsStream<TcpStream> {
-    fn set_user_timeout(&self, limit: Option<Duration>) {
-        // Where it cannot be set, the kernel's own limits hold.
-        let _ = sys::set_tcp_user_timeout(&SockRef::from(self.get_ref().0), limit);
-    }
-
-    fn sent(&self) -> Option<sys::Sent> {
-        sys::tcp_sent(self.get_ref().0)
-    }
-}
-
-impl Session {
-    async fn serve(mut self, parts: &Parts, visit: Visit) {
-        let live = &visit.live;
-        let rules = Rules {
-            idle_limit: parts.listener.session_idle_limit,
-            ends_at: parts.listener.session_age_limit.map(|limit| visit.began + jitter::around(limit)),
-            close_limit: parts.limits.close_limit,
-            tcp_user_timeout: parts.limits.tcp_user_timeout,
-        };
-        let ended = self.relay.run(&rules, &visit.stop).await;
-        live.enter(SessionState::Closing);
-        Box::pin(self.close(parts, &ended, &visit)).await;
-
-        let (asked, joined, totals) = (live.asked.get(), live.upstream.get(), live.totals());
+    /// The session is over, and counts as open no longer.
+    fn note_closed(&self, ended: &Ended, visit: Visit) {
+        let (asked, joined, totals) = (visit.live.asked.get(), visit.live.upstream.get(), visit.live.totals());
         let duration = visit.began.elapsed();
-        parts.metrics.closed.at(ended.reason).inc();
-        parts.metrics.session_seconds.observe(duration.as_secs_f64());
+        self.metrics.closed.at(ended.reason).inc();
+        self.metrics.session_seconds.observe(duration.as_secs_f64());
         info!(
-            session.id = live.id,
-            listener.name = %parts.listener.name,
-            client.addr = live.client,
+            session.id = visit.live.id,
+            listener.name = %self.listener.name,
+            client.addr = visit.live.client,
             client.database = asked.map(|asked| asked.database.as_str()),
-            cluster.name = %parts.cluster.name(),
+            cluster.name = %self.cluster.name(),
             endpoint.name = joined.map(|joined| joined.endpoint.name.as_str()),
             endpoint.addr = joined.map(|joined| joined.address.as_str()),
             close.by = ended.reason.by(),
@@ -295,63 +280,30 @@ impl Session {
             "session closed"
         );
     }
+}
 
-    /// Closes both sides, or the client's alone where the upstream can serve another session.
-    async fn close(self, parts: &Parts, ended: &Ended, visit: &Visit) {
-        let Self { relay, issued, mut place, login, parameters } = self;
-        place.admitted.end();
-        // The client has its end already: its place is free for the next one.
-        drop(place.permit);
-        let parameters = parameters.filter(|_| visit.stop.phase().is_serving());
-        let mut whole = Inseparable { relay, issued };
-        if let Some(parameters) = parameters {
-            match reuse::part(whole.relay, whole.issued, ended) {
-                Ok(Parted { client, upstream, reported }) => {
-                    // It may have been lifted while the server did not read.
-                    upstream.set_user_timeout(Some(parts.limits.tcp_user_timeout));
-                    parts.pool.give_back(parameters, Used { upstream: Upstream { stream: upstream, login }, reported });
-                    return closing::refuse(client, &[]).await;
-                }
-                Err(inseparable) => {
-                    parts.pool.note_refused();
-                    whole = *inseparable;
-                }
-            }
-        }
-        let Inseparable { relay, issued } = whole;
-        let is_closed = Notify::new();
-        let close = async {
-            closing::close(relay, ended, visit.stop.leaver()).await;
-            is_closed.notify_one();
+impl Path for Box<TlsStream<Socket>> {
+    fn set_user_timeout(&self, limit: Option<Duration>) {
+        // Where it cannot be set, the kernel's own limits hold.
+        let _ = sys::set_tcp_user_timeout(&SockRef::from(&**self.get_ref().0), limit);
+    }
+
+    fn sent(&self) -> Option<sys::Sent> {
+        sys::tcp_sent(&**self.get_ref().0)
+    }
+}
+
+impl Session {
+    async fn serve(mut self: Box<Self>, parts: &Parts, visit: Visit) {
+        let live = &visit.live;
+        let rules = Rules {
+            idle_limit: parts.listener.session_idle_limit,
+            ends_at: parts.listener.session_age_limit.map(|limit| visit.began + jitter::around(limit)),
+            close_limit: parts.limits.close_limit,
+            tcp_user_timeout: parts.limits.tcp_user_timeout,
         };
-        tokio::join!(close, abandon(issued.filter(|_| ended.abandons_query), visit, &is_closed));
+        let ended = self.relay.run(&rules, &visit.stop).await;
+        live.enter(SessionState::Closing);
+        Box::pin(self.close(parts, &ended, visit)).await;
     }
 }
-
-/// Cancels what nobody waits for any more: again while the server does not close, since a cancel that overtakes its
-/// query finds nothing to cancel.
-async fn abandon(issued: Option<Issued>, visit: &Visit, is_closed: &Notify) {
-    let Some(issued) = issued else { return };
-    let mut stop = visit.stop.clone();
-    let cancel = async {
-        loop {
-            let result = issued.cancel().await;
-            debug!(session.id = visit.live.id, ?result, "cancelled what nobody waits for");
-            if timeout(CANCEL_AGAIN, is_closed.notified()).await.is_ok() {
-                return;
-            }
-        }
-    };
-    let out_of_time = async {
-        stop.cutting().await;
-        sleep(closing::LINGER).await;
-    };
-    // Each within `cancel_limit`; a daemon that cuts sessions off waits no longer than for their close.
-    tokio::select! {
-        () = cancel => {}
-        () = out_of_time => {}
-    }
-}
-
-/// Long enough for a query to be read that is on its way.
-const CANCEL_AGAIN: Duration = Duration::from_millis(250);

@@ -45,16 +45,32 @@ fn start() -> Option<SyncSender<Item>> {
     Some(queue)
 }
 
+/// The first line after a silence is written at once, and those that follow it together: while this thread
+/// sleeps, nobody has to wake it, and a system call for every line costs a session a tenth of what it costs in all.
 fn write_all(items: &Receiver<Item>) {
-    for item in items {
-        match item {
-            Item::Line(line) => write_now(&line),
-            Item::Flush(done) => drop(done.try_send(())),
+    while let Ok(first) = items.recv() {
+        let mut lines = String::new();
+        for item in std::iter::once(first).chain(items.try_iter().take(LINES_MAX)) {
+            match item {
+                Item::Line(line) => {
+                    if lines.len().saturating_add(line.len()) > WHOLE_BYTES {
+                        write_now(&std::mem::take(&mut lines));
+                    }
+                    lines.push_str(&line);
+                }
+                Item::Flush(done) => {
+                    write_now(&std::mem::take(&mut lines));
+                    // Nobody may wait any more.
+                    let _ = done.try_send(());
+                }
+            }
         }
+        write_now(&lines);
         let left_out = LEFT_OUT.swap(0, Relaxed);
         if left_out > 0 {
             tracing::warn!(lines = left_out, "log lines left out: standard error took nothing");
         }
+        thread::sleep(TOGETHER);
     }
 }
 
@@ -65,6 +81,10 @@ fn write_now(line: &str) {
 
 /// About a megabyte.
 const LINES_MAX: usize = 4096;
+/// A pipe takes so much in one piece, whoever else writes to it (PIPE_BUF of Linux).
+const WHOLE_BYTES: usize = 4096;
+/// A person who reads along does not notice, and few lines come in it but in a storm.
+const TOGETHER: Duration = Duration::from_millis(5);
 const PATIENCE: Duration = Duration::from_secs(1);
 
 // The log is the process's, as standard error is.

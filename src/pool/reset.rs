@@ -2,9 +2,9 @@
 //!
 //! `DISCARD ALL` returns to the connection's own startup parameters. `RESET ROLE` goes before it, since
 //! CockroachDB leaves the role alone from v25.4 on; it must be a query of its own, since `DISCARD ALL` runs
-//! in no transaction. A random word is asked for last: its answer shows which answers are to the reset, so
-//! that an answer which the session before still had coming can never pass for one of them. What the server
-//! reports of itself must then be what it reported at login.
+//! in no transaction. With it a random word is asked for: its answer shows where the answers to the reset begin,
+//! so that one which the session before still had coming can never pass for one of them. What the server reports of
+//! itself must then be what it reported at login.
 
 use crate::{
     metrics::labels::ResetResult,
@@ -37,14 +37,14 @@ pub(super) async fn reset(used: Used) -> Result<Upstream, ResetResult> {
 async fn converse(used: Used) -> io::Result<Result<Upstream, ResetResult>> {
     let Used { mut upstream, mut reported } = used;
     let Some(word) = random_word() else { return Ok(Err(ResetResult::Failed)) };
-    let last = format!("SELECT '{word}'\0");
-    let questions = [&b"RESET ROLE\0"[..], b"DISCARD ALL\0", last.as_bytes()].map(|sql| frame(b'Q', sql));
+    let first = format!("RESET ROLE; SELECT '{word}'\0");
+    let questions = [first.as_bytes(), b"DISCARD ALL\0"].map(|sql| frame(b'Q', sql));
     upstream.stream.write_all(&questions.concat()).await?;
     upstream.stream.flush().await?;
-    let mut answers = Answers { word: &word, completed: 0, ready: 0, has_word: false };
+    let mut answers = Answers { word: &word, next: Next::RoleReset };
     let mut bytes = Vec::with_capacity(1024);
     let mut all = 0_usize;
-    while answers.ready < questions.len() {
+    while answers.next != Next::Nothing {
         let read = upstream.stream.read_buf(&mut bytes).await?;
         all = all.saturating_add(read);
         if read == 0 || all > ANSWER_BYTES_MAX {
@@ -68,37 +68,39 @@ async fn converse(used: Used) -> io::Result<Result<Upstream, ResetResult>> {
     Ok(if is_same { Ok(upstream) } else { Err(ResetResult::Changed) })
 }
 
-/// How far the answers to the three questions have come.
+/// How far the answers to the two queries have come.
 struct Answers<'a> {
     word: &'a str,
-    completed: usize,
-    ready: usize,
-    has_word: bool,
+    next: Next,
+}
+
+/// What is to be answered next. Each query has its commands completed before its ReadyForQuery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Next {
+    RoleReset,
+    Word,
+    WordDone,
+    FirstReady,
+    Discarded,
+    SecondReady,
+    Nothing,
 }
 
 impl Answers<'_> {
     /// Whether this message can be part of the answers.
     fn take(&mut self, kind: u8, body: &[u8]) -> bool {
-        match kind {
-            // Each query is completed once before its ReadyForQuery, and the word comes with the third.
-            b'C' if self.completed == self.ready && (self.completed < 2 || self.has_word) => {
-                self.completed = self.completed.saturating_add(1);
-                true
-            }
-            b'Z' if body == b"I" && self.completed == self.ready.saturating_add(1) => {
-                self.ready = self.completed;
-                true
-            }
-            b'D' if self.ready == 2 && self.completed == 2 && !self.has_word => {
-                self.has_word = body.ends_with(self.word.as_bytes());
-                self.has_word
-            }
-            b'T' => self.ready == 2,
-            // A notification for the session before comes ahead of `DISCARD ALL`, which unlistens.
-            b'A' => self.ready < 2,
-            b'N' => true,
-            _ => false,
-        }
+        self.next = match (self.next, kind) {
+            (Next::RoleReset, b'C') => Next::Word,
+            (Next::Word, b'D') if body.ends_with(self.word.as_bytes()) => Next::WordDone,
+            (Next::WordDone, b'C') => Next::FirstReady,
+            (Next::FirstReady, b'Z') if body == b"I" => Next::Discarded,
+            (Next::Discarded, b'C') => Next::SecondReady,
+            (Next::SecondReady, b'Z') if body == b"I" => Next::Nothing,
+            // The row's description; and a notification for the session before, until `DISCARD ALL` unlistens.
+            (Next::Word, b'T') | (_, b'A' | b'N') => self.next,
+            _ => return false,
+        };
+        true
     }
 }
 
@@ -126,26 +128,38 @@ mod tests {
 
     /// Whether the reset ends well for a server that says this, each message by its type and body.
     fn ends_well(said: &[(u8, &[u8])]) -> bool {
-        let mut answers = Answers { word: "word", completed: 0, ready: 0, has_word: false };
-        said.iter().all(|(kind, body)| answers.take(*kind, body)) && answers.ready == 3
+        let mut answers = Answers { word: "word", next: Next::RoleReset };
+        said.iter().all(|(kind, body)| answers.take(*kind, body)) && answers.next == Next::Nothing
     }
 
+    const A: (u8, &[u8]) = (b'A', b"for the session before");
     const C: (u8, &[u8]) = (b'C', b"OK\0");
+    const N: (u8, &[u8]) = (b'N', b"notice");
+    const T: (u8, &[u8]) = (b'T', b"");
     const Z: (u8, &[u8]) = (b'Z', b"I");
     const WORD: (u8, &[u8]) = (b'D', b"\0\x01\0\0\0\x04word");
 
     #[test]
     fn only_the_answers_to_the_reset_pass_for_them() {
-        assert!(ends_well(&[C, Z, C, Z, (b'T', b""), WORD, C, Z]));
-        assert!(ends_well(&[(b'A', b"for the session before"), C, Z, (b'N', b"notice"), C, Z, WORD, C, Z]));
+        const WELL: &[(u8, &[u8])] = &[C, T, WORD, C, Z, C, Z];
+        assert!(ends_well(WELL));
+        assert!(ends_well(&[A, C, T, WORD, N, C, Z, A, C, N, Z]));
+        for end in 0..WELL.len() {
+            assert!(!ends_well(&WELL[..end]), "the first {end}");
+        }
 
         // What the session before still had coming, in front.
-        for stale in [&[Z][..], &[C, Z], &[C, Z, C, Z], &[(b'D', b"row"), C, Z], &[(b'E', b"error"), Z]] {
-            assert!(!ends_well(&[stale, &[C, Z, C, Z, WORD, C, Z]].concat()), "{stale:?}");
+        for stale in
+            [&[Z][..], &[C, Z], &[C], &[C, T, (b'D', b"row"), C, Z], &[(b'D', b"row"), C, Z], &[(b'E', b""), Z]]
+        {
+            assert!(!ends_well(&[stale, WELL].concat()), "{stale:?}");
         }
-        assert!(!ends_well(&[C, Z, C, (b'Z', b"T"), WORD, C, Z]), "a transaction");
-        assert!(!ends_well(&[C, Z, C, Z, C, Z]), "no word");
-        assert!(!ends_well(&[C, Z, C, Z, (b'D', b"other"), C, Z]), "another word");
+        assert!(!ends_well(&[C, T, WORD, C, (b'Z', b"T"), C, Z]), "a transaction");
+        assert!(!ends_well(&[C, T, WORD, C, Z, C, (b'Z', b"T")]), "a transaction");
+        assert!(!ends_well(&[C, C, Z, C, Z]), "no word");
+        assert!(!ends_well(&[C, T, (b'D', b"other"), C, Z, C, Z]), "another word");
+        assert!(!ends_well(&[C, T, WORD, WORD, C, Z, C, Z]), "two rows");
+        assert!(!ends_well(&[WELL, &[Z]].concat()), "one more");
     }
 
     #[test]

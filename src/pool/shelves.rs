@@ -1,5 +1,5 @@
 //! What is worth keeping ready: sets of startup parameters that clients repeat, and how many of them were
-//! used at once. Pure: no I/O, the time is handed in; what is kept is of any type.
+//! used at once, and who waits for it. Pure: no I/O, the time is handed in; what is kept is of any type.
 
 use super::burst::Burst;
 use crate::{clock::Moment, jitter, wire::StartupParameters};
@@ -9,6 +9,7 @@ use std::{
     sync::Arc,
     time::Duration,
 };
+use tokio::sync::oneshot;
 
 /// What one listener keeps.
 #[derive(Clone, Copy, Debug)]
@@ -40,8 +41,10 @@ pub(super) struct Shelf<T> {
     burst: Burst,
     /// Shared with every opening under way, so that one that panics is no longer counted either.
     opening: Arc<()>,
-    /// Shared with every upstream that is being reset to come back.
-    coming: Arc<()>,
+    /// How many are being reset to come back.
+    coming: usize,
+    /// Clients that wait for one of those, the first in front; not more than come.
+    waiting: VecDeque<oneshot::Sender<T>>,
     failures: u32,
     not_before: Moment,
     /// The server has too many connections until then, as far as is known.
@@ -50,12 +53,6 @@ pub(super) struct Shelf<T> {
     patient_until: Option<Moment>,
     /// The server refused this secret.
     refused_secret: Option<u64>,
-}
-
-/// An upstream that is being reset to come back to its shelf; counts there until dropped.
-#[derive(Debug)]
-pub(super) struct Coming {
-    _counted: Arc<()>,
 }
 
 /// Permission to open one upstream; it counts as under way until dropped.
@@ -133,7 +130,8 @@ impl<T> Shelves<T> {
             used_at: now,
             burst: Burst::default(),
             opening: Arc::new(()),
-            coming: Arc::new(()),
+            coming: 0,
+            waiting: VecDeque::new(),
             failures: 0,
             not_before: now,
             full_until: now,
@@ -143,12 +141,37 @@ impl<T> Shelves<T> {
         self.shelves.insert(Arc::new(parameters.clone()), shelf);
     }
 
-    /// Room for an upstream that a session gives back, if its set is known and not all are there.
-    pub(super) fn expect_back(&self, parameters: &StartupParameters) -> Option<Coming> {
-        let shelf = self.shelves.get(parameters)?;
-        let coming = Arc::strong_count(&shelf.coming).saturating_sub(1);
-        (shelf.ready.len().saturating_add(coming) < self.rules.warm_max)
-            .then(|| Coming { _counted: Arc::clone(&shelf.coming) })
+    /// A session gives one back, which is reset first: whether it is worth that.
+    pub(super) fn expect(&mut self, parameters: &StartupParameters) -> bool {
+        let Some(shelf) = self.shelves.get_mut(parameters).filter(|shelf| shelf.coming < COMING_MAX) else {
+            return false;
+        };
+        shelf.coming = shelf.coming.saturating_add(1);
+        true
+    }
+
+    /// One of those that were expected has come, or will not: whom none is left for waits no longer.
+    pub(super) fn unexpect(&mut self, parameters: &StartupParameters) {
+        if let Some(shelf) = self.shelves.get_mut(parameters) {
+            shelf.coming = shelf.coming.saturating_sub(1);
+            shelf.forget_those_who_left();
+            shelf.waiting.truncate(shelf.coming);
+        }
+    }
+
+    /// One has come back. `Err` gives it back when nobody waits for it.
+    pub(super) fn hand_on(&mut self, parameters: &StartupParameters, item: T, now: Moment) -> Result<(), T> {
+        let Some(shelf) = self.shelves.get_mut(parameters) else { return Err(item) };
+        // While they come back, none needs to be opened.
+        shelf.patient_until = shelf.patient_until.map(|_| now.after(REUSE_PATIENCE));
+        let mut item = item;
+        while let Some(client) = shelf.waiting.pop_front() {
+            match client.send(item) {
+                Ok(()) => return Ok(()),
+                Err(unsent) => item = unsent,
+            }
+        }
+        Err(item)
     }
 
     /// One was opened or has come back. `Err` gives it back when there is no place for it.
@@ -156,7 +179,9 @@ impl<T> Shelves<T> {
         let is_paused = now < self.paused_until;
         let Some(shelf) = self.shelves.get_mut(parameters).filter(|_| !is_paused) else { return Err(item) };
         shelf.refused_secret = None;
-        if shelf.ready.len() >= self.rules.warm_max {
+        // What sessions give back may be wanted again in a moment.
+        let room = if self.rules.reuse { SURPLUS_MAX.max(self.rules.warm_max) } else { self.rules.warm_max };
+        if shelf.ready.len() >= room {
             return Err(item);
         }
         shelf.ready.push_back(item);
@@ -195,13 +220,32 @@ impl<T> Shelves<T> {
         Some(Opening { parameters: Arc::clone(parameters), _under_way: Arc::clone(&shelf.opening) })
     }
 
+    /// Takes out what stands ready beyond `warm_max` and `is_idle`.
+    pub(super) fn take_surplus(&mut self, is_idle: impl Fn(&T) -> bool) -> Vec<T> {
+        let warm_max = self.rules.warm_max;
+        let mut taken = Vec::new();
+        for shelf in self.shelves.values_mut() {
+            // The first has stood there for the longest.
+            while shelf.ready.len() > warm_max && shelf.ready.front().is_some_and(&is_idle) {
+                taken.extend(shelf.ready.pop_front());
+            }
+        }
+        taken
+    }
+
+    /// The first of each set that has more than `warm_max`.
+    pub(super) fn surplus(&self) -> impl Iterator<Item = &T> {
+        let crowded = self.shelves.values().filter(|shelf| shelf.ready.len() > self.rules.warm_max);
+        crowded.filter_map(|shelf| shelf.ready.front())
+    }
+
     /// Forgets sets that nobody has used for long, and gives what stood ready for them.
     pub(super) fn forget_idle(&mut self, now: Moment) -> Vec<T> {
         let idle = self.rules.warm_idle;
         let mut left = Vec::new();
         let mut bytes = self.bytes;
         self.shelves.retain(|parameters, shelf| {
-            let is_used = now.since(shelf.used_at) < idle;
+            let is_used = now.since(shelf.used_at) < idle || shelf.coming > 0;
             if !is_used {
                 bytes = bytes.saturating_sub(parameters.bytes());
                 left.extend(shelf.ready.drain(..));
@@ -255,6 +299,32 @@ impl<T> Shelf<T> {
         taken
     }
 
+    /// The next one for a client. Of those that come back the last one, which the server's memory still knows
+    /// best, so that what is not needed shows; else the first, before it is too old.
+    pub(super) fn next(&mut self, comes_back: bool) -> Option<T> {
+        if comes_back { self.ready.pop_back() } else { self.ready.pop_front() }
+    }
+
+    /// Puts one that is not to be had right now behind all others.
+    pub(super) fn postpone(&mut self, item: T, comes_back: bool) {
+        if comes_back { self.ready.push_front(item) } else { self.ready.push_back(item) }
+    }
+
+    /// For a client that found nothing: what comes back next, unless others wait for all of it. What it
+    /// gets may be an error, too: then nothing comes.
+    pub(super) fn wait(&mut self) -> Option<oneshot::Receiver<T>> {
+        self.forget_those_who_left();
+        (self.waiting.len() < self.coming).then(|| {
+            let (client, handed) = oneshot::channel();
+            self.waiting.push_back(client);
+            handed
+        })
+    }
+
+    fn forget_those_who_left(&mut self) {
+        self.waiting.retain(|client| !client.is_closed());
+    }
+
     /// How long no client has come for it.
     pub(super) fn unused_for(&self, now: Moment) -> Duration {
         now.since(self.used_at)
@@ -284,15 +354,19 @@ impl<T> Shelf<T> {
     }
 
     fn lacks(&self, warm_max: usize) -> bool {
-        // Each of the two is held once by the shelf itself.
-        let under_way = Arc::strong_count(&self.opening).saturating_add(Arc::strong_count(&self.coming));
-        self.ready.len().saturating_add(under_way).saturating_sub(2) < self.burst.wanted(warm_max)
+        // One is the shelf's own.
+        let opening = Arc::strong_count(&self.opening).saturating_sub(1);
+        self.ready.len().saturating_add(opening).saturating_add(self.coming) < self.burst.wanted(warm_max)
     }
 }
 
 /// Each takes about 50 bytes.
 const SEEN_MAX: usize = 4096;
 const SHELVES_MAX: usize = 256;
+/// Of one set. More than `warm_max`: a reset is cheap beside a login, and clients may be there for all of them.
+const COMING_MAX: usize = 64;
+/// Of one set.
+const SURPLUS_MAX: usize = 64;
 /// Of all sets together.
 const BYTES_MAX: usize = 1 << 20;
 /// Between two openings of one listener.

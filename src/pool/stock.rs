@@ -28,11 +28,15 @@ pub(super) struct Stocked {
     pub(super) is_reused: bool,
     /// From then on it is too old.
     pub(super) expires_at: Moment,
-    /// Its place among all that stand ready in the daemon.
-    pub(super) _place: OwnedSemaphorePermit,
+    /// Its place among all that stand ready in the daemon; none while it is handed on.
+    pub(super) place: Option<OwnedSemaphorePermit>,
     /// Counts it among those of the listener.
     pub(super) _ready: Held,
     pub(super) ping: Ping,
+    /// The server last spoke then.
+    pub(super) heard_at: Moment,
+    /// It stands ready since then.
+    pub(super) since: Moment,
 }
 
 /// A Sync outside of everything, which a server answers with ReadyForQuery: a connection into a black hole
@@ -101,6 +105,7 @@ impl Stocked {
                     let awaits_answer = self.awaits_answer();
                     let heard = &mut self.upstream.login.greeting.read_ahead;
                     heard.extend_from_slice(space.filled());
+                    self.heard_at = pace.now;
                     if awaits_answer && take_answer(heard) {
                         self.ping = Ping::NotBefore(pace.now.after(pace.every));
                     }
@@ -124,9 +129,18 @@ impl Stocked {
         }
     }
 
+    /// Whether it goes from client to client so fast that looking at it costs more than is to be found.
+    pub(super) fn is_fresh(&self, now: Moment) -> bool {
+        self.is_reused && now.since(self.heard_at) < FRESH
+    }
+
     /// Whether this machine would still use the same address of its own to get there. After a change of
-    /// network it would not, and the connection leads nowhere although nothing says so.
-    pub(super) fn is_on_this_network(&self) -> bool {
+    /// network it would not, and the connection leads nowhere although nothing says so. One that is
+    /// fresh is not asked.
+    pub(super) fn is_on_this_network(&self, now: Moment) -> bool {
+        if self.is_fresh(now) {
+            return true;
+        }
         let socket = self.upstream.stream.get_ref().0;
         let (Ok(own), Ok(peer)) = (socket.local_addr(), socket.peer_addr()) else { return false };
         match own_address_towards(peer) {
@@ -184,6 +198,8 @@ fn take_answer(heard: &mut Vec<u8>) -> bool {
     false
 }
 
+/// Hardly anything changes in less.
+const FRESH: Duration = Duration::from_millis(100);
 const SYNC: &[u8] = b"S\0\0\0\x04";
 const READY: &[u8] = b"Z\0\0\0\x05I";
 /// More than any settings reload of a server says.

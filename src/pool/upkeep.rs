@@ -2,9 +2,8 @@
 //! is no longer of use, and resets what sessions give back.
 
 use super::{
-    PING_MIN, Pool, RETURNS_MAX, Returned, Stock,
-    reset::{self, Used},
-    shelves::{Coming, FULL_PAUSE, Opening, Setback},
+    PING_MIN, Pool, Stock,
+    shelves::{FULL_PAUSE, Opening, Setback},
     stock::{Ping, Stocked, spoilt_by},
 };
 use crate::{
@@ -12,7 +11,7 @@ use crate::{
     jitter,
     metrics::{
         Held,
-        labels::{RecycleCause, ResetResult, UpstreamState},
+        labels::{RecycleCause, UpstreamState},
     },
     shutdown::Stop,
     upstream::{Claim, NotPrepared, Upstream},
@@ -20,32 +19,21 @@ use crate::{
 };
 use std::{
     future::{pending, poll_fn},
-    sync::{Arc, PoisonError},
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    sync::{OwnedSemaphorePermit, mpsc},
+    sync::OwnedSemaphorePermit,
     task::JoinSet,
-    time::{sleep, timeout},
+    time::{Instant, sleep, sleep_until, timeout},
 };
 use tracing::debug;
 
 /// What a piece of work of the upkeep has come to.
 enum Done {
-    Opened {
-        opening: Opening,
-        place: OwnedSemaphorePermit,
-        made: Option<Result<Upstream, NotPrepared>>,
-    },
-    /// `coming` counts it on its shelf until then.
-    Reset {
-        parameters: StartupParameters,
-        birth_at: Moment,
-        done: Result<Upstream, ResetResult>,
-        coming: Coming,
-    },
+    Opened { opening: Opening, place: OwnedSemaphorePermit, made: Option<Result<Upstream, NotPrepared>> },
     Looked,
     Closed,
 }
@@ -54,13 +42,11 @@ impl Pool {
     /// Keeps the pool until the daemon stops; then closes everything and returns. Dropping the future drops
     /// what stands ready without a goodbye, once the pool is gone too.
     pub(crate) async fn keep(self: Arc<Self>, mut stop: Stop) {
-        let returned = self.returned.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let Some(mut returned) = returned else { return };
         let mut work = JoinSet::new();
         let (mut changes, mut in_use, mut full) = (self.cluster.changes(), self.cluster.in_use(), self.cluster.full());
         let mut looked_at = self.cluster.clock().now();
         while stop.phase().is_serving() {
-            let now = self.cluster.clock().now();
+            let (now, rested_at) = (self.cluster.clock().now(), Instant::now() + REST);
             self.sweep();
             self.say_goodbyes(&mut work);
             self.open_what_is_wanted(&mut work, now);
@@ -73,22 +59,21 @@ impl Pool {
                 biased;
                 _ = stop.phase_changed() => {}
                 Some(done) = work.join_next() => self.take_in(done.unwrap_or(Done::Closed)),
-                Some(Returned { parameters, used, coming }) = returned.recv() => {
-                    let birth_at = used.upstream.login.birth.at;
-                    work.spawn(async move {
-                        let done = reset::reset(used).await;
-                        Done::Reset { parameters, birth_at, done, coming }
-                    });
-                }
                 () = poll_fn(|cx| self.poll_spoilt(cx)) => {}
                 _ = in_use.changed() => self.make_room(ROOM_PAUSE),
                 _ = full.changed() => self.make_room(FULL_PAUSE),
                 _ = changes.changed() => {}
-                () = self.work.notified() => {}
+                () = self.work_to_do(rested_at) => {}
                 () = self.something_due(now, looked_at) => {}
             }
         }
-        self.close(returned, work).await;
+        self.close(work).await;
+    }
+
+    /// Waits for something to do that sessions have left, which is not done more often than is of use to them.
+    async fn work_to_do(&self, rested_at: Instant) {
+        self.work.notified().await;
+        sleep_until(rested_at).await;
     }
 
     /// Takes out of use what an objection stands against, and forgets sets that nobody uses.
@@ -103,7 +88,8 @@ impl Pool {
                 self.recycle(stocked, cause, discarded);
             }
         }
-        for stocked in shelves.forget_idle(judge.now) {
+        let idle = shelves.take_surplus(|stocked| judge.now >= stocked.since.after(SURPLUS_IDLE));
+        for stocked in idle.into_iter().chain(shelves.forget_idle(judge.now)) {
             self.recycle(stocked, RecycleCause::Idle, discarded);
         }
     }
@@ -146,7 +132,8 @@ impl Pool {
         match done {
             Done::Opened { opening, place, made: Some(Ok(upstream)) } => {
                 let expires_at = upstream.login.birth.at.after(jitter::around(self.warm_age));
-                self.put(&opening.parameters, upstream, expires_at, place, false);
+                let stocked = self.stocked(upstream, expires_at, Some(place), false);
+                self.put(&mut self.lock(), &opening.parameters, stocked);
             }
             Done::Opened { opening, made: Some(Err(error)), .. } => {
                 debug!(cluster.name = %self.cluster.name(), cause = error.cause.in_short(), "no upstream could be made ready");
@@ -158,38 +145,26 @@ impl Pool {
                 let now = self.cluster.clock().now();
                 self.lock().shelves.failed(&opening.parameters, Setback::Busy, now);
             }
-            Done::Reset { parameters, birth_at, done, coming } => {
-                // Its place on the shelf is free for itself.
-                drop(coming);
-                let result = done.as_ref().map_or_else(|result| *result, |_| ResetResult::Ok);
-                self.metrics.resets.at(result).inc();
-                let Ok(upstream) = done else { return };
-                match Arc::clone(&self.places).try_acquire_owned() {
-                    // The age counts from its login, or it would live for ever.
-                    Ok(place) => {
-                        self.put(&parameters, upstream, birth_at.after(jitter::around(self.warm_age)), place, true)
-                    }
-                    Err(_) => self.lock().discarded.push(upstream),
-                }
-            }
             Done::Looked | Done::Closed => {}
         }
     }
 
-    fn put(
+    /// What stands ready from now on.
+    pub(super) fn stocked(
         &self,
-        parameters: &StartupParameters,
         mut upstream: Upstream,
         expires_at: Moment,
-        place: OwnedSemaphorePermit,
+        place: Option<OwnedSemaphorePermit>,
         is_reused: bool,
-    ) {
+    ) -> Stocked {
         upstream.login.held = Held::new(upstream.login.way.metrics.upstreams.at(UpstreamState::Warm));
-        let _ready = Held::new(&self.metrics.warm_ready);
-        let ping = Ping::NotBefore(self.cluster.clock().now().after(PING_MIN));
-        let stocked = Stocked { upstream, is_reused, expires_at, _place: place, _ready, ping };
-        let mut stock = self.lock();
-        let Stock { shelves, discarded, is_closed } = &mut *stock;
+        let now = self.cluster.clock().now();
+        let (ping, _ready) = (Ping::NotBefore(now.after(PING_MIN)), Held::new(&self.metrics.warm_ready));
+        Stocked { upstream, is_reused, expires_at, place, _ready, ping, heard_at: now, since: now }
+    }
+
+    pub(super) fn put(&self, stock: &mut Stock, parameters: &StartupParameters, stocked: Stocked) {
+        let Stock { shelves, discarded, is_closed } = stock;
         let now = self.cluster.clock().now();
         let greeting = &stocked.upstream.login.greeting;
         // What came in one piece with the login's end has not been looked at.
@@ -246,12 +221,13 @@ impl Pool {
                 shelf.ready.iter().map(|stocked| stocked.look_at(pace)).min()
             });
             let ping = ping.min();
+            let surplus = stock.shelves.surplus().map(|stocked| stocked.since.after(SURPLUS_IDLE)).min();
             // A place that another listener's pool gives up wakes nobody here.
             let due = stock.shelves.next_due(secret).map(|due| match self.places.available_permits() {
                 0 => due.max(now.after(LOOK_EVERY)),
                 _ => due,
             });
-            [expiry, look, ping, due].into_iter().flatten().min()
+            [expiry, look, ping, surplus, due].into_iter().flatten().min()
         };
         match due {
             Some(at) => sleep(at.since(now).max(WAIT_MIN)).await,
@@ -269,15 +245,10 @@ impl Pool {
         }
     }
 
-    async fn close(&self, mut returned: mpsc::Receiver<Returned>, mut work: JoinSet<Done>) {
-        // Resets and openings under way are of no use any more.
+    async fn close(&self, mut work: JoinSet<Done>) {
+        // Openings under way are of no use any more.
         work.abort_all();
-        returned.close();
-        let mut left = Vec::with_capacity(RETURNS_MAX);
-        while let Some(Returned { used: Used { upstream, .. }, .. }) = returned.recv().await {
-            left.push(upstream);
-        }
-        {
+        let left = {
             let mut stock = self.lock();
             stock.is_closed = true;
             let Stock { shelves, discarded, .. } = &mut *stock;
@@ -286,15 +257,15 @@ impl Pool {
                     self.recycle(stocked, cause, discarded);
                 }
             }
-            left.append(discarded);
-        }
+            std::mem::take(discarded)
+        };
         let mut goodbyes: JoinSet<()> = left.into_iter().map(say_goodbye).collect();
         while goodbyes.join_next().await.is_some() {}
     }
 }
 
 /// Ends an upstream in the way that servers expect. Takes at most a second.
-async fn say_goodbye(mut upstream: Upstream) {
+pub(super) async fn say_goodbye(mut upstream: Upstream) {
     let talk = async {
         upstream.stream.write_all(messages::TERMINATE).await?;
         upstream.stream.shutdown().await?;
@@ -318,6 +289,10 @@ const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// After an error that says that something is in use.
 const ROOM_PAUSE: Duration = Duration::from_secs(60);
 const GOODBYE_LIMIT: Duration = Duration::from_secs(1);
+/// What sessions have given back beyond `warm_max` is closed when nobody has come for it for so long.
+const SURPLUS_IDLE: Duration = Duration::from_secs(1);
+/// Between two rounds that sessions ask for.
+const REST: Duration = Duration::from_millis(10);
 /// Clocks may differ a little in when a moment has come.
 const WAIT_MIN: Duration = Duration::from_millis(1);
 /// What a server says at login is kept with each upstream that waits.

@@ -10,7 +10,7 @@ use crate::{
     pool::Ready,
     settings::{AuthKind, Name},
     shutdown::Stop,
-    upstream::{Claim, Facts, Upstream},
+    upstream::{Claim, ClaimError, Facts, Upstream},
     wire::{StartupParameters, parameters::Injected},
 };
 use tokio::{io::AsyncReadExt, time::Instant};
@@ -26,10 +26,16 @@ pub(super) struct Waiting {
 pub(super) struct Claimed {
     pub(super) client: Waiting,
     pub(super) upstream: Upstream,
-    /// It stood ready.
-    pub(super) is_warm: bool,
+    /// It stood ready, and may have led nowhere meanwhile.
+    pub(super) is_unproven: bool,
     /// What the upstream was logged in with, if it is to be used again.
     pub(super) parameters: Option<StartupParameters>,
+}
+
+struct Obtained {
+    upstream: Upstream,
+    source: ClaimSource,
+    is_unproven: bool,
 }
 
 impl Waiting {
@@ -64,23 +70,15 @@ impl Parts {
             jwt: cluster.auth == AuthKind::Jwt,
         });
         let began = Instant::now();
-        if let Some(Ready { upstream, is_reused }) = self.pool.take(&for_upstream) {
-            let source = if is_reused { ClaimSource::Reused } else { ClaimSource::Warm };
-            return Ok(self.claimed(client, upstream, for_upstream, source, began));
-        }
-        let claim = Claim { setup: &self.setup, parameters: &for_upstream, choice: &self.choice };
         let mut stop = stop.clone();
         let claimed = tokio::select! {
             biased;
-            claimed = self.cluster.claim(&claim) => claimed,
+            claimed = self.obtain(&for_upstream) => claimed,
             error = client.leaves() => return Err(Refusal::client_left(&error)),
             () = stop.cutting() => return Err(Refusal::draining(stop.leaver(), client.stream)),
         };
         match claimed {
-            Ok(upstream) => {
-                self.pool.learn(&for_upstream);
-                Ok(self.claimed(client, upstream, for_upstream, ClaimSource::Cold, began))
-            }
+            Ok(obtained) => Ok(self.claimed(client, obtained, for_upstream, began)),
             Err(error) => {
                 let source = self.setup.credentials().map(|credentials| credentials.describe());
                 let facts =
@@ -92,24 +90,26 @@ impl Parts {
         }
     }
 
-    fn claimed(
-        &self,
-        client: Waiting,
-        upstream: Upstream,
-        parameters: StartupParameters,
-        source: ClaimSource,
-        began: Instant,
-    ) -> Claimed {
+    /// One that stands ready, or a new one.
+    async fn obtain(&self, parameters: &StartupParameters) -> Result<Obtained, ClaimError> {
+        if let Some(Ready { upstream, is_reused, is_proven }) = self.pool.take(parameters).await {
+            let source = if is_reused { ClaimSource::Reused } else { ClaimSource::Warm };
+            return Ok(Obtained { upstream, source, is_unproven: !is_proven });
+        }
+        let claim = Claim { setup: &self.setup, parameters, choice: &self.choice };
+        // In a box: a client that finds one ready needs no room for all that.
+        let upstream = Box::pin(self.cluster.claim(&claim)).await?;
+        self.pool.learn(parameters);
+        Ok(Obtained { upstream, source: ClaimSource::Cold, is_unproven: false })
+    }
+
+    fn claimed(&self, client: Waiting, obtained: Obtained, parameters: StartupParameters, began: Instant) -> Claimed {
+        let Obtained { upstream, source, is_unproven } = obtained;
         let waited = began.elapsed();
         self.metrics.claim_seconds.at(source).observe(waited.as_secs_f64());
         self.metrics.recent_claims.note(self.cluster.clock().now(), waited);
         self.note_served(&upstream.login.route.endpoint.name);
-        Claimed {
-            client,
-            upstream,
-            is_warm: source != ClaimSource::Cold,
-            parameters: self.listener.reuse.then_some(parameters),
-        }
+        Claimed { client, upstream, is_unproven, parameters: self.listener.reuse.then_some(parameters) }
     }
 
     fn note_served(&self, endpoint: &Name) {

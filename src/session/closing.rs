@@ -3,7 +3,10 @@
 //! A close over unread bytes is a reset, which eats the text that was just sent; so each side is told
 //! that no more comes, and read until it closes too, for a moment.
 
-use super::relay::{Ended, Path, Relay};
+use super::{
+    client_stream::ClientStream,
+    relay::{Ended, Path, Relay},
+};
 use crate::{
     metrics::labels::CloseReason,
     shutdown::Leaver,
@@ -38,6 +41,13 @@ where
 /// Tells a client why it gets no session, and closes. Takes at most about a second.
 pub(super) async fn refuse<C: AsyncRead + AsyncWrite + Unpin>(mut client: C, last: &[u8]) {
     part(&mut client, last).await;
+}
+
+/// Closes a client that has ended its session itself and has everything: in clear, a close is all there is to say.
+pub(super) async fn release(client: ClientStream) {
+    if client.is_tls() {
+        refuse(client, &[]).await;
+    }
 }
 
 /// Sends `last`, says that no more comes, and waits a moment for the peer to close.

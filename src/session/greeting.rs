@@ -46,7 +46,7 @@ impl Parts {
         place: Place,
         live: &Registered,
     ) -> Result<Session, Refusal> {
-        let Claimed { client: Waiting { mut stream, read_ahead }, upstream, is_warm, parameters } = claimed;
+        let Claimed { client: Waiting { mut stream, read_ahead }, upstream, is_unproven, parameters } = claimed;
         let Upstream { stream: upstream, mut login } = upstream;
         let (route, greeting) = (login.route.clone(), &mut login.greeting);
         let read_ahead_of_server = std::mem::take(&mut greeting.read_ahead);
@@ -90,7 +90,7 @@ impl Parts {
             if parameters.is_some() { Conversation::after_login_for_reuse() } else { Conversation::after_login() };
         let (live, on_error) = (Arc::clone(live), Arc::clone(&self.on_error));
         let mut relay = Relay::new(stream, upstream, read_ahead, talk, buffer_bytes, live, on_error);
-        if is_warm {
+        if is_unproven {
             relay.put_on_trial();
         }
         if parameters.is_none() {

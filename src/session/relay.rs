@@ -122,7 +122,7 @@ where
         let mut phases = OnWake::new(next_phase(stop.clone()));
         let mut stall = Stall::new(rules.tcp_user_timeout);
         let heard_before = self.to_client.bytes();
-        poll_fn(|cx| {
+        let ended = poll_fn(|cx| {
             while let Poll::Ready((phase, stop)) = phases.poll(cx) {
                 pace.enter(phase);
                 phases.set(next_phase(stop));
@@ -135,7 +135,11 @@ where
             }
             ended
         })
-        .await
+        .await;
+        // What the upstream serves next begins under the usual limit.
+        stall.settle(&self.upstream);
+        self.trial.settle(rules.tcp_user_timeout, &self.upstream);
+        ended
     }
 
     fn poll(&mut self, cx: &mut Context<'_>, pace: &mut Pace<'_>) -> Poll<Ended> {

@@ -7,6 +7,7 @@ use super::{
     error::EndpointError,
     names::{Names, NoAnswer},
     resolve,
+    socket::Socket,
     way::Way,
 };
 use crate::{
@@ -45,7 +46,8 @@ pub(super) struct Connector {
 
 /// A verified TLS connection to an endpoint; nothing has been sent over it.
 pub(super) struct Connection {
-    pub(super) stream: TlsStream<TcpStream>,
+    /// In a box: it has a kilobyte, and goes through many hands.
+    pub(super) stream: Box<TlsStream<Socket>>,
     pub(super) route: Route,
 }
 
@@ -109,7 +111,7 @@ impl Connector {
             match timed(metrics, Stage::Tls, self.secure(socket, &route, progress, share)).await {
                 Ok(stream) => {
                     note_handshake(way, &stream);
-                    return Ok(Connection { stream, route });
+                    return Ok(Connection { stream: Box::new(stream), route });
                 }
                 // Another address may lead to a node that is well; a certificate is the endpoint's.
                 Err(error) if error.may_differ_by_address() => failure = error,
@@ -125,7 +127,7 @@ impl Connector {
         let connected = timeout_at(deadline, connect).await.map_err(|_elapsed| EndpointError::TcpTimedOut)?;
         let socket = connected.map_err(EndpointError::Tcp)?;
         Ok(Connection {
-            stream: self.secure(socket, route, &Progress::default(), deadline).await?,
+            stream: Box::new(self.secure(socket, route, &Progress::default(), deadline).await?),
             route: route.clone(),
         })
     }
@@ -150,7 +152,7 @@ impl Connector {
         route: &Route,
         progress: &Progress,
         deadline: Instant,
-    ) -> Result<TlsStream<TcpStream>, EndpointError> {
+    ) -> Result<TlsStream<Socket>, EndpointError> {
         dial::tune(&socket, &self.limits).map_err(EndpointError::Tcp)?;
         let mut answer = [0];
         let asked_at = Instant::now();
@@ -168,7 +170,7 @@ impl Connector {
             [b'E'] => return Err(EndpointError::ErrorBeforeTls),
             [byte] => return Err(EndpointError::NotPostgres(byte)),
         }
-        let shake = self.tls.connect(route.endpoint.tls_server_name.clone(), socket);
+        let shake = self.tls.connect(route.endpoint.tls_server_name.clone(), Socket::new(socket));
         let shaken = timeout_at(deadline, shake).await.map_err(|_elapsed| EndpointError::TlsTimedOut)?;
         shaken.map_err(|error| match CertificateProblem::of_io(&error) {
             Some(problem) if self.trusts_system => EndpointError::Certificate(problem.under_system_roots()),
@@ -202,7 +204,7 @@ async fn timed<T>(
     Ok(done)
 }
 
-fn note_handshake(way: &Way, stream: &TlsStream<TcpStream>) {
+fn note_handshake(way: &Way, stream: &TlsStream<Socket>) {
     let metrics = &way.metrics;
     let (_, tls) = stream.get_ref();
     if tls.handshake_kind() == Some(rustls::HandshakeKind::Resumed) {

@@ -58,6 +58,9 @@ impl Reported {
 
     /// Whether everything reported since is what the login's messages reported already.
     pub fn is_as_at_login(&self, login: &[&[u8]]) -> bool {
+        if self.values.is_empty() && !self.is_too_much {
+            return true;
+        }
         let mut at_login = Self::default();
         login.iter().for_each(|messages| at_login.follow(messages));
         let is_known = !self.is_too_much && !at_login.is_too_much;

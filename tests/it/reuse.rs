@@ -197,8 +197,8 @@ fn the_server_reads_no_goodbye_and_exactly_the_reset() {
     proxy.wait_for_metric("crdb_proxy_resets_total", &[("result", "ok")], 1.0);
 
     let heard = heard.lock().unwrap();
-    assert_eq!(heard[..2], ["RESET ROLE", "DISCARD ALL"]);
-    assert!(heard.len() == 3 && heard[2].starts_with("SELECT '"), "{heard:?}");
+    assert!(heard[0].starts_with("RESET ROLE; SELECT '"), "{heard:?}");
+    assert_eq!(heard[1..], ["DISCARD ALL"]);
 }
 
 #[test]
@@ -380,8 +380,10 @@ fn recording(answer: Answer) -> (FakeUpstream, Arc<Mutex<Vec<String>>>) {
         while let Ok(message) = wire.next_message() {
             let text = String::from_utf8_lossy(&message.body).trim_end_matches('\0').to_owned();
             let bytes = match message.tag {
-                // The reset's last question, whose answer is the word in it.
-                b'Q' if text.starts_with("SELECT '") => answer_with(text.split('\'').nth(1).unwrap()),
+                // The reset's first query, whose answer has the word in it.
+                b'Q' if text.starts_with("RESET ROLE; SELECT '") => {
+                    [command_complete("RESET"), answer_with(text.split('\'').nth(1).unwrap())].concat()
+                }
                 b'Q' => answer(&text),
                 b'S' => ready(b'I'),
                 _ => Vec::new(),

@@ -214,3 +214,100 @@ fn where_sessions_give_back_they_are_waited_for_a_moment() {
     assert!(shelves.next_opening(SECRET, at(1)).is_none());
     assert!(shelves.next_opening(SECRET, at(1).after(REUSE_PATIENCE)).is_some());
 }
+
+/// A set that clients have used twice, of a listener that uses upstreams again.
+fn reused(number: u64) -> Shelves<u32> {
+    let mut shelves = Shelves::new(Rules { reuse: true, ..RULES });
+    learn(&mut shelves, number, 0);
+    learn(&mut shelves, number, 0);
+    shelves
+}
+
+#[test]
+fn while_sessions_give_back_none_is_opened() {
+    let mut shelves = reused(7);
+    shelves.used(&set(7), at(1));
+    let later = at(1).after(REUSE_PATIENCE / 2);
+    assert_eq!(shelves.hand_on(&set(7), 1, later), Err(1), "nobody waits");
+
+    assert!(shelves.next_opening(SECRET, at(1).after(REUSE_PATIENCE)).is_none());
+    assert!(shelves.next_opening(SECRET, later.after(REUSE_PATIENCE)).is_some());
+}
+
+#[test]
+fn clients_wait_for_what_comes_back_in_their_order_and_no_more_of_them_than_that() {
+    let mut shelves = reused(7);
+    let wait = |shelves: &mut Shelves<u32>| shelves.used(&set(7), at(1)).unwrap().wait();
+    assert!(wait(&mut shelves).is_none(), "nothing comes");
+    assert!(shelves.expect(&set(7)) && shelves.expect(&set(7)));
+    assert!(!shelves.expect(&set(8)), "a set that is not known");
+
+    let (mut first, mut second) = (wait(&mut shelves).unwrap(), wait(&mut shelves).unwrap());
+    assert!(wait(&mut shelves).is_none(), "two come, and two wait");
+    shelves.hand_on(&set(7), 1, at(1)).unwrap();
+    shelves.unexpect(&set(7));
+    assert_eq!((first.try_recv(), second.try_recv()), (Ok(1), Err(oneshot::error::TryRecvError::Empty)));
+    shelves.hand_on(&set(7), 2, at(1)).unwrap();
+    shelves.unexpect(&set(7));
+
+    assert_eq!(second.try_recv(), Ok(2));
+    assert!(wait(&mut shelves).is_none(), "nothing comes any more");
+}
+
+#[test]
+fn who_waits_for_what_does_not_come_is_told() {
+    let mut shelves = reused(7);
+    shelves.expect(&set(7));
+    shelves.expect(&set(7));
+    let mut waiting: Vec<_> = (0..2).map(|_| shelves.used(&set(7), at(1)).unwrap().wait().unwrap()).collect();
+
+    shelves.unexpect(&set(7));
+
+    assert_eq!(waiting[0].try_recv(), Err(oneshot::error::TryRecvError::Empty));
+    assert_eq!(waiting[1].try_recv(), Err(oneshot::error::TryRecvError::Closed), "one comes, for the first");
+}
+
+#[test]
+fn a_client_that_left_takes_nothing_and_no_place() {
+    let mut shelves = reused(7);
+    shelves.expect(&set(7));
+    drop(shelves.used(&set(7), at(1)).unwrap().wait().unwrap());
+    let mut second = shelves.used(&set(7), at(1)).unwrap().wait().unwrap();
+    shelves.hand_on(&set(7), 1, at(1)).unwrap();
+    assert_eq!(second.try_recv(), Ok(1));
+
+    drop(shelves.used(&set(7), at(1)).unwrap().wait().unwrap());
+    assert_eq!(shelves.hand_on(&set(7), 2, at(1)), Err(2));
+}
+
+#[test]
+fn what_is_being_reset_is_bounded_and_keeps_its_set_known() {
+    let mut shelves = reused(7);
+    for _ in 0..COMING_MAX {
+        assert!(shelves.expect(&set(7)));
+    }
+    assert!(!shelves.expect(&set(7)));
+    shelves.forget_idle(at(1000));
+    assert_eq!(shelves.shelves.len(), 1);
+
+    for _ in 0..COMING_MAX {
+        shelves.unexpect(&set(7));
+    }
+    shelves.forget_idle(at(1000));
+    assert_eq!(shelves.shelves.len(), 0);
+}
+
+#[test]
+fn what_is_given_back_beyond_the_most_stays_until_it_is_idle() {
+    let mut shelves = reused(7);
+    for item in 0..64 {
+        shelves.put(&set(7), item, at(1)).unwrap();
+    }
+    assert_eq!(shelves.put(&set(7), 64, at(1)), Err(64));
+
+    assert_eq!(shelves.surplus().collect::<Vec<_>>(), [&0]);
+    assert_eq!(shelves.take_surplus(|item| *item < 2), [0, 1]);
+    assert_eq!(shelves.take_surplus(|_| true).len(), 58);
+    assert_eq!(shelves.surplus().count(), 0);
+    assert_eq!(shelves.ready(), 4);
+}

@@ -57,6 +57,11 @@ impl Stall {
         }
     }
 
+    /// Nothing is watched any more: the limit holds again.
+    pub(super) fn settle(&mut self, path: &impl Path) {
+        self.lift(false, path);
+    }
+
     fn lift(&mut self, is_lifted: bool, path: &impl Path) {
         if is_lifted != self.is_lifted {
             path.set_user_timeout((!is_lifted).then_some(self.limit));

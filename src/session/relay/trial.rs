@@ -17,6 +17,14 @@ pub(super) enum Trial {
 }
 
 impl Trial {
+    /// Nothing is tried any more: the usual limit holds again.
+    pub(super) fn settle(&mut self, usual: Duration, path: &impl Path) {
+        if *self == Self::Tried {
+            path.set_user_timeout(Some(usual));
+        }
+        *self = Self::Over;
+    }
+
     /// Costs a comparison once it is over; `usual` is the limit that holds then.
     pub(super) fn look(&mut self, was_asked: bool, was_heard: bool, usual: Duration, path: &impl Path) {
         match *self {

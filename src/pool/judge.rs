@@ -1,0 +1,66 @@
+//! Which upstreams are still of use, and how often they are asked.
+
+use super::{
+    PING_MIN, Pool,
+    shelves::Shelf,
+    stock::{Pace, Stocked},
+};
+use crate::{
+    clock::Moment,
+    metrics::labels::RecycleCause,
+    upstream::{Birth, Health, Upstream, Way},
+};
+use std::{sync::Arc, time::Duration};
+
+/// What upstreams are judged by.
+pub(super) struct Judge {
+    pub(super) now: Moment,
+    birth: Birth,
+    /// The endpoint that the next session would go to.
+    preferred: Option<Arc<Way>>,
+}
+
+impl Pool {
+    pub(super) fn judge(&self) -> Judge {
+        Judge {
+            now: self.cluster.clock().now(),
+            birth: self.cluster.current_birth(&self.setup),
+            preferred: self.cluster.order_of(&self.setup, &self.choice).into_iter().next(),
+        }
+    }
+
+    /// What makes an upstream useless although its connection may be sound.
+    pub(super) fn objection(
+        &self,
+        judge: &Judge,
+        upstream: &Upstream,
+        expires_at: Option<Moment>,
+    ) -> Option<RecycleCause> {
+        let is_at_home = judge.preferred.as_ref().is_some_and(|way| way.endpoint == upstream.login.route.endpoint);
+        let has_address = || {
+            let known = self.cluster.addresses(&upstream.login.route.endpoint);
+            known.is_none_or(|known| known.contains(&upstream.login.route.address.ip()))
+        };
+        if upstream.login.birth.era != judge.birth.era {
+            Some(RecycleCause::Settings)
+        } else if upstream.login.birth.secret != judge.birth.secret {
+            Some(RecycleCause::Secret)
+        } else if !is_at_home || !has_address() {
+            Some(RecycleCause::Endpoint)
+        } else if expires_at.is_some_and(|at| judge.now >= at) {
+            Some(RecycleCause::Age)
+        } else {
+            None
+        }
+    }
+
+    /// Often while clients come often; never so often that the answers are in their way.
+    pub(super) fn pace(&self, shelf: &Shelf<Stocked>, now: Moment) -> Pace {
+        let health = shelf.ready.front().map(|stocked| stocked.upstream.login.way.health());
+        let latency = health.as_ref().and_then(Health::latency).unwrap_or_default();
+        let every = (shelf.unused_for(now) / 10).clamp(PING_MIN, PING_MAX).max(latency * 20);
+        Pace { now, every, patience: health.as_ref().map_or(PING_MIN, Health::patience) }
+    }
+}
+
+const PING_MAX: Duration = Duration::from_secs(2);

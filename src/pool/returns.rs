@@ -1,0 +1,69 @@
+//! What sessions give back: reset, then handed to a client that waits for it, or put on its shelf.
+
+use super::{
+    Pool,
+    reset::{self, Used},
+    upkeep::say_goodbye,
+};
+use crate::{jitter, metrics::labels::ResetResult, upstream::Upstream, wire::StartupParameters};
+use std::sync::Arc;
+
+/// An upstream that is being reset to come back to its shelf. Once dropped it is not waited for any more.
+struct Coming<'a> {
+    pool: &'a Pool,
+    parameters: &'a StartupParameters,
+}
+
+impl Pool {
+    /// Takes back what a session has used and left at an idle point, to be reset and used again; what
+    /// cannot be is closed. Takes at most about five seconds. Dropping the future closes the upstream.
+    pub(crate) async fn take_back(&self, parameters: StartupParameters, used: Used) {
+        let Some(_coming) = self.expect(&parameters, &used.upstream) else {
+            // It would only be reset to be closed.
+            return say_goodbye(used.upstream).await;
+        };
+        let done = reset::reset(used).await;
+        self.metrics.resets.at(done.as_ref().map_or_else(|result| *result, |_| ResetResult::Ok)).inc();
+        if let Ok(upstream) = done
+            && let Err(upstream) = self.restock(&parameters, upstream)
+        {
+            say_goodbye(upstream).await;
+        }
+    }
+
+    fn expect<'a>(&'a self, parameters: &'a StartupParameters, upstream: &Upstream) -> Option<Coming<'a>> {
+        let judge = self.judge();
+        let mut stock = self.lock();
+        if stock.is_closed || self.objection(&judge, upstream, None).is_some() {
+            return None;
+        }
+        stock.shelves.expect(parameters).then(|| Coming { pool: self, parameters })
+    }
+
+    /// One is as good as new. `Err` gives it back when it is of no use to anybody.
+    fn restock(&self, parameters: &StartupParameters, upstream: Upstream) -> Result<(), Upstream> {
+        // The age counts from its login, or it would live for ever.
+        let expires_at = upstream.login.birth.at.after(jitter::around(self.warm_age));
+        let judge = self.judge();
+        let mut stock = self.lock();
+        if stock.is_closed || self.objection(&judge, &upstream, Some(expires_at)).is_some() {
+            return Err(upstream);
+        }
+        let stocked = self.stocked(upstream, expires_at, None, true);
+        let Err(mut stocked) = stock.shelves.hand_on(parameters, stocked, judge.now) else { return Ok(()) };
+        stocked.place = Arc::clone(&self.places).try_acquire_owned().ok();
+        if stocked.place.is_none() {
+            return Err(stocked.upstream);
+        }
+        self.put(&mut stock, parameters, stocked);
+        drop(stock);
+        self.work.notify_one();
+        Ok(())
+    }
+}
+
+impl Drop for Coming<'_> {
+    fn drop(&mut self) {
+        self.pool.lock().shelves.unexpect(self.parameters);
+    }
+}
