@@ -58,7 +58,7 @@ pub struct Settings {
     pub log_repeat: Duration,
     /// Threads that move bytes; at least one.
     pub threads: NonZero<usize>,
-    /// What was asked for: 0 is as many threads as there are cores, at most 4.
+    /// What was asked for: 0 is the cores but one, at least 1 and at most 4.
     pub threads_configured: usize,
     /// A secret file that others can read is refused instead of warned about.
     pub strict_secrets: bool,

@@ -3,8 +3,9 @@
 //! `DISCARD ALL` returns to the connection's own startup parameters. `RESET ROLE` goes before it, since
 //! CockroachDB leaves the role alone from v25.4 on; it must be a query of its own, since `DISCARD ALL` runs
 //! in no transaction. With it a random word is asked for: its answer shows where the answers to the reset begin,
-//! so that one which the session before still had coming can never pass for one of them. What the server reports of
-//! itself must then be what it reported at login.
+//! so that one which the session before still had coming can never pass for one of them. After a session of simple
+//! queries none can be, and the server is spared the word. What the server reports of itself must then be what it
+//! reported at login.
 
 use crate::{
     metrics::labels::ResetResult,
@@ -24,6 +25,8 @@ pub(crate) struct Used {
     pub(crate) upstream: Upstream,
     /// What the server reported last of each parameter.
     pub(crate) reported: Reported,
+    /// The session can have left no answer on its way.
+    pub(crate) was_plain: bool,
 }
 
 /// Resets an upstream. On any doubt it is not given back.
@@ -35,13 +38,16 @@ pub(super) async fn reset(used: Used) -> Result<Upstream, ResetResult> {
 }
 
 async fn converse(used: Used) -> io::Result<Result<Upstream, ResetResult>> {
-    let Used { mut upstream, mut reported } = used;
-    let Some(word) = random_word() else { return Ok(Err(ResetResult::Failed)) };
-    let first = format!("RESET ROLE; SELECT '{word}'\0");
+    let Used { mut upstream, mut reported, was_plain } = used;
+    let word = if was_plain { None } else { Some(random_word().ok_or(io::ErrorKind::Unsupported)?) };
+    let first = match &word {
+        Some(word) => format!("RESET ROLE; SELECT '{word}'\0"),
+        None => "RESET ROLE\0".to_owned(),
+    };
     let questions = [first.as_bytes(), b"DISCARD ALL\0"].map(|sql| frame(b'Q', sql));
     upstream.stream.write_all(&questions.concat()).await?;
     upstream.stream.flush().await?;
-    let mut answers = Answers { word: &word, next: Next::RoleReset };
+    let mut answers = Answers { word: word.as_deref(), next: Next::RoleReset };
     let mut bytes = Vec::with_capacity(1024);
     let mut all = 0_usize;
     while answers.next != Next::Nothing {
@@ -70,7 +76,7 @@ async fn converse(used: Used) -> io::Result<Result<Upstream, ResetResult>> {
 
 /// How far the answers to the two queries have come.
 struct Answers<'a> {
-    word: &'a str,
+    word: Option<&'a str>,
     next: Next,
 }
 
@@ -89,9 +95,11 @@ enum Next {
 impl Answers<'_> {
     /// Whether this message can be part of the answers.
     fn take(&mut self, kind: u8, body: &[u8]) -> bool {
+        let is_word = self.word.is_some_and(|word| body.ends_with(word.as_bytes()));
         self.next = match (self.next, kind) {
+            (Next::RoleReset, b'C') if self.word.is_none() => Next::FirstReady,
             (Next::RoleReset, b'C') => Next::Word,
-            (Next::Word, b'D') if body.ends_with(self.word.as_bytes()) => Next::WordDone,
+            (Next::Word, b'D') if is_word => Next::WordDone,
             (Next::WordDone, b'C') => Next::FirstReady,
             (Next::FirstReady, b'Z') if body == b"I" => Next::Discarded,
             (Next::Discarded, b'C') => Next::SecondReady,
@@ -128,7 +136,11 @@ mod tests {
 
     /// Whether the reset ends well for a server that says this, each message by its type and body.
     fn ends_well(said: &[(u8, &[u8])]) -> bool {
-        let mut answers = Answers { word: "word", next: Next::RoleReset };
+        ends_well_with(Some("word"), said)
+    }
+
+    fn ends_well_with(word: Option<&str>, said: &[(u8, &[u8])]) -> bool {
+        let mut answers = Answers { word, next: Next::RoleReset };
         said.iter().all(|(kind, body)| answers.take(*kind, body)) && answers.next == Next::Nothing
     }
 
@@ -160,6 +172,14 @@ mod tests {
         assert!(!ends_well(&[C, T, (b'D', b"other"), C, Z, C, Z]), "another word");
         assert!(!ends_well(&[C, T, WORD, WORD, C, Z, C, Z]), "two rows");
         assert!(!ends_well(&[WELL, &[Z]].concat()), "one more");
+    }
+
+    #[test]
+    fn without_a_word_the_two_queries_are_answered() {
+        assert!(ends_well_with(None, &[C, Z, N, C, Z]));
+        for other in [&[C, Z][..], &[Z, C, Z], &[C, C, Z], &[C, T, WORD, C, Z, C, Z], &[C, Z, C, Z, Z]] {
+            assert!(!ends_well_with(None, other), "{other:?}");
+        }
     }
 
     #[test]

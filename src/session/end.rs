@@ -27,8 +27,8 @@ impl Session {
         let mut whole = Inseparable { relay, issued };
         if let Some(parameters) = parameters {
             match reuse::part(whole.relay, whole.issued, ended) {
-                Ok(Parted { client, upstream, reported }) => {
-                    let used = Used { upstream: Upstream { stream: upstream, login }, reported };
+                Ok(Parted { client, upstream, reported, was_plain }) => {
+                    let used = Used { upstream: Upstream { stream: upstream, login }, reported, was_plain };
                     return Box::pin(give_back(parts, parameters, used, client, ended, visit)).await;
                 }
                 Err(inseparable) => {

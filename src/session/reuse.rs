@@ -16,6 +16,8 @@ pub(super) struct Parted<C, U> {
     pub(super) upstream: U,
     /// What the server reported during the session.
     pub(super) reported: Reported,
+    /// See [`crate::wire::Conversation::was_plain`].
+    pub(super) was_plain: bool,
 }
 
 /// A session that must be closed on both sides.
@@ -42,7 +44,10 @@ where
     }
     let is_uncancelled = issued.is_none_or(Issued::retire);
     match relay.talk.take_reported() {
-        Some(reported) if is_uncancelled => Ok(Parted { client: relay.client, upstream: relay.upstream, reported }),
+        Some(reported) if is_uncancelled => {
+            let was_plain = relay.talk.was_plain();
+            Ok(Parted { client: relay.client, upstream: relay.upstream, reported, was_plain })
+        }
         _ => Err(Box::new(Inseparable { relay, issued: None })),
     }
 }

@@ -140,8 +140,10 @@ fn at_least_one(number: usize) -> NonZero<usize> {
     NonZero::new(number).unwrap_or(NonZero::<usize>::MIN)
 }
 
+/// One core is left to whoever is at the other ends of the connections: on two cores one thread moves more than two,
+/// which wake each other (`docs/performance.md`).
 fn threads_of_cores(cores: usize) -> NonZero<usize> {
-    at_least_one(cores.min(4))
+    at_least_one(cores.saturating_sub(1).min(4))
 }
 
 fn set_admin(node: &Node, places: &Places<'_>, settings: &mut Settings) -> Result<(), String> {
@@ -301,3 +303,15 @@ const LOG_LEVELS: [(&str, Level); 5] = [
     ("debug", Level::DEBUG),
     ("trace", Level::TRACE),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_core_is_left_to_others_where_there_are_two() {
+        let threads = [1, 2, 3, 5, 64].map(|cores| threads_of_cores(cores).get());
+
+        assert_eq!(threads, [1, 1, 2, 4, 4]);
+    }
+}

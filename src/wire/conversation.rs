@@ -115,6 +115,12 @@ impl Conversation {
         self.state.named_statement
     }
 
+    /// Whether nothing was ever sent but simple queries, and none of them opened a COPY: then each has had exactly one
+    /// ReadyForQuery, and at an idle point no answer can be on its way.
+    pub fn was_plain(&self) -> bool {
+        !self.state.is_intricate
+    }
+
     /// Statements that the server completed: each CommandComplete and EmptyQueryResponse.
     pub fn statements(&self) -> u64 {
         self.state.statements
@@ -156,6 +162,8 @@ struct State {
     copying: bool,
     /// The messages could be read in two ways; never idle again.
     uncertain: bool,
+    /// More was sent than simple queries, or a COPY was opened.
+    is_intricate: bool,
     terminated: bool,
     named_statement: bool,
     /// The next byte of the client is the first of a Parse's statement name.
@@ -207,6 +215,7 @@ impl Default for State {
             sync_in_copy: false,
             copying: false,
             uncertain: false,
+            is_intricate: false,
             terminated: false,
             named_statement: false,
             parse_begins: false,
@@ -227,6 +236,7 @@ struct FromClient<'a>(&'a mut State);
 impl Watch for FromClient<'_> {
     fn begin(&mut self, kind: u8, _: u32) -> Result<(), &'static str> {
         let state = &mut *self.0;
+        state.is_intricate |= !matches!(kind, b'Q' | b'X');
         match kind {
             b'Q' | b'F' => {
                 // Inside a COPY this is an error that takes the message with it, or not.
@@ -319,11 +329,11 @@ impl Watch for FromServer<'_> {
                 state.sync_in_copy = false;
             }
             b'G' => {
-                state.copying = true;
+                (state.copying, state.is_intricate) = (true, true);
                 (state.copy_in, state.sync_in_copy) = (state.owed.open_copy(), false);
             }
-            b'H' => state.copying = true,
-            b'W' => (state.copying, state.ignores_copy_end) = (true, true),
+            b'H' => (state.copying, state.is_intricate) = (true, true),
+            b'W' => (state.copying, state.is_intricate, state.ignores_copy_end) = (true, true, true),
             b'E' => {
                 state.error = ErrorScan::default();
                 state.uncertain |= std::mem::take(&mut state.sync_in_copy);

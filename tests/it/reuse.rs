@@ -196,8 +196,26 @@ fn the_server_reads_no_goodbye_and_exactly_the_reset() {
     proxy.client().send(&terminate());
     proxy.wait_for_metric("crdb_proxy_resets_total", &[("result", "ok")], 1.0);
 
+    assert_eq!(*heard.lock().unwrap(), ["RESET ROLE", "DISCARD ALL"]);
+}
+
+#[test]
+fn after_more_than_simple_queries_the_reset_asks_for_a_word_of_its_own() {
+    let (cluster, heard) = recording(|_| [command_complete("OK"), ready(b'I')].concat());
+    let proxy = SettingsFile::of(&cluster).listener("reuse = true").start();
+    proxy.client();
+    proxy.wait_for_closed("client_eof", 1.0);
+    heard.lock().unwrap().clear();
+
+    let mut client = proxy.client();
+    client.send(&sync());
+    client.until(b'Z');
+    client.send(&terminate());
+    proxy.wait_for_metric("crdb_proxy_resets_total", &[("result", "ok")], 1.0);
+
     let heard = heard.lock().unwrap();
-    assert!(heard[0].starts_with("RESET ROLE; SELECT '"), "{heard:?}");
+    let word = heard[0].strip_prefix("RESET ROLE; SELECT '").and_then(|rest| rest.strip_suffix('\''));
+    assert_eq!(word.map(str::len), Some(32), "{heard:?}");
     assert_eq!(heard[1..], ["DISCARD ALL"]);
 }
 

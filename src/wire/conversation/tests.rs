@@ -250,3 +250,19 @@ fn a_ready_for_query_of_another_size_is_refused() {
 
     assert_eq!(error.sound_bytes, Some(0));
 }
+
+#[test]
+fn a_session_is_plain_until_it_sends_more_than_simple_queries_or_opens_a_copy() {
+    let mut plain = Talk::new();
+    plain.client("QQ").server("TDCZINAES").server("ZI");
+    assert!(plain.is_idle() && plain.conversation.was_plain());
+
+    for kind in "FPBDEHSCcdfp?".chars() {
+        let mut talk = Talk::new();
+        let _ = talk.conversation.follow_client(&message(kind as u8, b""));
+        assert!(!talk.conversation.was_plain(), "{kind}");
+    }
+    for kind in ["G", "H", "W"] {
+        assert!(!Talk::new().client("Q").server(kind).conversation.was_plain(), "{kind}");
+    }
+}
