@@ -1,0 +1,162 @@
+//! Whether cost grows with the number of sessions as it should: memory of each, CPU of a round trip among so many, what
+//! they cost while nobody says anything, and what memory is left once they are gone.
+//!
+//! ```text
+//! cargo bench --bench scale                     in about two minutes
+//! cargo bench --bench scale -- figures.json     for another place than target/scale.json
+//! ```
+//!
+//! The server is a stand-in in a process of its own, since PostgreSQL would need a process and some megabytes for each of
+//! ten thousand connections: TLS 1.3, no password, one answer for every query. A session is two descriptors of the daemon;
+//! of the counts those are left out for which the limit (`ulimit -n`) has no room. `docs/performance.md` says what each line
+//! means.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    clippy::cast_precision_loss,
+    reason = "as in the tests, whose harness this is built on"
+)]
+
+mod clients;
+#[allow(dead_code, reason = "benches/relay uses the rest of it")]
+#[path = "../relay/processes.rs"]
+mod processes;
+mod server;
+
+// A module around it, since the path of a file would take the harness's own modules for its neighbours.
+#[allow(dead_code, unused_imports, reason = "the tests use the rest of it")]
+#[path = "../../tests/it"]
+mod it {
+    pub(crate) mod harness;
+}
+
+use clients::Clients;
+use it::harness::{self, DEADLINE, SettingsFile, TestProxy};
+use processes::{cpu_seconds, proportional_kib};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use serde_json::{Value, json};
+use server::Server;
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
+};
+
+const COUNTS: [usize; 5] = [10, 100, 1000, 5000, 10_000];
+/// At each count.
+const ROUND_TRIPS: usize = 100_000;
+/// How long nobody says anything, while the daemon's CPU is looked at.
+const SILENCE: Duration = Duration::from_secs(10);
+/// What the daemon has open besides sessions.
+const OTHER_DESCRIPTORS: u64 = 128;
+
+fn main() {
+    let mut arguments = std::env::args().skip(1).filter(|argument| argument != "--bench");
+    let output = match arguments.next() {
+        Some(argument) if argument == server::ARGUMENT => return server::serve(Path::new(&arguments.next().unwrap())),
+        Some(file) if file.ends_with(".json") => file.into(),
+        Some(other) => panic!("{other} is not the name of a .json file"),
+        None => Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap().join("scale.json"),
+    };
+    measure(&output);
+}
+
+fn measure(output: &PathBuf) {
+    let room = raise_descriptors().saturating_sub(OTHER_DESCRIPTORS) / 2;
+    let (counts, too_many): (Vec<_>, Vec<_>) = COUNTS.into_iter().partition(|&count| count as u64 <= room);
+    let server = Server::start();
+    // What stands ready would be counted with sessions.
+    let daemon = SettingsFile::of(&server).global("warm_max = 0").global("log_level = \"warn\"").start();
+    let process = daemon.pid();
+
+    // What is built at first use is no session's.
+    drop(Clients::open(daemon.address(), 10));
+    daemon.wait_for_active(0.0);
+    let before = settled(process);
+    println!("| sessions | memory of each, KiB | CPU of 100 000 round trips among them, s | CPU in silence, % of a core | wake-ups in silence, per s |");
+    println!("| --- | --- | --- | --- | --- |");
+    let mut clients = Clients::open(daemon.address(), 0);
+    let mut rows = Vec::new();
+    for count in counts {
+        clients.grow_to(count);
+        let row = at(&daemon, &mut clients, before);
+        println!(
+            "| {count} | {:.1} | {:.2} | {:.1} | {:.1} |",
+            number(&row, "kib_per_session"),
+            number(&row, "cpu_s_per_100k"),
+            number(&row, "silent_cpu_percent"),
+            number(&row, "silent_wakeups_per_s"),
+        );
+        rows.push(row);
+    }
+    let most = settled(process);
+    drop(clients);
+    daemon.wait_for_active(0.0);
+    let after = settled(process);
+    let mebibytes = [before, most, after].map(|kib| kib / 1024.0);
+    println!("\nmemory without sessions {:.1} MiB, with all of them {:.1}, once they are gone {:.1}", mebibytes[0], mebibytes[1], mebibytes[2]);
+    too_many.iter().for_each(|count| println!("left out: {count} sessions, for which there are not enough descriptors"));
+    let all = json!({ "schema": 1, "counts": rows, "mib_before": mebibytes[0], "mib_most": mebibytes[1], "mib_after": mebibytes[2] });
+    fs::write(output, format!("{all:#}\n")).unwrap();
+    println!("{}", output.display());
+}
+
+/// One row of the table.
+fn at(daemon: &TestProxy, clients: &mut Clients, before: f64) -> Value {
+    let process = daemon.pid();
+    let memory = (settled(process) - before) / clients.count() as f64;
+    let (cpu, wakeups, start) = (cpu_seconds(process), voluntary_switches(process), Instant::now());
+    thread::sleep(SILENCE);
+    let seconds = start.elapsed().as_secs_f64();
+    let silent_cpu = (cpu_seconds(process) - cpu) / seconds;
+    let silent_wakeups = (voluntary_switches(process) - wakeups) / seconds;
+    let cpu = cpu_seconds(process);
+    clients.ask(ROUND_TRIPS);
+    let busy = cpu_seconds(process) - cpu;
+    json!({
+        "sessions": clients.count(),
+        "kib_per_session": memory,
+        "cpu_s_per_100k": busy * 100_000.0 / ROUND_TRIPS as f64,
+        "silent_cpu_percent": silent_cpu * 100.0,
+        "silent_wakeups_per_s": silent_wakeups,
+    })
+}
+
+fn number(row: &Value, name: &str) -> f64 {
+    row[name].as_f64().unwrap()
+}
+
+/// How often threads of the process have gone to sleep.
+fn voluntary_switches(process: u32) -> f64 {
+    let threads = fs::read_dir(format!("/proc/{process}/task")).unwrap().flatten();
+    let of_one = |status: String| {
+        let line = status.lines().find(|line| line.starts_with("voluntary_ctxt_switches:"))?.to_owned();
+        line.split_whitespace().nth(1)?.parse::<f64>().ok()
+    };
+    threads.filter_map(|thread| of_one(fs::read_to_string(thread.path().join("status")).ok()?)).sum()
+}
+
+/// Memory once it no longer moves, which nothing announces.
+fn settled(process: u32) -> f64 {
+    let end = Instant::now() + DEADLINE;
+    let mut last = proportional_kib(process);
+    loop {
+        thread::sleep(Duration::from_millis(400));
+        let now = proportional_kib(process);
+        if (now - last).abs() < 64.0 || Instant::now() > end {
+            return now;
+        }
+        last = now;
+    }
+}
+
+/// What this process and its children may have open from now on.
+fn raise_descriptors() -> u64 {
+    let hard = getrlimit(Resource::Nofile).maximum;
+    setrlimit(Resource::Nofile, Rlimit { current: hard, maximum: hard }).unwrap();
+    hard.unwrap_or(u64::MAX)
+}
