@@ -5,6 +5,7 @@ mod drain;
 mod facts;
 mod files;
 mod first_login;
+mod memory;
 mod outlook;
 mod post;
 mod reload;
@@ -142,6 +143,7 @@ impl Daemon {
         }
         tasks.spawn(watch::files(Arc::clone(&self.admin)));
         tasks.spawn(first_login::wait(Arc::clone(&self.admin)));
+        tasks.spawn(memory::give_back(Arc::clone(&self.admin.sessions)));
         self.admin.metrics.set_state(DaemonState::Running);
         self.telling.ready(&self.admin);
         let by = self.until_stopped().await;

@@ -29,6 +29,8 @@ use tokio::sync::watch;
 pub struct Sessions {
     open: Mutex<BTreeMap<u64, Arc<Live>>>,
     opened: AtomicU64,
+    /// The most that were open since the last ebb.
+    most: AtomicUsize,
     admitted: watch::Sender<usize>,
     /// Of those admitted: that only wait for the client to hear of their end.
     ended: AtomicUsize,
@@ -136,7 +138,10 @@ impl Sessions {
             state_since_ms: AtomicU64::new(now_ms()),
             metrics: Arc::clone(metrics),
         });
-        self.lock().insert(live.id, Arc::clone(&live));
+        let mut open = self.lock();
+        open.insert(live.id, Arc::clone(&live));
+        self.most.fetch_max(open.len(), Relaxed);
+        drop(open);
         Registered { sessions: Arc::clone(self), live }
     }
 
@@ -151,6 +156,16 @@ impl Sessions {
     pub fn list(&self, most: usize) -> (Vec<Arc<Live>>, usize) {
         let open = self.lock();
         (open.values().take(most).cloned().collect(), open.len())
+    }
+
+    /// Whether `many` fewer are open than once were. Once it was so, it is asked anew.
+    pub fn have_ebbed(&self, many: usize) -> bool {
+        let open = self.lock().len();
+        let has_ebbed = self.most.load(Relaxed).saturating_sub(open) >= many;
+        if has_ebbed {
+            self.most.store(open, Relaxed);
+        }
+        has_ebbed
     }
 
     /// Counts a client that is no longer in startup and has not been refused.

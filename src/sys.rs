@@ -66,6 +66,20 @@ pub fn set_tcp_user_timeout(socket: &socket2::SockRef<'_>, limit: Option<Duratio
     }
 }
 
+/// Gives memory that is free back to the system. The GNU C library keeps it otherwise.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+#[expect(unsafe_code, reason = "no crate of ours wraps malloc_trim")]
+pub fn give_back_memory() {
+    // SAFETY: it may be called by any thread at any time, and touches only what nobody has (malloc_trim(3)).
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
+/// Does nothing: allocators of other systems see to it themselves.
+#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+pub fn give_back_memory() {}
+
 /// How the bytes fare that were sent over a TCP connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sent {

@@ -46,12 +46,12 @@ impl Clients {
         self.sessions.len()
     }
 
-    /// So many round trips in all, of one session after the other, several at a time.
-    pub(crate) fn ask(&mut self, round_trips: usize) {
-        let lanes = LANES.min(self.sessions.len());
-        let share = self.sessions.len().div_ceil(lanes);
+    /// So many round trips in all of the first sessions, one session after the other, several at a time.
+    pub(crate) fn ask(&mut self, sessions: usize, round_trips: usize) {
+        let sessions = sessions.min(self.sessions.len());
+        let lanes = LANES.min(sessions);
         thread::scope(|scope| {
-            for lane in self.sessions.chunks_mut(share) {
+            for lane in self.sessions[..sessions].chunks_mut(sessions.div_ceil(lanes)) {
                 scope.spawn(move || {
                     let count = lane.len();
                     (0..round_trips / lanes).for_each(|turn| ask(&mut lane[turn % count]));

@@ -3,7 +3,7 @@
 use crate::harness::{Authority, DEADLINE, settings::Cluster};
 use rustls::{
     ServerConfig,
-    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+    pki_types::{CertificateDer, PrivateKeyDer},
 };
 use std::{
     fs,
@@ -25,7 +25,7 @@ use tokio_rustls::TlsAcceptor;
 /// Tells this program to be the server; the folder with its certificate follows.
 pub(crate) const ARGUMENT: &str = "serve";
 /// A row with `1` in it, to every query.
-pub(crate) const ANSWER: &[u8; 67] = b"T\0\0\0\x21\0\x01?column?\0\0\0\0\0\0\0\0\0\0\x17\0\x04\xff\xff\xff\xff\0\0\
+pub(crate) const ANSWER: &[u8; 66] = b"T\0\0\0\x21\0\x01?column?\0\0\0\0\0\0\0\0\0\0\x17\0\x04\xff\xff\xff\xff\0\0\
     D\0\0\0\x0b\0\x01\0\0\0\x011C\0\0\0\x0dSELECT 1\0Z\0\0\0\x05I";
 /// AuthenticationOk, a cancel key, ReadyForQuery.
 const GREETING: &[u8] = b"R\0\0\0\x08\0\0\0\0K\0\0\0\x0c\0\0\0\x01\0\0\0\x02Z\0\0\0\x05I";
