@@ -89,8 +89,12 @@ impl<T> Shelves<T> {
         }
     }
 
-    /// A client comes with a known set; `None` when it is not known.
+    /// A client comes with a known set; `None` when it is not known. It is known from its second use on, if the first had
+    /// a session: the next upstream is then on its way while this client still logs in.
     pub(super) fn used(&mut self, parameters: &StartupParameters, now: Moment) -> Option<&mut Shelf<T>> {
+        if !self.shelves.contains_key(parameters) && self.was_seen(parameters, now) {
+            self.add(parameters, now);
+        }
         let shelf = self.shelves.get_mut(parameters)?;
         if self.rules.reuse {
             // A short session gives back what would be opened in its place.
@@ -101,25 +105,33 @@ impl<T> Shelves<T> {
         Some(shelf)
     }
 
-    /// A client with a set that was not known has got a session: it is known from its second use on.
+    /// A client with a set that was not known has got a session.
     pub(super) fn learn(&mut self, parameters: &StartupParameters, now: Moment) {
         if let Some(shelf) = self.shelves.get_mut(parameters) {
             // Somebody has just got in: what went wrong before need not go wrong now.
             (shelf.refused_secret, shelf.failures, shelf.not_before) = (None, 0, now);
             return;
         }
-        let hash = self.hasher.hash_one(parameters);
-        let is_second = self.seen.remove(&hash).is_some_and(|at| now.since(at) < self.rules.warm_idle);
-        if !is_second {
-            if self.seen.len() >= SEEN_MAX {
-                let idle = self.rules.warm_idle;
-                self.seen.retain(|_, at| now.since(*at) < idle);
-            }
-            if self.seen.len() < SEEN_MAX {
-                self.seen.insert(hash, now);
-            }
-            return;
+        // Two that came at once.
+        if self.was_seen(parameters, now) {
+            return self.add(parameters, now);
         }
+        if self.seen.len() >= SEEN_MAX {
+            let idle = self.rules.warm_idle;
+            self.seen.retain(|_, at| now.since(*at) < idle);
+        }
+        if self.seen.len() < SEEN_MAX {
+            self.seen.insert(self.hasher.hash_one(parameters), now);
+        }
+    }
+
+    fn was_seen(&mut self, parameters: &StartupParameters, now: Moment) -> bool {
+        let hash = self.hasher.hash_one(parameters);
+        self.seen.remove(&hash).is_some_and(|at| now.since(at) < self.rules.warm_idle)
+    }
+
+    /// A set is known from now on, if there is room for it.
+    fn add(&mut self, parameters: &StartupParameters, now: Moment) {
         let bytes = parameters.bytes();
         if self.shelves.len() >= SHELVES_MAX || self.bytes.saturating_add(bytes) > BYTES_MAX {
             return;
