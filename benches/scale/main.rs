@@ -94,7 +94,7 @@ fn measure(output: &PathBuf) {
             number(&row, "cpu_s_per_100k_of_ten"),
             number(&row, "cpu_s_per_100k_of_all"),
             number(&row, "silent_cpu_percent"),
-            number(&row, "silent_wakeups_per_s"),
+            number(&row, "silent_wake_ups_per_s"),
         );
         rows.push(row);
     }
@@ -119,11 +119,11 @@ fn at(daemon: &TestProxy, clients: &mut Clients, before: f64) -> Value {
     let process = daemon.pid();
     let memory = (settled(process) - before) / clients.count() as f64;
     thread::sleep(REST);
-    let (cpu, wakeups, start) = (cpu_seconds(process), voluntary_switches(process), Instant::now());
+    let (cpu, wake_ups, start) = (cpu_seconds(process), daemon.wake_ups(), Instant::now());
     thread::sleep(SILENCE);
     let seconds = start.elapsed().as_secs_f64();
     let silent_cpu = (cpu_seconds(process) - cpu) / seconds;
-    let silent_wakeups = (voluntary_switches(process) - wakeups) / seconds;
+    let silent_wake_ups = (daemon.wake_ups() - wake_ups) as f64 / seconds;
     let mut busy = |sessions| {
         let cpu = cpu_seconds(process);
         clients.ask(sessions, ROUND_TRIPS);
@@ -136,22 +136,12 @@ fn at(daemon: &TestProxy, clients: &mut Clients, before: f64) -> Value {
         "cpu_s_per_100k_of_ten": of_few,
         "cpu_s_per_100k_of_all": of_all,
         "silent_cpu_percent": silent_cpu * 100.0,
-        "silent_wakeups_per_s": silent_wakeups,
+        "silent_wake_ups_per_s": silent_wake_ups,
     })
 }
 
 fn number(row: &Value, name: &str) -> f64 {
     row[name].as_f64().unwrap()
-}
-
-/// How often threads of the process have gone to sleep.
-fn voluntary_switches(process: u32) -> f64 {
-    let threads = fs::read_dir(format!("/proc/{process}/task")).unwrap().flatten();
-    let of_one = |status: String| {
-        let line = status.lines().find(|line| line.starts_with("voluntary_ctxt_switches:"))?.to_owned();
-        line.split_whitespace().nth(1)?.parse::<f64>().ok()
-    };
-    threads.filter_map(|thread| of_one(fs::read_to_string(thread.path().join("status")).ok()?)).sum()
 }
 
 /// Memory once it no longer moves, which nothing announces.

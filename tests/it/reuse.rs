@@ -2,10 +2,13 @@
 //! as new is closed.
 
 use crate::harness::{
-    FakeUpstream, Postgres, Script, Session, SettingsFile, TestClient, TestProxy,
+    DEADLINE, FakeUpstream, Postgres, Script, Session, SettingsFile, TestClient, TestProxy,
     wire::{Wire, command_complete, error, extended, message, parameter_status, query, ready, sync, terminate},
 };
-use std::sync::{Arc, Mutex};
+use std::{
+    sync::{Arc, Mutex, mpsc},
+    thread,
+};
 
 #[test]
 fn settings_of_one_client_do_not_reach_another() {
@@ -291,6 +294,72 @@ fn many_short_sessions_share_a_few_upstreams() {
     assert!(reused >= 25.0, "{reused}");
 }
 
+#[test]
+fn a_client_waits_for_an_upstream_that_is_being_reset() {
+    let scene = Held::start();
+    let logins = scene.cluster.seen().logged_in;
+
+    let _waited = scene.client_that_waits(|| scene.reset.send(true).unwrap());
+
+    assert_eq!(scene.cluster.seen().logged_in, logins, "it has logged in anew");
+    let hits = scene.proxy.metric("crdb_proxy_warm_claims_total", &[("listener", "main"), ("result", "hit")]);
+    assert_eq!(hits, Some(2.0));
+}
+
+#[test]
+fn a_client_that_waits_for_a_reset_that_fails_logs_in() {
+    let scene = Held::start();
+    let logins = scene.cluster.seen().logged_in;
+
+    let _waited = scene.client_that_waits(|| scene.reset.send(false).unwrap());
+
+    assert_eq!(scene.cluster.seen().logged_in, logins + 1);
+}
+
+#[test]
+fn a_client_that_waits_for_a_reset_that_hangs_logs_in() {
+    let scene = Held::start();
+    let logins = scene.cluster.seen().logged_in;
+
+    let _waited = scene.client_that_waits(|| {});
+
+    assert_eq!(scene.cluster.seen().logged_in, logins + 1);
+}
+
+#[test]
+fn a_client_that_leaves_while_it_waits_takes_no_upstream_with_it() {
+    let scene = Held::start();
+    let leaving = scene.proxy.startup(&[("user", "anyone")]);
+    scene.wait_until_one_waits();
+    leaving.reset();
+    scene.proxy.wait_for_closed("client_reset", 1.0);
+
+    scene.reset.send(true).unwrap();
+
+    scene.proxy.wait_for_metric("crdb_proxy_warm_ready", &[("listener", "main")], 1.0);
+    let logins = scene.cluster.seen().logged_in;
+    let _next = scene.proxy.client();
+    assert_eq!(scene.cluster.seen().logged_in, logins);
+}
+
+#[test]
+fn what_came_back_beyond_warm_max_stays_for_a_moment_only() {
+    let scene = Scene::start();
+    let before = scene.resets();
+    let clients: Vec<_> = (0..8).map(|_| scene.client()).collect();
+    let ready = [("listener", "main")];
+
+    drop(clients);
+    scene.wait_for_resets("ok", before + 8.0);
+    let clients: Vec<_> = (0..8).map(|_| scene.client()).collect();
+    let reused = scene.proxy.metric("crdb_proxy_claim_seconds_count", &[("source", "reused")]).unwrap();
+    assert!(reused >= 8.0, "{reused} of the eight that came at once were given what had just come back");
+    drop(clients);
+
+    scene.proxy.wait_for_metric("crdb_proxy_warm_recycled_total", &[("cause", "idle")], 4.0);
+    assert_eq!(scene.proxy.metric("crdb_proxy_warm_ready", &ready), Some(4.0));
+}
+
 /// A server and a daemon that uses upstreams again, for parameters that are known already.
 struct Scene {
     server: Postgres,
@@ -385,6 +454,77 @@ fn wait_until_gone(server: &Postgres, pid: &str) {
 fn answer_with(word: &str) -> Vec<u8> {
     let row = [&[0, 1], &u32::try_from(word.len()).unwrap().to_be_bytes()[..], word.as_bytes()].concat();
     [message(b'D', &row), command_complete("SELECT 1"), ready(b'I')].concat()
+}
+
+/// A cluster that hands out, for each reset, the means to let it go well, or fail; one that is dropped never ends.
+fn resetting_when_told() -> (FakeUpstream, mpsc::Receiver<mpsc::Sender<bool>>) {
+    let (told, resets) = mpsc::channel();
+    let told = Mutex::new(told);
+    let serve = move |mut wire: Wire| {
+        while let Ok(message) = wire.next_message() {
+            let is_reset = message.tag == b'Q' && message.body.starts_with(b"RESET ROLE");
+            let mut goes_well = true;
+            if is_reset {
+                let (verdict, verdicts) = mpsc::channel();
+                if told.lock().unwrap().send(verdict).is_err() {
+                    return;
+                }
+                let Ok(verdict) = verdicts.recv() else { break };
+                goes_well = verdict;
+            }
+            let answer = match message.tag {
+                b'Q' if goes_well => [command_complete("OK"), ready(b'I')].concat(),
+                b'Q' => [error("ERROR", "25001", "not now"), ready(b'I')].concat(),
+                b'S' => ready(b'I'),
+                _ => Vec::new(),
+            };
+            if wire.try_send(&answer).is_err() {
+                return;
+            }
+        }
+        // Silent, but open, until the daemon closes.
+        while wire.next_message().is_ok() {}
+    };
+    (FakeUpstream::start(Script { session: Session::Run(Arc::new(serve)), ..Script::default() }), resets)
+}
+
+/// A daemon with nothing ready, and one upstream whose reset goes on until the test says how it ends.
+struct Held {
+    cluster: FakeUpstream,
+    proxy: TestProxy,
+    reset: mpsc::Sender<bool>,
+    _in_use: TestClient,
+}
+
+impl Held {
+    fn start() -> Self {
+        let (cluster, resets) = resetting_when_told();
+        // One that is coming back is all that is wanted.
+        let proxy = SettingsFile::of(&cluster).global("warm_max = 1").listener("reuse = true").start();
+        proxy.client();
+        proxy.wait_for_closed("client_eof", 1.0);
+        let leaving = proxy.client();
+        proxy.wait_for_metric("crdb_proxy_warm_ready", &[("listener", "main")], 1.0);
+        drop(leaving);
+        let reset = resets.recv_timeout(DEADLINE).expect("a reset");
+        Self { _in_use: proxy.client(), cluster, proxy, reset }
+    }
+
+    /// A client that comes in by what `act` does once it waits.
+    fn client_that_waits(&self, act: impl FnOnce()) -> TestClient {
+        thread::scope(|scope| {
+            let proxy = &self.proxy;
+            let waiting = scope.spawn(move || proxy.client());
+            self.wait_until_one_waits();
+            act();
+            waiting.join().unwrap()
+        })
+    }
+
+    fn wait_until_one_waits(&self) {
+        let waits = |session: &serde_json::Value| session["state"] == "login";
+        self.proxy.wait_for_status(|status| status["sessions"].as_array().is_some_and(|all| all.iter().any(waits)));
+    }
 }
 
 /// What a server says to a query.

@@ -260,6 +260,18 @@ impl TestProxy {
         line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
     }
 
+    /// How often its threads have gone to sleep so far.
+    pub(crate) fn wake_ups(&self) -> u64 {
+        let threads = fs::read_dir(format!("/proc/{}/task", self.pid())).unwrap().flatten();
+        // A thread may end at any time.
+        let of_one = |thread: fs::DirEntry| {
+            let status = fs::read_to_string(thread.path().join("status")).ok()?;
+            let line = status.lines().find(|line| line.starts_with("voluntary_ctxt_switches:"))?.to_owned();
+            line.split_whitespace().nth(1)?.parse::<u64>().ok()
+        };
+        threads.filter_map(of_one).sum()
+    }
+
     /// A file beside the settings.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
