@@ -22,7 +22,7 @@ use crate::{
     settings::{self, Limits},
     shutdown::Stop,
     sys,
-    upstream::{Audience, Choice, Cluster, LoggedIn, Setup, Socket},
+    upstream::{Audience, Choice, Cluster, LoggedIn, Setup},
     wire::{CancelKey, StartupParameters},
 };
 use cancel::Issued;
@@ -36,6 +36,7 @@ use startup::{Asked, Gate, Startup, Wish};
 use std::{sync::Arc, time::Duration};
 use tokio::{
     io::AsyncWriteExt,
+    net::TcpStream,
     sync::{OwnedSemaphorePermit, Semaphore},
     time::Instant,
 };
@@ -101,7 +102,7 @@ pub(crate) struct Accepted {
 
 /// A client with an upstream, joined.
 struct Session {
-    relay: Relay<ClientStream, Box<TlsStream<Socket>>>,
+    relay: Relay<ClientStream, Box<TlsStream<TcpStream>>>,
     /// Absent when the server gave no key: then nothing can be cancelled.
     issued: Option<Issued>,
     place: Place,
@@ -282,14 +283,14 @@ impl Parts {
     }
 }
 
-impl Path for Box<TlsStream<Socket>> {
+impl Path for Box<TlsStream<TcpStream>> {
     fn set_user_timeout(&self, limit: Option<Duration>) {
         // Where it cannot be set, the kernel's own limits hold.
-        let _ = sys::set_tcp_user_timeout(&SockRef::from(&**self.get_ref().0), limit);
+        let _ = sys::set_tcp_user_timeout(&SockRef::from(self.get_ref().0), limit);
     }
 
     fn sent(&self) -> Option<sys::Sent> {
-        sys::tcp_sent(&**self.get_ref().0)
+        sys::tcp_sent(self.get_ref().0)
     }
 }
 

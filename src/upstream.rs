@@ -17,7 +17,6 @@ mod resolve;
 mod search;
 mod select;
 mod setup;
-mod socket;
 mod told;
 mod way;
 mod ways;
@@ -43,6 +42,7 @@ use std::{
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
     sync::{Notify, watch},
     time::{Instant, timeout},
 };
@@ -59,7 +59,6 @@ pub(crate) use login::Greeting;
 pub use resolve::{Resolve, Resolving, SystemResolver};
 pub use setup::Means;
 pub(crate) use setup::Setup;
-pub(crate) use socket::Socket;
 pub(crate) use told::{Audience, Facts, Told};
 pub(crate) use way::Way;
 
@@ -120,7 +119,7 @@ pub(crate) struct Route {
 /// A logged-in connection to an endpoint.
 pub(crate) struct Upstream {
     /// Verified TLS.
-    pub(crate) stream: Box<TlsStream<Socket>>,
+    pub(crate) stream: Box<TlsStream<TcpStream>>,
     /// How it came to be.
     pub(crate) login: LoggedIn,
 }

@@ -7,7 +7,6 @@ use super::{
     error::EndpointError,
     names::{Names, NoAnswer},
     resolve,
-    socket::Socket,
     way::Way,
 };
 use crate::{
@@ -47,7 +46,7 @@ pub(super) struct Connector {
 /// A verified TLS connection to an endpoint; nothing has been sent over it.
 pub(super) struct Connection {
     /// In a box: it has a kilobyte, and goes through many hands.
-    pub(super) stream: Box<TlsStream<Socket>>,
+    pub(super) stream: Box<TlsStream<TcpStream>>,
     pub(super) route: Route,
 }
 
@@ -152,7 +151,7 @@ impl Connector {
         route: &Route,
         progress: &Progress,
         deadline: Instant,
-    ) -> Result<TlsStream<Socket>, EndpointError> {
+    ) -> Result<TlsStream<TcpStream>, EndpointError> {
         dial::tune(&socket, &self.limits).map_err(EndpointError::Tcp)?;
         let mut answer = [0];
         let asked_at = Instant::now();
@@ -170,7 +169,7 @@ impl Connector {
             [b'E'] => return Err(EndpointError::ErrorBeforeTls),
             [byte] => return Err(EndpointError::NotPostgres(byte)),
         }
-        let shake = self.tls.connect(route.endpoint.tls_server_name.clone(), Socket::new(socket));
+        let shake = self.tls.connect(route.endpoint.tls_server_name.clone(), socket);
         let shaken = timeout_at(deadline, shake).await.map_err(|_elapsed| EndpointError::TlsTimedOut)?;
         shaken.map_err(|error| match CertificateProblem::of_io(&error) {
             Some(problem) if self.trusts_system => EndpointError::Certificate(problem.under_system_roots()),
@@ -204,7 +203,7 @@ async fn timed<T>(
     Ok(done)
 }
 
-fn note_handshake(way: &Way, stream: &TlsStream<Socket>) {
+fn note_handshake(way: &Way, stream: &TlsStream<TcpStream>) {
     let metrics = &way.metrics;
     let (_, tls) = stream.get_ref();
     if tls.handshake_kind() == Some(rustls::HandshakeKind::Resumed) {

@@ -4,7 +4,6 @@
 use super::{
     connect::Connection,
     error::{EndpointError, LoginError},
-    socket::Socket,
 };
 use crate::{
     credentials::Lease,
@@ -17,7 +16,10 @@ use crate::{
     },
 };
 use std::io;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
 use tokio_rustls::client::TlsStream;
 
 /// What a server says between AuthenticationOk and ReadyForQuery, for the client to hear.
@@ -123,7 +125,7 @@ impl Login<'_> {
     }
 
     /// The password as it is: TLS is verified, so only the cluster reads it.
-    async fn send_password(&self, stream: &mut TlsStream<Socket>) -> Result<(), LoginError> {
+    async fn send_password(&self, stream: &mut TlsStream<TcpStream>) -> Result<(), LoginError> {
         let lease = self.lease.ok_or(LoginError::NoSecret)?;
         let message = messages::password(&lease.secret);
         send(stream, message.expose()).await
@@ -183,7 +185,7 @@ impl Greeting {
 
 /// The server's messages, one at a time.
 struct Server<'a> {
-    stream: &'a mut TlsStream<Socket>,
+    stream: &'a mut TlsStream<TcpStream>,
     bytes: Vec<u8>,
     start: usize,
     read: usize,
@@ -247,7 +249,7 @@ impl Server<'_> {
     }
 }
 
-async fn send(stream: &mut TlsStream<Socket>, bytes: &[u8]) -> Result<(), LoginError> {
+async fn send(stream: &mut TlsStream<TcpStream>, bytes: &[u8]) -> Result<(), LoginError> {
     stream.write_all(bytes).await.map_err(lost)?;
     stream.flush().await.map_err(lost)
 }
