@@ -72,7 +72,7 @@ pub(crate) struct Shown {
 
 /// What a client has found.
 enum Found {
-    Ready(Stocked),
+    Ready(Box<Stocked>),
     /// One is being reset.
     Coming(oneshot::Receiver<Stocked>),
     Nothing(WarmResult),
@@ -122,7 +122,7 @@ impl Pool {
             return None;
         }
         let (result, found) = match self.look(parameters) {
-            Found::Ready(stocked) => (WarmResult::Hit, Some(stocked)),
+            Found::Ready(stocked) => (WarmResult::Hit, Some(*stocked)),
             Found::Nothing(result) => (result, None),
             Found::Coming(handed) => match timeout(COMING_LIMIT, handed).await {
                 Ok(Ok(stocked)) => (WarmResult::Hit, Some(stocked)),
@@ -163,7 +163,7 @@ impl Pool {
                 None if stocked.awaits_answer() => shelf.postpone(stocked, self.reuse),
                 None => {
                     shelf.succeeded();
-                    return Found::Ready(stocked);
+                    return Found::Ready(Box::new(stocked));
                 }
                 Some(cause) => {
                     result = WarmResult::MissDead;

@@ -16,7 +16,7 @@
     clippy::panic,
     clippy::indexing_slicing,
     clippy::print_stdout,
-    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
     reason = "as in the tests, whose harness this is built on"
 )]
 

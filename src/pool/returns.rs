@@ -25,7 +25,7 @@ impl Pool {
         let done = reset::reset(used).await;
         self.metrics.resets.at(done.as_ref().map_or_else(|result| *result, |_| ResetResult::Ok)).inc();
         if let Ok(upstream) = done
-            && let Err(upstream) = self.restock(&parameters, upstream)
+            && let Some(upstream) = self.restock(&parameters, upstream)
         {
             say_goodbye(upstream).await;
         }
@@ -40,25 +40,25 @@ impl Pool {
         stock.shelves.expect(parameters).then(|| Coming { pool: self, parameters })
     }
 
-    /// One is as good as new. `Err` gives it back when it is of no use to anybody.
-    fn restock(&self, parameters: &StartupParameters, upstream: Upstream) -> Result<(), Upstream> {
+    /// One is as good as new. Gives it back when it is of no use to anybody.
+    fn restock(&self, parameters: &StartupParameters, upstream: Upstream) -> Option<Upstream> {
         // The age counts from its login, or it would live for ever.
         let expires_at = upstream.login.birth.at.after(jitter::around(self.warm_age));
         let judge = self.judge();
         let mut stock = self.lock();
         if stock.is_closed || self.objection(&judge, &upstream, Some(expires_at)).is_some() {
-            return Err(upstream);
+            return Some(upstream);
         }
         let stocked = self.stocked(upstream, expires_at, None, true);
-        let Err(mut stocked) = stock.shelves.hand_on(parameters, stocked, judge.now) else { return Ok(()) };
+        let Err(mut stocked) = stock.shelves.hand_on(parameters, stocked, judge.now) else { return None };
         stocked.place = Arc::clone(&self.places).try_acquire_owned().ok();
         if stocked.place.is_none() {
-            return Err(stocked.upstream);
+            return Some(stocked.upstream);
         }
         self.put(&mut stock, parameters, stocked);
         drop(stock);
         self.work.notify_one();
-        Ok(())
+        None
     }
 }
 

@@ -31,11 +31,12 @@ use tokio::{
 };
 use tracing::debug;
 
-/// What a piece of work of the upkeep has come to.
-enum Done {
-    Opened { opening: Opening, place: OwnedSemaphorePermit, made: Option<Result<Upstream, NotPrepared>> },
-    Looked,
-    Closed,
+/// What an opening has come to; other work of the upkeep has no outcome.
+struct Opened {
+    opening: Opening,
+    place: OwnedSemaphorePermit,
+    /// `None` when clients that wait went first.
+    made: Option<Result<Upstream, NotPrepared>>,
 }
 
 impl Pool {
@@ -53,12 +54,19 @@ impl Pool {
             if self.lock().shelves.ready() > 0 && now.since(looked_at) >= LOOK_EVERY {
                 looked_at = now;
                 let pool = Arc::clone(&self);
-                work.spawn(async move { pool.look_around().await });
+                work.spawn(async move {
+                    pool.look_around().await;
+                    None
+                });
             }
             tokio::select! {
                 biased;
                 _ = stop.phase_changed() => {}
-                Some(done) = work.join_next() => self.take_in(done.unwrap_or(Done::Closed)),
+                Some(done) = work.join_next() => {
+                    if let Ok(Some(opened)) = done {
+                        self.take_in(opened);
+                    }
+                }
                 () = poll_fn(|cx| self.poll_spoilt(cx)) => {}
                 _ = in_use.changed() => self.make_room(ROOM_PAUSE),
                 _ = full.changed() => self.make_room(FULL_PAUSE),
@@ -114,7 +122,7 @@ impl Pool {
         any
     }
 
-    fn open_what_is_wanted(self: &Arc<Self>, work: &mut JoinSet<Done>, now: Moment) {
+    fn open_what_is_wanted(self: &Arc<Self>, work: &mut JoinSet<Option<Opened>>, now: Moment) {
         let secret = self.cluster.current_birth(&self.setup).secret;
         loop {
             let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else { return };
@@ -123,30 +131,28 @@ impl Pool {
             work.spawn(async move {
                 let claim = Claim { setup: &pool.setup, parameters: &opening.parameters, choice: &pool.choice };
                 let made = pool.cluster.prepare(&claim).await;
-                Done::Opened { opening, place, made }
+                Some(Opened { opening, place, made })
             });
         }
     }
 
-    fn take_in(&self, done: Done) {
-        match done {
-            Done::Opened { opening, place, made: Some(Ok(upstream)) } => {
+    fn take_in(&self, opened: Opened) {
+        let Opened { opening, place, made } = opened;
+        let setback = match made {
+            Some(Ok(upstream)) => {
                 let expires_at = upstream.login.birth.at.after(jitter::around(self.warm_age));
                 let stocked = self.stocked(upstream, expires_at, Some(place), false);
-                self.put(&mut self.lock(), &opening.parameters, stocked);
+                return self.put(&mut self.lock(), &opening.parameters, stocked);
             }
-            Done::Opened { opening, made: Some(Err(error)), .. } => {
+            Some(Err(error)) => {
                 debug!(cluster.name = %self.cluster.name(), cause = error.cause.in_short(), "no upstream could be made ready");
-                let now = self.cluster.clock().now();
-                self.lock().shelves.failed(&opening.parameters, setback(&error), now);
+                setback(&error)
             }
-            // Clients that wait go first; there is another chance soon.
-            Done::Opened { opening, made: None, .. } => {
-                let now = self.cluster.clock().now();
-                self.lock().shelves.failed(&opening.parameters, Setback::Busy, now);
-            }
-            Done::Looked | Done::Closed => {}
-        }
+            // There is another chance soon.
+            None => Setback::Busy,
+        };
+        let now = self.cluster.clock().now();
+        self.lock().shelves.failed(&opening.parameters, setback, now);
     }
 
     /// What stands ready from now on.
@@ -197,7 +203,7 @@ impl Pool {
     }
 
     /// Looks at what may have changed while nobody logs in: the secret's file, and the endpoint's addresses.
-    async fn look_around(&self) -> Done {
+    async fn look_around(&self) {
         if let Some(credentials) = self.setup.credentials() {
             // A failure is logged there, and the last good secret stays in use.
             let _ = credentials.try_out().await;
@@ -205,7 +211,6 @@ impl Pool {
         if let Some(way) = self.cluster.order_of(&self.setup, &self.choice).into_iter().next() {
             self.cluster.refresh_addresses(&way).await;
         }
-        Done::Looked
     }
 
     /// Waits for the next moment at which time alone gives something to do.
@@ -235,17 +240,17 @@ impl Pool {
         }
     }
 
-    fn say_goodbyes(&self, work: &mut JoinSet<Done>) {
+    fn say_goodbyes(&self, work: &mut JoinSet<Option<Opened>>) {
         let discarded = std::mem::take(&mut self.lock().discarded);
         for upstream in discarded {
             work.spawn(async move {
                 say_goodbye(upstream).await;
-                Done::Closed
+                None
             });
         }
     }
 
-    async fn close(&self, mut work: JoinSet<Done>) {
+    async fn close(&self, mut work: JoinSet<Option<Opened>>) {
         // Openings under way are of no use any more.
         work.abort_all();
         let left = {

@@ -443,10 +443,10 @@ impl Scene {
 
 /// The server's own view of it is asked again until the process has ended, which nothing announces.
 fn wait_until_gone(server: &Postgres, pid: &str) {
-    let end = std::time::Instant::now() + crate::harness::DEADLINE;
+    let end = std::time::Instant::now() + DEADLINE;
     while server.sql(&format!("select count(*) from pg_stat_activity where pid = {pid}")).trim() != "0" {
         assert!(std::time::Instant::now() < end, "process {pid} still serves");
-        std::thread::sleep(std::time::Duration::from_millis(20));
+        thread::sleep(std::time::Duration::from_millis(20));
     }
 }
 
