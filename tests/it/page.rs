@@ -259,8 +259,8 @@ fn what_is_wrong_with_the_settings_stands_at_the_top() {
 #[test]
 fn a_secret_that_cannot_be_read_is_told_until_it_can() {
     let cluster = FakeUpstream::answering();
-    // A session that finds an upstream ready reads no secret.
-    let proxy = SettingsFile::of(&cluster).global("warm_max = 0").start();
+    // A session that finds an upstream ready reads no secret, and who watches files would tell of it, too.
+    let proxy = SettingsFile::of(&cluster).global("warm_max = 0").global("watch_settings = false").start();
     proxy.client();
     let mut browser = Browser::open(&url(&proxy));
     browser.wait_until("$('expiry').innerText.includes('app.pw')");
