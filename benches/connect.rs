@@ -63,7 +63,10 @@ const CROWD_LIMIT: Duration = Duration::from_secs(120);
 
 fn main() {
     // Cargo adds `--bench`.
-    let rounds = std::env::args().find_map(|argument| argument.parse().ok()).unwrap_or(21);
+    let rounds = std::env::args().skip(1).find(|argument| argument != "--bench").map_or(21, |argument| {
+        let rounds = argument.parse::<std::num::NonZero<usize>>();
+        rounds.unwrap_or_else(|_| panic!("{argument} is not a number of rounds, of at least 1")).get()
+    });
     let runtime = Runtime::new().unwrap();
     first_answers(&runtime, rounds);
     crowds(&runtime, 3);
@@ -240,6 +243,7 @@ fn crowds(runtime: &Runtime, rounds: usize) {
         let first = errors.first().map(|error| format!(", the first: {error}")).unwrap_or_default();
         println!("errors of {name}: {} of {}{first}", errors.len(), CLIENTS * rounds);
     }
+    assert!(errors.iter().all(Vec::is_empty), "clients that got no answer are not slower or quicker than others");
 }
 
 /// How long it took until the last client had its answer, and what those were told that got none.

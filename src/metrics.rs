@@ -5,6 +5,7 @@ mod config;
 mod endpoint;
 mod kept;
 pub mod labels;
+mod process;
 mod recent;
 mod series;
 mod warm;
@@ -16,6 +17,7 @@ use labels::{
     CacheResult, CancelResult, ClaimSource, CloseReason, DaemonState, Direction, ErrorClass, Label, OrderByHand,
     RecycleCause, RefuseReason, ReloadResult, ResetResult, WarmResult,
 };
+use process::ProcessSeries;
 use prometheus::{
     Encoder, GaugeVec, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry, TextEncoder,
 };
@@ -31,6 +33,7 @@ pub use series::{Held, Per};
 /// The registry and the families in it.
 pub struct Metrics {
     registry: Registry,
+    process: Option<ProcessSeries>,
     keeper: Arc<Keeper>,
     accepted: IntCounterVec,
     active: IntGaugeVec,
@@ -123,8 +126,7 @@ impl Metrics {
         let cancels = r.counters("cancels_total", "Cancel requests of clients, by result.", &["result"])?;
         let reloads = r.counters("config_reloads_total", "Settings and files read again, by result.", &["result"])?;
         let state = r.gauges("state", "1 for what the daemon is doing.", &["state"])?;
-        #[cfg(target_os = "linux")]
-        registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
+        let process = ProcessSeries::register(&registry)?;
         Ok(Self {
             accepted: r.counters("client_connections_accepted_total", "Client connections accepted.", LISTENER)?,
             active: r.gauges("client_connections_active", "Client connections open.", LISTENER)?,
@@ -209,6 +211,7 @@ impl Metrics {
             state: Per::new(|label| state.with_label_values(&[label])),
             keeper: Keeper::of(r.into_all()),
             registry,
+            process,
         })
     }
 
@@ -281,6 +284,9 @@ impl Metrics {
 
     /// Everything, in Prometheus' text form.
     pub fn render(&self) -> Result<Vec<u8>, prometheus::Error> {
+        if let Some(process) = &self.process {
+            process.look();
+        }
         let mut text = Vec::new();
         TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
         Ok(text)

@@ -2,9 +2,11 @@
 
 mod passed;
 mod peer;
+mod process;
 
 pub use passed::{Passed, PassedDescriptor, UNNAMED, take_passed};
 pub use peer::tcp_peer_uid;
+pub use process::{ProcessFacts, process_facts};
 
 use std::time::Duration;
 
@@ -76,7 +78,7 @@ pub fn give_back_memory() {
     }
 }
 
-/// Does nothing: allocators of other systems see to it themselves.
+/// Does nothing: the allocators of musl and of other systems see to it themselves.
 #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
 pub fn give_back_memory() {}
 

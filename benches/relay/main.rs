@@ -9,7 +9,7 @@
 //!
 //! PostgreSQL, proxies and clients share one machine and nothing is far away, so that what is seen is processor time.
 //! Every measure goes round by round, and in a round path by path in an order that turns with each round: a noisy
-//! minute meets all paths alike. Figures of one run may be compared, those of two runs may not. `docs/performance.md`
+//! minute meets all paths alike. Figures of one run may be compared; of two runs only ratios. `docs/performance.md`
 //! says what each line and each field means.
 #![allow(
     clippy::unwrap_used,

@@ -46,18 +46,23 @@ impl Clients {
         self.sessions.len()
     }
 
-    /// So many round trips in all of the first sessions, one session after the other, several at a time.
-    pub(crate) fn ask(&mut self, sessions: usize, round_trips: usize) {
+    /// About so many round trips in all of the first sessions, one session after the other, several at a time; gives how
+    /// many there were.
+    pub(crate) fn ask(&mut self, sessions: usize, round_trips: usize) -> usize {
         let sessions = sessions.min(self.sessions.len());
         let lanes = LANES.min(sessions);
+        let mut rest = &mut self.sessions[..sessions];
         thread::scope(|scope| {
-            for lane in self.sessions[..sessions].chunks_mut(sessions.div_ceil(lanes)) {
+            for place in 0..lanes {
+                let (lane, others) = rest.split_at_mut(rest.len().div_ceil(lanes - place));
+                rest = others;
                 scope.spawn(move || {
                     let count = lane.len();
                     (0..round_trips / lanes).for_each(|turn| ask(&mut lane[turn % count]));
                 });
             }
         });
+        round_trips / lanes * lanes
     }
 }
 

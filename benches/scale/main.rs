@@ -1,8 +1,8 @@
-//! Whether cost grows with the number of sessions as it should: memory of each, CPU of a round trip among so many, what
+//! How cost grows with the number of sessions: memory of each, CPU of a round trip among so many, what
 //! they cost while nobody says anything, and what memory is left once they are gone.
 //!
 //! ```text
-//! cargo bench --bench scale                     in about two minutes
+//! cargo bench --bench scale                     in about three minutes
 //! cargo bench --bench scale -- figures.json     for another place than target/scale.json
 //! ```
 //!
@@ -69,7 +69,8 @@ fn main() {
 
 fn measure(output: &PathBuf) {
     let room = raise_descriptors().saturating_sub(OTHER_DESCRIPTORS) / 2;
-    let counts = COUNTS.map(|count| count.min(usize::try_from(room).unwrap()));
+    let mut counts = COUNTS.map(|count| count.min(usize::try_from(room).unwrap())).to_vec();
+    counts.dedup();
     let server = Server::start();
     // What stands ready would be counted with sessions.
     let daemon = SettingsFile::of(&server).global("warm_max = 0").start();
@@ -101,7 +102,7 @@ fn measure(output: &PathBuf) {
     let most = settled(process);
     drop(clients);
     daemon.wait_for_active(0.0);
-    // The allocator keeps what is freed for a moment, as sessions do their timers below.
+    // The daemon gives back what many sessions have freed, though not at once.
     thread::sleep(REST);
     let after = settled(process);
     let mebibytes = [before, most, after].map(|kib| kib / 1024.0);
@@ -123,11 +124,11 @@ fn at(daemon: &TestProxy, clients: &mut Clients, before: f64) -> Value {
     thread::sleep(SILENCE);
     let seconds = start.elapsed().as_secs_f64();
     let silent_cpu = (cpu_seconds(process) - cpu) / seconds;
-    let silent_wake_ups = (daemon.wake_ups() - wake_ups) as f64 / seconds;
+    let silent_wake_ups = daemon.wake_ups().saturating_sub(wake_ups) as f64 / seconds;
     let mut busy = |sessions| {
         let cpu = cpu_seconds(process);
-        clients.ask(sessions, ROUND_TRIPS);
-        (cpu_seconds(process) - cpu) * 100_000.0 / ROUND_TRIPS as f64
+        let asked = clients.ask(sessions, ROUND_TRIPS);
+        (cpu_seconds(process) - cpu) * 100_000.0 / asked as f64
     };
     let (of_few, of_all) = (busy(COUNTS[0]), busy(usize::MAX));
     json!({

@@ -25,5 +25,5 @@ pub(super) async fn give_back(sessions: Arc<Sessions>) {
 }
 
 const LOOK_EVERY: Duration = Duration::from_secs(5);
-/// Some megabytes.
-const MANY: usize = 250;
+/// About a megabyte, which is worth the call.
+const MANY: usize = 64;

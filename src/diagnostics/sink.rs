@@ -79,7 +79,7 @@ fn write_now(line: &str) {
     let _ = std::io::stderr().lock().write_all(line.as_bytes());
 }
 
-/// About a megabyte.
+/// One or two megabytes.
 const LINES_MAX: usize = 4096;
 /// A pipe takes so much in one piece, whoever else writes to it (PIPE_BUF of Linux).
 const WHOLE_BYTES: usize = 4096;

@@ -19,7 +19,7 @@ impl Pool {
     /// cannot be is closed. Takes at most about five seconds. Dropping the future closes the upstream.
     pub(crate) async fn take_back(&self, parameters: StartupParameters, used: Used) {
         let Some(_coming) = self.expect(&parameters, &used.upstream) else {
-            // It would only be reset to be closed.
+            // A reset would be in vain, or too many are under way.
             return say_goodbye(used.upstream).await;
         };
         let done = reset::reset(used).await;
@@ -33,8 +33,9 @@ impl Pool {
 
     fn expect<'a>(&'a self, parameters: &'a StartupParameters, upstream: &Upstream) -> Option<Coming<'a>> {
         let judge = self.judge();
+        let expires_at = Some(upstream.login.birth.at.after(self.warm_age));
         let mut stock = self.lock();
-        if stock.is_closed || self.objection(&judge, upstream, None).is_some() {
+        if stock.is_closed || self.objection(&judge, upstream, expires_at).is_some() {
             return None;
         }
         stock.shelves.expect(parameters).then(|| Coming { pool: self, parameters })

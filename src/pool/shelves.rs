@@ -49,7 +49,7 @@ pub(super) struct Shelf<T> {
     not_before: Moment,
     /// The server has too many connections until then, as far as is known.
     full_until: Moment,
-    /// Where sessions give back: until then one may.
+    /// Where sessions give back: none is opened before then, since one of them may give one back.
     patient_until: Option<Moment>,
     /// The server refused this secret.
     refused_secret: Option<u64>,
@@ -105,7 +105,7 @@ impl<T> Shelves<T> {
         Some(shelf)
     }
 
-    /// A client with a set that was not known has got a session.
+    /// A client for whom nothing stood ready has got a session.
     pub(super) fn learn(&mut self, parameters: &StartupParameters, now: Moment) {
         if let Some(shelf) = self.shelves.get_mut(parameters) {
             // Somebody has just got in: what went wrong before need not go wrong now.

@@ -1,4 +1,4 @@
-//! What follows a relay: both sides are closed, or the client's alone, and then the upstream is given back.
+//! What follows a relay: both sides are closed, or the client's alone while the upstream is given back.
 
 use super::{
     Parts, Session, Visit,

@@ -180,9 +180,18 @@ fn every_series_exists_from_the_start() {
     for name in ["client_connections_accepted_total", "client_connections_active", "statements_total"] {
         assert_eq!(series(&metrics, &format!("crdb_proxy_{name}"), &[listener]), Some(0.0), "{name}");
     }
-    for name in ["crdb_proxy_build_info", "process_open_fds", "process_resident_memory_bytes"] {
+    for name in [
+        "crdb_proxy_build_info",
+        "process_max_fds",
+        "process_open_fds",
+        "process_resident_memory_bytes",
+        "process_start_time_seconds",
+        "process_threads",
+        "process_virtual_memory_bytes",
+    ] {
         assert!(series(&metrics, name, &[]) > Some(0.0), "{name}");
     }
+    assert!(series(&metrics, "process_cpu_seconds_total", &[]).is_some());
     let expiry = series(&metrics, "crdb_proxy_ca_not_after_timestamp_seconds", &[("cluster", "test")]);
     assert_eq!(expiry, Some(4_102_444_800.0), "1 January 2100");
 }
