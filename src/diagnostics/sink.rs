@@ -2,7 +2,7 @@
 //! or a disk that hangs, stalls no session and no signal. What finds no room is counted and left out.
 
 use std::{
-    io::Write,
+    io::{ErrorKind, Write},
     sync::{
         OnceLock,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -54,23 +54,37 @@ fn write_all(items: &Receiver<Item>) {
             match item {
                 Item::Line(line) => {
                     if lines.len().saturating_add(line.len()) > WHOLE_BYTES {
-                        write_now(&std::mem::take(&mut lines));
+                        write_patiently(&std::mem::take(&mut lines));
                     }
                     lines.push_str(&line);
                 }
                 Item::Flush(done) => {
-                    write_now(&std::mem::take(&mut lines));
+                    write_patiently(&std::mem::take(&mut lines));
                     // Nobody may wait any more.
                     let _ = done.try_send(());
                 }
             }
         }
-        write_now(&lines);
+        write_patiently(&lines);
         let left_out = LEFT_OUT.swap(0, Relaxed);
         if left_out > 0 {
             tracing::warn!(lines = left_out, "log lines left out: standard error took nothing");
         }
         thread::sleep(TOGETHER);
+    }
+}
+
+/// Writes all of it, however long the other side takes, where that has been set not to keep writers waiting, too.
+fn write_patiently(lines: &str) {
+    let mut rest = lines.as_bytes();
+    while !rest.is_empty() {
+        match std::io::stderr().lock().write(rest) {
+            Ok(written @ 1..) => rest = rest.get(written..).unwrap_or_default(),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock => thread::sleep(TOGETHER),
+            // A full disk under the log must not stop the daemon.
+            Ok(0) | Err(_) => return,
+        }
     }
 }
 

@@ -6,7 +6,6 @@ use super::{
     upkeep::say_goodbye,
 };
 use crate::{jitter, metrics::labels::ResetResult, upstream::Upstream, wire::StartupParameters};
-use std::sync::Arc;
 
 /// An upstream that is being reset to come back to its shelf. Once dropped it is not waited for any more.
 struct Coming<'a> {
@@ -50,12 +49,11 @@ impl Pool {
         if stock.is_closed || self.objection(&judge, &upstream, Some(expires_at)).is_some() {
             return Some(upstream);
         }
-        let stocked = self.stocked(upstream, expires_at, None, true);
-        let Err(mut stocked) = stock.shelves.hand_on(parameters, stocked, judge.now) else { return None };
-        stocked.place = Arc::clone(&self.places).try_acquire_owned().ok();
-        if stocked.place.is_none() {
+        let mut stocked = self.stocked(upstream, expires_at, None, true);
+        if stocked.has_said_more() {
             return Some(stocked.upstream);
         }
+        let Err(stocked) = stock.shelves.hand_on(parameters, stocked, judge.now) else { return None };
         self.put(&mut stock, parameters, stocked);
         drop(stock);
         self.work.notify_one();

@@ -191,8 +191,8 @@ impl<T> Shelves<T> {
         let is_paused = now < self.paused_until;
         let Some(shelf) = self.shelves.get_mut(parameters).filter(|_| !is_paused) else { return Err(item) };
         shelf.refused_secret = None;
-        // What sessions give back may be wanted again in a moment.
-        let room = if self.rules.reuse { SURPLUS_MAX.max(self.rules.warm_max) } else { self.rules.warm_max };
+        // What sessions give back may be wanted again in a moment; then somebody looks how many of them may stay.
+        let room = if self.rules.reuse { RETURNED_MAX.max(self.rules.warm_max) } else { self.rules.warm_max };
         if shelf.ready.len() >= room {
             return Err(item);
         }
@@ -230,25 +230,6 @@ impl<T> Shelves<T> {
         let (parameters, shelf) = self.shelves.iter().find(|(_, shelf)| is_due(shelf))?;
         self.next_opening_at = now.after(jitter::around(SPACING));
         Some(Opening { parameters: Arc::clone(parameters), _under_way: Arc::clone(&shelf.opening) })
-    }
-
-    /// Takes out what stands ready beyond `warm_max` and `is_idle`.
-    pub(super) fn take_surplus(&mut self, is_idle: impl Fn(&T) -> bool) -> Vec<T> {
-        let warm_max = self.rules.warm_max;
-        let mut taken = Vec::new();
-        for shelf in self.shelves.values_mut() {
-            // The first has stood there for the longest.
-            while shelf.ready.len() > warm_max && shelf.ready.front().is_some_and(&is_idle) {
-                taken.extend(shelf.ready.pop_front());
-            }
-        }
-        taken
-    }
-
-    /// The first of each set that has more than `warm_max`.
-    pub(super) fn surplus(&self) -> impl Iterator<Item = &T> {
-        let crowded = self.shelves.values().filter(|shelf| shelf.ready.len() > self.rules.warm_max);
-        crowded.filter_map(|shelf| shelf.ready.front())
     }
 
     /// Forgets sets that nobody has used for long, and gives what stood ready for them.
@@ -378,7 +359,7 @@ const SHELVES_MAX: usize = 256;
 /// Of one set. More than `warm_max`: a reset is cheap beside a login, and clients may be there for all of them.
 const COMING_MAX: usize = 64;
 /// Of one set.
-const SURPLUS_MAX: usize = 64;
+const RETURNED_MAX: usize = 64;
 /// Of all sets together.
 const BYTES_MAX: usize = 1 << 20;
 /// Between two openings of one listener.

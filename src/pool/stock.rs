@@ -28,7 +28,7 @@ pub(super) struct Stocked {
     pub(super) is_reused: bool,
     /// From then on it is too old.
     pub(super) expires_at: Moment,
-    /// Its place among all that stand ready in the daemon; none while it is handed on.
+    /// Its place among all that stand ready in the daemon; none for a moment after it was given back.
     pub(super) place: Option<OwnedSemaphorePermit>,
     /// Counts it among those of the listener.
     pub(super) _ready: Held,
@@ -79,6 +79,11 @@ impl Stocked {
             Poll::Ready(Err(_)) => Poll::Ready(RecycleCause::Closed),
             _ => Poll::Pending,
         }
+    }
+
+    /// When it is closed, if it has no place then and nobody has come for it.
+    pub(super) fn leaves_at(&self) -> Option<Moment> {
+        self.place.is_none().then(|| self.since.after(RETURNED_IDLE))
     }
 
     /// When it must be looked at again although the server says nothing.
@@ -132,6 +137,12 @@ impl Stocked {
     /// Whether it goes from client to client so fast that looking at it costs more than is to be found.
     pub(super) fn is_fresh(&self, now: Moment) -> bool {
         self.is_reused && now.since(self.heard_at) < FRESH
+    }
+
+    /// Whether the server has said anything behind its answers to the reset.
+    pub(super) fn has_said_more(&mut self) -> bool {
+        let pace = Pace { now: self.since, every: Duration::ZERO, patience: Duration::ZERO };
+        self.spoilt_now(pace).is_some()
     }
 
     /// Whether this machine would still use the same address of its own to get there. After a change of
@@ -198,6 +209,7 @@ fn take_answer(heard: &mut Vec<u8>) -> bool {
     false
 }
 
+const RETURNED_IDLE: Duration = Duration::from_secs(1);
 /// Hardly anything changes in less.
 const FRESH: Duration = Duration::from_millis(100);
 const SYNC: &[u8] = b"S\0\0\0\x04";

@@ -3,7 +3,7 @@
 
 use super::{
     PING_MIN, Pool, Stock,
-    shelves::{FULL_PAUSE, Opening, Setback},
+    shelves::{FULL_PAUSE, Opening, Setback, Shelf},
     stock::{Ping, Stocked, spoilt_by},
 };
 use crate::{
@@ -90,15 +90,31 @@ impl Pool {
         let mut stock = self.lock();
         let Stock { shelves, discarded, .. } = &mut *stock;
         for shelf in shelves.iter_mut() {
-            for (stocked, cause) in
-                shelf.take_out(|stocked| self.objection(&judge, &stocked.upstream, Some(stocked.expires_at)))
-            {
+            self.give_places(shelf);
+            let spoilt = shelf.take_out(|stocked| {
+                let objection = self.objection(&judge, &stocked.upstream, Some(stocked.expires_at));
+                let is_left_over = stocked.leaves_at().is_some_and(|at| judge.now >= at);
+                objection.or(is_left_over.then_some(RecycleCause::Idle))
+            });
+            for (stocked, cause) in spoilt {
                 self.recycle(stocked, cause, discarded);
             }
         }
-        let idle = shelves.take_surplus(|stocked| judge.now >= stocked.since.after(SURPLUS_IDLE));
-        for stocked in idle.into_iter().chain(shelves.forget_idle(judge.now)) {
+        for stocked in shelves.forget_idle(judge.now) {
             self.recycle(stocked, RecycleCause::Idle, discarded);
+        }
+    }
+
+    /// What was given back may stay if there are not `warm_max` of its set yet, and a place is free.
+    fn give_places(&self, shelf: &mut Shelf<Stocked>) {
+        let mut placed = 0;
+        for stocked in &mut shelf.ready {
+            if placed < self.warm_max {
+                stocked.place = stocked.place.take().or_else(|| Arc::clone(&self.places).try_acquire_owned().ok());
+                placed = placed.saturating_add(usize::from(stocked.place.is_some()));
+            } else {
+                stocked.place = None;
+            }
         }
     }
 
@@ -226,13 +242,13 @@ impl Pool {
                 shelf.ready.iter().map(|stocked| stocked.look_at(pace)).min()
             });
             let ping = ping.min();
-            let surplus = stock.shelves.surplus().map(|stocked| stocked.since.after(SURPLUS_IDLE)).min();
+            let leaving = stock.shelves.iter_mut().flat_map(|shelf| &shelf.ready).filter_map(Stocked::leaves_at).min();
             // A place that another listener's pool gives up wakes nobody here.
             let due = stock.shelves.next_due(secret).map(|due| match self.places.available_permits() {
                 0 => due.max(now.after(LOOK_EVERY)),
                 _ => due,
             });
-            [expiry, look, ping, surplus, due].into_iter().flatten().min()
+            [expiry, look, ping, leaving, due].into_iter().flatten().min()
         };
         match due {
             Some(at) => sleep(at.since(now).max(WAIT_MIN)).await,
@@ -294,8 +310,6 @@ const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// After an error that says that something is in use.
 const ROOM_PAUSE: Duration = Duration::from_secs(60);
 const GOODBYE_LIMIT: Duration = Duration::from_secs(1);
-/// What sessions have given back beyond `warm_max` is closed when nobody has come for it for so long.
-const SURPLUS_IDLE: Duration = Duration::from_secs(1);
 /// Between two rounds that sessions ask for.
 const REST: Duration = Duration::from_millis(10);
 /// Clocks may differ a little in when a moment has come.

@@ -1,7 +1,9 @@
 //! A client's byte stream, whatever it runs over.
 
+use socket2::SockRef;
 use std::{
     io,
+    mem::MaybeUninit,
     pin::Pin,
     task::{Context, Poll},
 };
@@ -37,6 +39,13 @@ impl ClientStream {
             Self::Tcp(socket) => Ok(Self::Tls(Box::new(acceptor.accept(socket).await?))),
             Self::Unix(_) | Self::Tls(_) => Err(io::ErrorKind::Unsupported.into()),
         }
+    }
+
+    /// Whether the client can send nothing more. Asks the kernel, since what the runtime knows may be older; of a client
+    /// that is to be told more than a close, by TLS, this says no.
+    pub(crate) fn has_closed(&self) -> bool {
+        let Self::Tcp(socket) = self else { return false };
+        SockRef::from(socket).peek(&mut [MaybeUninit::uninit()]).is_ok_and(|waiting| waiting == 0)
     }
 
     /// Whether bytes are encrypted on their way.

@@ -43,9 +43,10 @@ pub(super) async fn refuse<C: AsyncRead + AsyncWrite + Unpin>(mut client: C, las
     part(&mut client, last).await;
 }
 
-/// Closes a client that has ended its session itself and has everything: in clear, a close is all there is to say.
+/// Closes a client that has ended its session itself. If it has closed its side already, nothing that it sends can
+/// turn the close into a reset, and it need not be waited for.
 pub(super) async fn release(client: ClientStream) {
-    if client.is_tls() {
+    if !client.has_closed() {
         refuse(client, &[]).await;
     }
 }

@@ -362,6 +362,56 @@ fn what_came_back_beyond_warm_max_stays_for_a_moment_only() {
     assert!(recycled >= 4.0, "{recycled}");
 }
 
+#[test]
+fn where_all_places_are_taken_what_was_given_back_still_serves_the_next() {
+    let server = Postgres::start();
+    let proxy = SettingsFile::of(&server).global("warm_total_max = 1").listener("reuse = true").start();
+    let client = |name| TestClient::log_in(proxy.connect(), &[("user", "anyone"), ("application_name", name)]);
+    for closed in 1..=2 {
+        drop(client("first"));
+        proxy.wait_for_closed("client_eof", f64::from(closed));
+    }
+    proxy.wait_for_metric("crdb_proxy_warm_ready", &[("listener", "main")], 1.0);
+
+    let mut pids = std::collections::BTreeSet::new();
+    for _ in 0..10 {
+        let mut client = client("second");
+        pids.insert(client.value("select pg_backend_pid()"));
+        client.send(&terminate());
+        client.assert_closed();
+    }
+
+    assert!(pids.len() <= 3, "{pids:?}");
+}
+
+#[test]
+fn a_client_that_goes_on_after_terminate_still_gets_its_whole_answer() {
+    let rows = message(b'D', &[7; 1000]).repeat(1000);
+    let answer = [&rows[..], &command_complete("SELECT 1000"), &ready(b'I')].concat();
+    let length = answer.len();
+    let serve = move |mut wire: Wire| {
+        while let Ok(message) = wire.next_message() {
+            if message.tag == b'Q' && wire.try_send(&answer).is_err() {
+                return;
+            }
+        }
+    };
+    let cluster = FakeUpstream::start(Script { session: Session::Run(Arc::new(serve)), ..Script::default() });
+    let proxy = SettingsFile::of(&cluster).listener("reuse = true").start();
+    proxy.client();
+    proxy.wait_for_closed("client_eof", 1.0);
+    let mut client = proxy.client();
+
+    client.send(&[query("select"), terminate()].concat());
+    // It has all of it in the kernel's hands.
+    proxy.wait_for_status(|status| {
+        status["sessions"].as_array().is_none_or(|all| all.iter().all(|session| session["state"] == "closing"))
+    });
+    client.send(&query("more"));
+
+    assert_eq!(client.rest().len(), length);
+}
+
 /// A server and a daemon that uses upstreams again, for parameters that are known already.
 struct Scene {
     server: Postgres,
