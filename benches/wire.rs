@@ -1,6 +1,7 @@
 //! What is done with the bytes of every message and every startup, by itself.
 //!
 //! `cargo bench --bench wire` runs it and shows allocations beside the times.
+#![allow(clippy::expect_used, reason = "a measure of what fails is worth nothing")]
 
 use crdb_proxy::wire::{Conversation, FirstMessage};
 use divan::{AllocProfiler, Bencher, counter::BytesCount};
