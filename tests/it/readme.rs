@@ -252,7 +252,10 @@ impl Reader {
         let port_of = |line: &str| Some(line.split_once("demo@")?.1.split_once("/demo?")?.0.to_owned());
         let address = lines.find(port_of).expect("the demo's line to paste");
         lines.find(|line| line.starts_with("SQLite").then_some(())).expect("the end of the demo's text");
-        self.output = lines.all().join("\n").replace(&address, "localhost:26257");
+        // What the console says behind it, of an input that has ended, comes when it comes.
+        let mut text = lines.all();
+        text.truncate(text.iter().position(|line| line.starts_with("SQLite")).map_or(0, |place| place + 1));
+        self.output = text.join("\n").replace(&address, "localhost:26257");
         self.running = Running::Demo(child, address);
     }
 
