@@ -39,7 +39,6 @@ mod it {
 
 use it::harness;
 use paths::{Server, daemon, daemon_with_reuse, direct};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::json;
 use std::{
     fs,
@@ -65,7 +64,7 @@ pub(crate) struct Plan {
 }
 
 fn main() {
-    let descriptors = raise_descriptors();
+    let descriptors = processes::raise_descriptors();
     let plan = Plan::of(std::env::args().skip(1), descriptors);
     let start = Instant::now();
     let mut facts = facts::gather(plan.mode);
@@ -135,11 +134,4 @@ impl Plan {
         }
         plan
     }
-}
-
-/// What this process and its children may have open from now on.
-fn raise_descriptors() -> u64 {
-    let hard = getrlimit(Resource::Nofile).maximum;
-    setrlimit(Resource::Nofile, Rlimit { current: hard, maximum: hard }).unwrap();
-    hard.unwrap_or(u64::MAX)
 }

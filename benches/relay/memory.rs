@@ -5,12 +5,8 @@ use crate::{
     harness::DEADLINE,
     paths::{Path, Server, daemon},
     peers::{haproxy, pgbouncer},
-    processes::proportional_kib,
+    processes::settled_kib,
     table::{Measure, Results},
-};
-use std::{
-    thread,
-    time::{Duration, Instant},
 };
 use tokio::{runtime::Runtime, task::JoinSet, time::timeout};
 use tokio_postgres::{Client, Config, NoTls};
@@ -26,13 +22,13 @@ pub(crate) fn idle_sessions(server: &Server, plan: &Plan, results: &mut Results)
         let Ok(path) = start(server) else { continue };
         eprintln!("{}, {}", NONE.title, path.name);
         let process = path.pid().unwrap();
-        let before = settled(process);
+        let before = settled_kib(process);
         results.add(&NONE, &path, before / 1024.0);
         let mut sessions = Vec::new();
         for &count in &plan.sessions {
             runtime.block_on(open(&path, &mut sessions, count));
             let measure = if count == 500 { FIVE_HUNDRED } else { THOUSAND };
-            results.add(&measure, &path, (settled(process) - before) / count as f64);
+            results.add(&measure, &path, (settled_kib(process) - before) / count as f64);
         }
         drop(sessions);
         drop(path);
@@ -56,20 +52,6 @@ async fn open(path: &Path, sessions: &mut Vec<Client>, count: usize) {
         }
         let opened = timeout(DEADLINE, logins.join_all()).await.expect("no answer in time");
         sessions.extend(opened.into_iter().map(Result::unwrap));
-    }
-}
-
-/// Memory once it no longer moves, which nothing announces.
-fn settled(process: u32) -> f64 {
-    let end = Instant::now() + DEADLINE;
-    let mut last = proportional_kib(process);
-    loop {
-        thread::sleep(Duration::from_millis(400));
-        let now = proportional_kib(process);
-        if (now - last).abs() < 64.0 || Instant::now() > end {
-            return now;
-        }
-        last = now;
     }
 }
 

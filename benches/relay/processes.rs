@@ -1,10 +1,13 @@
 //! What the kernel knows of a process and its children, and which programs there are.
 
 use crate::harness::{DEADLINE, postgres::program, process};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::{
     fs,
     path::{Path, PathBuf},
     process::Command,
+    thread,
+    time::{Duration, Instant},
 };
 
 /// Processor time of the process and its children, in seconds.
@@ -22,6 +25,28 @@ pub(crate) fn proportional_kib(process: u32) -> f64 {
         line.split_whitespace().nth(1)?.parse::<f64>().ok()
     };
     family(process).into_iter().filter_map(of_one).sum()
+}
+
+/// The same once it no longer moves, which nothing announces.
+pub(crate) fn settled_kib(process: u32) -> f64 {
+    let end = Instant::now() + DEADLINE;
+    let mut last = proportional_kib(process);
+    loop {
+        thread::sleep(Duration::from_millis(400));
+        let now = proportional_kib(process);
+        if (now - last).abs() < 64.0 {
+            return now;
+        }
+        assert!(Instant::now() < end, "memory of process {process} does not come to rest: {last} KiB, {now} KiB");
+        last = now;
+    }
+}
+
+/// What this process and its children may have open from now on.
+pub(crate) fn raise_descriptors() -> u64 {
+    let hard = getrlimit(Resource::Nofile).maximum;
+    setrlimit(Resource::Nofile, Rlimit { current: hard, maximum: hard }).unwrap();
+    hard.unwrap_or(u64::MAX)
 }
 
 /// The process and all that descend from it.

@@ -34,9 +34,8 @@ mod it {
 }
 
 use clients::Clients;
-use it::harness::{self, DEADLINE, SettingsFile, TestProxy};
-use processes::{cpu_seconds, proportional_kib};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use it::harness::{self, SettingsFile, TestProxy};
+use processes::{cpu_seconds, raise_descriptors, settled_kib};
 use serde_json::{Value, json};
 use server::Server;
 use std::{
@@ -79,7 +78,7 @@ fn measure(output: &PathBuf) {
     // What is built at first use is no session's.
     drop(Clients::open(daemon.address(), 10));
     daemon.wait_for_active(0.0);
-    let before = settled(process);
+    let before = settled_kib(process);
     println!(
         "| sessions | memory of each, KiB | CPU of 100 000 round trips of ten of them, s | of all in turn | CPU in silence, % of a core | wake-ups in silence, per s |"
     );
@@ -99,12 +98,12 @@ fn measure(output: &PathBuf) {
         );
         rows.push(row);
     }
-    let most = settled(process);
+    let most = settled_kib(process);
     drop(clients);
     daemon.wait_for_active(0.0);
     // The daemon gives back what many sessions have freed, though not at once.
     thread::sleep(REST);
-    let after = settled(process);
+    let after = settled_kib(process);
     let mebibytes = [before, most, after].map(|kib| kib / 1024.0);
     println!(
         "\nmemory without sessions {:.1} MiB, with all of them {:.1}, once they are gone {:.1}",
@@ -118,7 +117,7 @@ fn measure(output: &PathBuf) {
 /// One row of the table.
 fn at(daemon: &TestProxy, clients: &mut Clients, before: f64) -> Value {
     let process = daemon.pid();
-    let memory = (settled(process) - before) / clients.count() as f64;
+    let memory = (settled_kib(process) - before) / clients.count() as f64;
     thread::sleep(REST);
     let (cpu, wake_ups, start) = (cpu_seconds(process), daemon.wake_ups(), Instant::now());
     thread::sleep(SILENCE);
@@ -143,25 +142,4 @@ fn at(daemon: &TestProxy, clients: &mut Clients, before: f64) -> Value {
 
 fn number(row: &Value, name: &str) -> f64 {
     row[name].as_f64().unwrap()
-}
-
-/// Memory once it no longer moves, which nothing announces.
-fn settled(process: u32) -> f64 {
-    let end = Instant::now() + DEADLINE;
-    let mut last = proportional_kib(process);
-    loop {
-        thread::sleep(Duration::from_millis(400));
-        let now = proportional_kib(process);
-        if (now - last).abs() < 64.0 || Instant::now() > end {
-            return now;
-        }
-        last = now;
-    }
-}
-
-/// What this process and its children may have open from now on.
-fn raise_descriptors() -> u64 {
-    let hard = getrlimit(Resource::Nofile).maximum;
-    setrlimit(Resource::Nofile, Rlimit { current: hard, maximum: hard }).unwrap();
-    hard.unwrap_or(u64::MAX)
 }

@@ -46,7 +46,7 @@ fn start() -> Option<SyncSender<Item>> {
 }
 
 /// The first line after a silence is written at once, and those that follow it together: while this thread
-/// sleeps, nobody has to wake it, and a system call for every line costs a session a tenth of what it costs in all.
+/// sleeps, nobody has to wake it, and a system call for every line costs a short session a tenth of what it costs in all.
 fn write_all(items: &Receiver<Item>) {
     while let Ok(first) = items.recv() {
         let mut lines = String::new();
@@ -74,7 +74,8 @@ fn write_all(items: &Receiver<Item>) {
     }
 }
 
-/// Writes all of it, however long the other side takes, where that has been set not to keep writers waiting, too.
+/// Writes all of it, however long the other side takes, where that has been set not to keep writers waiting, too. Nobody
+/// waits for this thread: what finds no room in the queue meanwhile is counted, and [`flush`] has a limit of its own.
 fn write_patiently(lines: &str) {
     let mut rest = lines.as_bytes();
     while !rest.is_empty() {

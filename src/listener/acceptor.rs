@@ -88,7 +88,8 @@ impl Acceptor {
 }
 
 impl Socket {
-    /// Every client's socket begins with what is set here: that spares five system calls a client.
+    /// Every client's socket begins with what is set here, as systems hand it down: that spares five system calls a
+    /// client.
     fn tune(&self, limits: &Limits) {
         if let Listening::Tcp(listening) = &self.listening {
             let listening = SockRef::from(listening);

@@ -4,6 +4,7 @@ use crate::harness::{
     Authority, DEADLINE, FakeUpstream, Front, Script, Session, SettingsFile, TestProxy, proxy::closed_port,
     settings::Cluster,
 };
+use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 use std::{
     fs,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs},
@@ -102,6 +103,32 @@ fn later_handshakes_resume_an_earlier_one() {
     assert_eq!(cluster.seen().resumed, 1);
     let kind = |kind| proxy.metric("crdb_proxy_tls_handshakes_total", &[("endpoint", "first"), ("kind", kind)]);
     assert_eq!((kind("full"), kind("resumed")), (Some(1.0), Some(1.0)));
+}
+
+#[test]
+fn small_messages_wait_for_nothing_on_both_legs() {
+    let cluster = FakeUpstream::by_hand();
+    let proxy = TestProxy::before(&cluster);
+    let _client = proxy.client();
+    let pid = Pid::from_raw(i32::try_from(proxy.pid()).unwrap()).unwrap();
+    let daemon = pidfd_open(pid, PidfdFlags::empty()).unwrap();
+
+    let mut legs = Vec::new();
+    for entry in fs::read_dir(format!("/proc/{}/fd", proxy.pid())).unwrap() {
+        let number = entry.unwrap().file_name().to_str().unwrap().parse().unwrap();
+        let Ok(descriptor) = pidfd_getfd(&daemon, number, PidfdGetfdFlags::empty()) else { continue };
+        let socket = socket2::Socket::from(descriptor);
+        let address = |end: std::io::Result<socket2::SockAddr>| end.ok().and_then(|end| end.as_socket());
+        // One end each: the listening socket has no peer.
+        let (own, peer) = (address(socket.local_addr()), address(socket.peer_addr()));
+        let is_client = peer.is_some() && own == Some(proxy.address());
+        if is_client || peer == Some(cluster.address()) {
+            legs.push((is_client, socket.tcp_nodelay().unwrap()));
+        }
+    }
+
+    assert!(legs.contains(&(true, true)) && legs.contains(&(false, true)), "{legs:?}");
+    assert!(legs.iter().all(|(_, has_no_delay)| *has_no_delay), "{legs:?}");
 }
 
 #[test]
