@@ -16,7 +16,7 @@ use crate::{
     wire::{Conversation, SqlState, conversation::Activity},
 };
 use flow::{Flow, FlowEnd};
-use on_wake::OnWake;
+use on_wake::{Latch, OnWake};
 use pace::{Pace, Verdict};
 use stall::Stall;
 use std::{
@@ -45,6 +45,9 @@ pub(crate) struct Relay<C, U> {
     /// The upstream takes no more bytes, but may still have some to give: its last words.
     upstream_deaf: Option<CloseReason>,
     client_first: bool,
+    /// Each flow is polled for what its own two sockets say: they never share the same side of one.
+    to_upstream_latch: Latch,
+    to_client_latch: Latch,
     /// What [`Relay::moved`] said when it was last shown.
     shown_moved: u64,
     trial: Trial,
@@ -103,6 +106,8 @@ where
             client_eof: false,
             upstream_deaf: None,
             client_first: false,
+            to_upstream_latch: Latch::default(),
+            to_client_latch: Latch::default(),
             shown_moved: 0,
             trial: Trial::Over,
             live,
@@ -121,6 +126,8 @@ where
         let mut pace = Pace::new(rules, stop.phase());
         let mut phases = OnWake::new(next_phase(stop.clone()));
         let mut stall = Stall::new(rules.tcp_user_timeout);
+        // Somebody else may have polled the streams since: what they woke is not known here.
+        (self.to_upstream_latch, self.to_client_latch) = (Latch::default(), Latch::default());
         let heard_before = self.to_client.bytes();
         let ended = poll_fn(|cx| {
             while let Poll::Ready((phase, stop)) = phases.poll(cx) {
@@ -178,7 +185,7 @@ where
     }
 
     /// Polls each direction once, the other one first next time: both draw on one budget of the runtime.
-    fn poll_both(&mut self, cx: &mut Context<'_>) -> (Poll<FlowEnd>, Poll<FlowEnd>) {
+    fn poll_both(&mut self, cx: &Context<'_>) -> (Poll<FlowEnd>, Poll<FlowEnd>) {
         self.client_first = !self.client_first;
         if self.client_first {
             let from_client = self.poll_to_upstream(cx);
@@ -208,19 +215,21 @@ where
         of(&self.to_client).saturating_add(of(&self.to_upstream))
     }
 
-    fn poll_to_client(&mut self, cx: &mut Context<'_>) -> Poll<FlowEnd> {
+    fn poll_to_client(&mut self, cx: &Context<'_>) -> Poll<FlowEnd> {
+        let Some(waker) = self.to_client_latch.due(cx) else { return Poll::Pending };
         let (talk, on_error) = (&mut self.talk, &self.on_error);
         let mut follow = |piece: &[u8]| talk.follow_server(piece, &mut |sqlstate| on_error(sqlstate));
-        self.to_client.poll(cx, &mut self.upstream, &mut self.client, &mut follow)
+        self.to_client.poll(&mut Context::from_waker(waker), &mut self.upstream, &mut self.client, &mut follow)
     }
 
-    fn poll_to_upstream(&mut self, cx: &mut Context<'_>) -> Poll<FlowEnd> {
+    fn poll_to_upstream(&mut self, cx: &Context<'_>) -> Poll<FlowEnd> {
         if self.client_eof || self.upstream_deaf.is_some() {
             return Poll::Pending;
         }
+        let Some(waker) = self.to_upstream_latch.due(cx) else { return Poll::Pending };
         let talk = &mut self.talk;
         let mut follow = |piece: &[u8]| talk.follow_client(piece);
-        self.to_upstream.poll(cx, &mut self.client, &mut self.upstream, &mut follow)
+        self.to_upstream.poll(&mut Context::from_waker(waker), &mut self.client, &mut self.upstream, &mut follow)
     }
 
     fn upstream_ended(&self, end: FlowEnd) -> Ended {

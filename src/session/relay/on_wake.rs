@@ -1,8 +1,9 @@
-//! A future that is polled only when it was itself woken, not whenever its task is.
+//! What is polled only when it was itself woken, not whenever its task is.
 //!
-//! A relay is polled for every message; what it waits for besides bytes (the daemon's next phase) takes a
-//! lock to poll. A cheap look at a version number would not do instead: it can change before the wake-up
-//! comes, and then a wake-up is lost.
+//! A relay is polled for every message of either side. The side that has nothing new need not be asked,
+//! and what a relay waits for besides bytes (the daemon's next phase) takes a lock to poll. A cheap look at
+//! a version number would not do instead: it can change before the wake-up comes, and then a wake-up is
+//! lost.
 
 use std::{
     future::Future,
@@ -14,10 +15,14 @@ use std::{
     task::{Context, Poll, Wake, Waker},
 };
 
-/// Wraps a future; see the module.
+/// Tells whether something was woken since it was polled the last time.
+#[derive(Default)]
+pub(super) struct Latch(Option<(Arc<Signal>, Waker)>);
+
+/// A future behind a [`Latch`].
 pub(super) struct OnWake<F> {
     future: Pin<Box<F>>,
-    signal: Option<Arc<Signal>>,
+    latch: Latch,
 }
 
 struct Signal {
@@ -25,30 +30,41 @@ struct Signal {
     task: Waker,
 }
 
+impl Latch {
+    /// What to poll with, unless nothing was woken: one atomic load then. Always something to poll with
+    /// the first time, and after a move to another task.
+    pub(super) fn due(&mut self, cx: &Context<'_>) -> Option<&Waker> {
+        let known = self.0.take_if(|(signal, _)| signal.task.will_wake(cx.waker()));
+        let (signal, waker) = self.0.insert(known.unwrap_or_else(|| Signal::for_task(cx.waker())));
+        let is_due = signal.is_due.load(Acquire) && signal.is_due.swap(false, AcqRel);
+        is_due.then_some(waker)
+    }
+}
+
 impl<F: Future> OnWake<F> {
     pub(super) fn new(future: F) -> Self {
-        Self { future: Box::pin(future), signal: None }
+        Self { future: Box::pin(future), latch: Latch::default() }
     }
 
     /// Goes on with another future of the same type.
     pub(super) fn set(&mut self, future: F) {
         self.future.set(future);
-        self.signal = None;
+        self.latch = Latch::default();
     }
 
     /// Costs one atomic load unless the future was woken since the last time.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<F::Output> {
-        let known = self.signal.take_if(|signal| signal.task.will_wake(cx.waker()));
-        let signal = known.unwrap_or_else(|| Arc::new(Signal { is_due: true.into(), task: cx.waker().clone() }));
-        let is_due = signal.is_due.load(Acquire) && signal.is_due.swap(false, AcqRel);
-        let polled = if is_due {
-            let waker = Waker::from(Arc::clone(&signal));
-            self.future.as_mut().poll(&mut Context::from_waker(&waker))
-        } else {
-            Poll::Pending
-        };
-        self.signal = Some(signal);
-        polled
+    pub(super) fn poll(&mut self, cx: &Context<'_>) -> Poll<F::Output> {
+        match self.latch.due(cx) {
+            Some(waker) => self.future.as_mut().poll(&mut Context::from_waker(waker)),
+            None => Poll::Pending,
+        }
+    }
+}
+
+impl Signal {
+    fn for_task(task: &Waker) -> (Arc<Self>, Waker) {
+        let signal = Arc::new(Self { is_due: true.into(), task: task.clone() });
+        (Arc::clone(&signal), signal.into())
     }
 }
 
