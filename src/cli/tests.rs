@@ -1,6 +1,7 @@
 //! What command lines mean, and what is said of wrong ones.
 
 use super::*;
+use crate::control::Verb;
 use crate::settings::Flag;
 
 fn parsed(arguments: &str) -> Result<Command, Declined> {
