@@ -10,12 +10,14 @@ mod certificate;
 mod error;
 mod pem;
 mod problem;
+mod public;
 #[cfg(test)]
 mod testing;
 
 pub use certificate::{not_after, server_end_point};
 pub use error::{Found, Place, TlsSetupError};
 pub use problem::CertificateProblem;
+pub use public::public_client;
 
 use crate::settings::{CertificateFiles, Cluster};
 use ::aws_lc_rs::digest::{Context, SHA256};
