@@ -11,6 +11,7 @@ mod error;
 mod pem;
 mod problem;
 mod shown;
+mod public;
 #[cfg(test)]
 mod testing;
 mod witness;
@@ -20,6 +21,7 @@ pub use error::{Found, Place, TlsSetupError};
 pub use problem::CertificateProblem;
 pub use shown::Described;
 pub use witness::Witness;
+pub use public::public_client;
 
 use crate::settings::{CertificateFiles, Cluster};
 use ::aws_lc_rs::digest::{Context, SHA256};
