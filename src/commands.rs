@@ -3,10 +3,12 @@
 //! for goes to standard output, everything else to standard error; nothing that a daemon or a file says
 //! reaches the terminal as a control character.
 
+mod check;
 mod completions;
 mod config;
 mod endpoint;
 mod health;
+mod look;
 mod man;
 mod reload;
 mod shutdown;
@@ -15,6 +17,7 @@ mod url;
 mod wait;
 
 pub use self::{
+    check::check as walk,
     completions::completions,
     config::{check, diff, show},
     endpoint::endpoint,

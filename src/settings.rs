@@ -24,7 +24,11 @@ mod tree;
 pub mod url;
 mod values;
 
-pub(crate) use self::source::nearest;
+pub(crate) use self::{
+    address::{DEFAULT_PORT, listen_text},
+    endpoints::{kind_text, same_region},
+    source::nearest,
+};
 pub use self::{
     changes::{Change, changes},
     inputs::{Flag, Flags, Inputs},

@@ -10,8 +10,8 @@ mod certificate;
 mod error;
 mod pem;
 mod problem;
-mod shown;
 mod public;
+mod shown;
 #[cfg(test)]
 mod testing;
 mod witness;
@@ -19,9 +19,9 @@ mod witness;
 pub use certificate::{not_after, server_end_point};
 pub use error::{Found, Place, TlsSetupError};
 pub use problem::CertificateProblem;
+pub use public::public_client;
 pub use shown::Described;
 pub use witness::Witness;
-pub use public::public_client;
 
 use crate::settings::{CertificateFiles, Cluster};
 use ::aws_lc_rs::digest::{Context, SHA256};

@@ -14,6 +14,7 @@ use super::{
 use crate::settings::{Cluster, Endpoint, EndpointKind};
 use serde::Serialize;
 
+pub(super) use certificate::{ca_ends, certificate_ends};
 pub(super) use cloud::{notes as cloud_notes, unreachable as cloud_unreachable};
 pub(super) use network::exposed;
 pub(crate) use settings::ca_missing;

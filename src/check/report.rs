@@ -1,6 +1,6 @@
 //! What a check has found, as it is printed and as `--json` writes it (`docs/check.schema.json`).
 
-use super::{Advice, Stage};
+use super::Advice;
 use crate::{diagnostics::rfc3339, tls::Described};
 use serde::Serialize;
 use std::time::Duration;

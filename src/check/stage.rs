@@ -53,4 +53,21 @@ impl Stage {
             Self::Cloud => 18,
         }
     }
+
+    /// The one of this name.
+    pub(super) fn of_name(name: &str) -> Option<Self> {
+        ALL.into_iter().find(|stage| stage.name() == name)
+    }
 }
+
+const ALL: [Stage; 9] = [
+    Stage::Secret,
+    Stage::Dns,
+    Stage::Tcp,
+    Stage::Tls,
+    Stage::Certificate,
+    Stage::Login,
+    Stage::Database,
+    Stage::Query,
+    Stage::Cloud,
+];

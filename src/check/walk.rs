@@ -44,7 +44,7 @@ impl Failure {
             Self::Tcp(_) => Stage::Tcp,
             Self::Tls(_) => Stage::Tls,
             Self::Certificate(_) => Stage::Certificate,
-            Self::Login(LoginError::Server(error)) if error.sqlstate == SqlState::UNDEFINED_DATABASE => Stage::Database,
+            Self::Login(LoginError::Server(error)) if error.sqlstate == SqlState::NO_DATABASE => Stage::Database,
             Self::Login(_) => Stage::Login,
             Self::NoDatabase { .. } => Stage::Database,
             Self::Query(_) => Stage::Query,
@@ -234,7 +234,7 @@ impl Walk<'_> {
         let missing = match &existing {
             Ok(existing) => self.databases.iter().find(|name| !existing.contains(*name)).cloned(),
             // CockroachDB lets anybody in to a database that is not there, and says so at the first query.
-            Err(AskError::Server(error)) if error.sqlstate == SqlState::UNDEFINED_DATABASE => {
+            Err(AskError::Server(error)) if error.sqlstate == SqlState::NO_DATABASE => {
                 self.databases.first().cloned()
             }
             // Who may not read the list learns by SELECT 1 below.

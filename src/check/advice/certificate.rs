@@ -6,6 +6,7 @@ use crate::{
     settings::{CaSource, EndpointKind},
     tls::{CertificateProblem, Described},
 };
+use std::time::{Duration, SystemTime};
 
 /// Why the certificate was not accepted, and what to do.
 pub(super) fn certificate(case: &Case<'_>, problem: &CertificateProblem) -> Advice {
@@ -78,7 +79,12 @@ fn dates(case: &Case<'_>, id: &'static str, problem: &CertificateProblem, off: &
         None => format!("this machine's clock is {off}, or the certificate is at fault"),
     };
     let dates = case.seen.chain.first().map(|shown| {
-        format!(" (from {} to {}; here it is {})", rfc3339(shown.not_before), rfc3339(shown.not_after), rfc3339(case.seen.at))
+        format!(
+            " (from {} to {}; here it is {})",
+            rfc3339(shown.not_before),
+            rfc3339(shown.not_after),
+            rfc3339(case.seen.at)
+        )
     });
     Advice::new(
         id,
@@ -121,6 +127,32 @@ fn name(case: &Case<'_>, presented: &[String]) -> Advice {
     Advice::new("name_mismatch", symptom, cause, fix)
 }
 
+/// The server's certificate ends soon.
+pub(crate) fn certificate_ends(case: &Case<'_>, end: SystemTime) -> Option<Advice> {
+    let left = end.duration_since(case.seen.at).ok().filter(|left| *left < CERTIFICATE_SOON)?;
+    Some(Advice::new(
+        "certificate_ends_soon",
+        format!("the certificate of {} ends in {} days", case.target(), days(left)),
+        "the provider renews certificates in time, as a rule",
+        "nothing yet; if it is still so two days before, ask Cockroach Labs support",
+    ))
+}
+
+/// The CA ends soon.
+pub(crate) fn ca_ends(end: SystemTime, now: SystemTime) -> Option<Advice> {
+    let left = end.duration_since(now).ok().filter(|left| *left < CA_SOON)?;
+    Some(Advice::new(
+        "ca_ends_soon",
+        format!("a CA certificate of \"ca\" ends in {} days", days(left)),
+        "the cluster gets a new CA before that; what it signs is refused until the file here has it too",
+        "`crdb-proxy ca fetch --cluster-id ID` shows whether there is a new one",
+    ))
+}
+
+fn days(span: Duration) -> u64 {
+    span.as_secs() / 86_400
+}
+
 /// Whether one of these names, which may begin with `*.`, is for `name`.
 fn is_for(carried: &[String], name: &str) -> bool {
     carried.iter().any(|carried| match carried.strip_prefix("*.") {
@@ -130,4 +162,6 @@ fn is_for(carried: &[String], name: &str) -> bool {
 }
 
 /// Less is not worth a word: the API's `Date` is in whole seconds, and the answer took its time.
+const CERTIFICATE_SOON: Duration = Duration::from_secs(7 * 86_400);
+const CA_SOON: Duration = Duration::from_secs(30 * 86_400);
 const CLOCK_SLACK_SECONDS: i64 = 30;

@@ -58,10 +58,16 @@ fn by_server(case: &Case<'_>, error: &ServerError) -> Advice {
             "login_forbidden",
             symptom,
             match &case.cluster.client_certificate {
-                Some(_) => format!("the common name of the client certificate is not \"{user}\", or the user may not log in (NOLOGIN, expired)"),
-                None => "the user may not log in (NOLOGIN, VALID UNTIL has passed), or an HBA rule rejects it".to_owned(),
+                Some(_) => format!(
+                    "the common name of the client certificate is not \"{user}\", or the user may not log in (NOLOGIN, expired)"
+                ),
+                None => {
+                    "the user may not log in (NOLOGIN, VALID UNTIL has passed), or an HBA rule rejects it".to_owned()
+                }
             },
-            format!("as an admin: SHOW USERS, then ALTER USER {user} WITH LOGIN; look at server.host_based_authentication.configuration"),
+            format!(
+                "as an admin: SHOW USERS, then ALTER USER {user} WITH LOGIN; look at server.host_based_authentication.configuration"
+            ),
         ),
         SqlState::TOO_MANY_CONNECTIONS => Advice::new(
             "too_many_connections",
@@ -75,7 +81,7 @@ fn by_server(case: &Case<'_>, error: &ServerError) -> Advice {
             "the node is about to restart: maintenance or an upgrade goes from node to node",
             "try again in a minute; crdb-proxy does so for its clients",
         ),
-        SqlState::UNDEFINED_DATABASE => Advice::new(
+        SqlState::NO_DATABASE => Advice::new(
             "no_database",
             symptom,
             "the listener's \"database\" is not there",
@@ -127,7 +133,9 @@ fn wrong_password(case: &Case<'_>, symptom: String) -> Advice {
     Advice::new(
         "wrong_password",
         symptom,
-        format!("the password from {source} is not this user's, or there is no user \"{user}\": the server does not say which"),
+        format!(
+            "the password from {source} is not this user's, or there is no user \"{user}\": the server does not say which"
+        ),
         reset,
     )
 }
@@ -138,11 +146,17 @@ fn token(case: &Case<'_>, symptom: String) -> Advice {
     let (cause, fix) = match case.seen.secret_shape.and_then(|shape| shape.token) {
         Some(token) if token.is_expired_at(case.seen.at) => (
             format!("the token from {source} has expired"),
-            format!("have {source} give a new one; a password command with a \"lifetime\" below the token's does so by itself"),
+            format!(
+                "have {source} give a new one; a password command with a \"lifetime\" below the token's does so by itself"
+            ),
         ),
         Some(_) => (
-            format!("no user \"{user}\" is mapped to the token's subject, or the cluster does not trust its issuer or audience"),
-            format!("does the SQL user exist (for Cloud SSO it begins with sso_), and is server.jwt_authentication set up? The token comes from {source}"),
+            format!(
+                "no user \"{user}\" is mapped to the token's subject, or the cluster does not trust its issuer or audience"
+            ),
+            format!(
+                "does the SQL user exist (for Cloud SSO it begins with sso_), and is server.jwt_authentication set up? The token comes from {source}"
+            ),
         ),
         None => (
             format!("what {source} gives is no JWT: three parts with dots between"),
@@ -166,7 +180,11 @@ pub(super) fn no_database(case: &Case<'_>, name: &str, existing: &[String]) -> A
         Some(of_api) if existing.is_empty() => of_api,
         _ => existing.iter().map(String::as_str).collect(),
     };
-    let there_are = if existing.is_empty() { "SHOW DATABASES lists them".to_owned() } else { format!("there are {}", listed(existing.iter().copied())) };
+    let there_are = if existing.is_empty() {
+        "SHOW DATABASES lists them".to_owned()
+    } else {
+        format!("there are {}", listed(existing.iter().copied()))
+    };
     let similar = existing.iter().find(|other| other.eq_ignore_ascii_case(name));
     let cause = match similar {
         Some(other) => format!("names mind their case: \"{other}\" is there"),

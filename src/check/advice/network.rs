@@ -118,7 +118,9 @@ fn silent_private(case: &Case<'_>) -> Advice {
             "the endpoint's security group must allow inbound TCP 26257 from here, and the endpoint needs a subnet in this \
              availability zone"
         }
-        (_, Some("azure")) => "look at the network security groups of the endpoint's subnet, and whether the networks are peered",
+        (_, Some("azure")) => {
+            "look at the network security groups of the endpoint's subnet, and whether the networks are peered"
+        }
         _ => {
             "for VPC peering: is it active on both sides, are the cluster's routes imported, and do GKE pods use alias \
              addresses or exported routes?"
@@ -136,9 +138,13 @@ fn silent_private(case: &Case<'_>) -> Advice {
 pub(crate) fn exposed(case: &Case<'_>, address: IpAddr) -> Advice {
     let fix = match case.cloud_of_region() {
         Some("aws") => "turn private DNS names on for the PrivateLink endpoint, in this VPC",
-        Some("azure") => "link the private DNS zone to this virtual network, with an A record \"@\" of the endpoint's private address",
+        Some("azure") => {
+            "link the private DNS zone to this virtual network, with an A record \"@\" of the endpoint's private address"
+        }
         Some("gcp") => "is this machine inside the peered network, and does it ask that network's resolver?",
-        _ => "turn private DNS on for the endpoint (AWS), link its zone to this network (Azure), or ask the peered network's resolver (Google Cloud)",
+        _ => {
+            "turn private DNS on for the endpoint (AWS), link its zone to this network (Azure), or ask the peered network's resolver (Google Cloud)"
+        }
     };
     Advice::new(
         "private_name_is_public",

@@ -28,7 +28,9 @@ impl Shape {
         let ends = [bytes.first(), bytes.last()];
         Self {
             is_blank_at_an_end: ends.iter().flatten().any(|byte| byte.is_ascii_whitespace()),
-            has_percent_code: bytes.windows(3).any(|three| three.first() == Some(&b'%') && three.iter().skip(1).all(u8::is_ascii_hexdigit)),
+            has_percent_code: bytes
+                .windows(3)
+                .any(|three| three.first() == Some(&b'%') && three.iter().skip(1).all(u8::is_ascii_hexdigit)),
             is_quoted: bytes.len() > 1 && ends.iter().all(|end| matches!(end, Some(b'"' | b'\''))),
             is_url: bytes.starts_with(b"postgresql://") || bytes.starts_with(b"postgres://"),
             has_line_break: bytes.iter().any(|byte| matches!(byte, b'\n' | b'\r')),
@@ -51,7 +53,9 @@ impl Shape {
             return Some("begins or ends with a blank");
         }
         if self.has_percent_code {
-            return Some("has a % with two digits in it: in a file the password stands as it is, only in a URL it is percent-encoded");
+            return Some(
+                "has a % with two digits in it: in a file the password stands as it is, only in a URL it is percent-encoded",
+            );
         }
         None
     }
