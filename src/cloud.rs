@@ -4,6 +4,7 @@
 //! key, send it in clear or to another host, or ask for a change twice; what the API says is decoded leniently,
 //! since the API grows. Nothing here is on the way of a session.
 
+mod advice;
 mod decode;
 mod error;
 mod key;
@@ -13,9 +14,15 @@ mod pages;
 mod said;
 mod server;
 mod shapes;
+#[cfg(test)]
+pub(crate) mod testing;
 mod transport;
 
 pub use self::{
+    advice::{
+        allowlist_limit, allowlist_warnings, connection_advice, entry_warnings, refused_range, remarks, service_advice,
+        service_term, wrong_endpoint_id,
+    },
     error::{CloudError, Stage},
     known::{Known, known},
     server::Server,
@@ -219,7 +226,7 @@ impl Cloud {
     pub async fn private_services(&self, id: &str) -> Result<Vec<PrivateService>, CloudError> {
         let path = ["clusters", id, "networking", "private-endpoint-services"];
         let call = Call::get(&path, "read private endpoint services", OPERATOR, cluster_of(id));
-        self.list(call, "services", |object| Some(decode::private_service(object))).await
+        self.list(call, "services", decode::private_service).await
     }
 
     /// The private endpoints that the cluster knows.
