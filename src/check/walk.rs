@@ -168,7 +168,7 @@ impl Walk<'_> {
         let result = if connected.is_empty() { Err(failure) } else { Ok(connected) };
         let all = addresses.len();
         let found = |connected: &Vec<_>| match (connected.len(), all) {
-            (1, 1) => format!("connected to {}", self.way.endpoint.port),
+            (1, 1) => "connected".to_owned(),
             (some, all) => format!("{some} of {all} addresses connected"),
         };
         seen.note(Stage::Tcp, began, result, found, ToString::to_string).map_err(Failure::Tcp)
@@ -234,9 +234,7 @@ impl Walk<'_> {
         let missing = match &existing {
             Ok(existing) => self.databases.iter().find(|name| !existing.contains(*name)).cloned(),
             // CockroachDB lets anybody in to a database that is not there, and says so at the first query.
-            Err(AskError::Server(error)) if error.sqlstate == SqlState::NO_DATABASE => {
-                self.databases.first().cloned()
-            }
+            Err(AskError::Server(error)) if error.sqlstate == SqlState::NO_DATABASE => self.databases.first().cloned(),
             // Who may not read the list learns by SELECT 1 below.
             Err(_) => None,
         };

@@ -84,7 +84,7 @@ impl Setup {
         let result = connector.secure(socket, &route, &progress, by).await.map(|stream| {
             let (_, tls) = stream.get_ref();
             Secured {
-                version: tls.protocol_version().and_then(|version| version.as_str()).map(str::to_owned),
+                version: tls.protocol_version().and_then(version_text),
                 cipher: tls.negotiated_cipher_suite().and_then(|suite| suite.suite().as_str()).map(str::to_owned),
                 connection: Connection { stream: Box::new(stream), route },
             }
@@ -165,6 +165,15 @@ impl Upstream {
             let _ = self.stream.shutdown().await;
         };
         let _ = timeout(GOODBYE_LIMIT, goodbye).await;
+    }
+}
+
+/// As people write it.
+fn version_text(version: rustls::ProtocolVersion) -> Option<String> {
+    match version {
+        rustls::ProtocolVersion::TLSv1_2 => Some("TLSv1.2".to_owned()),
+        rustls::ProtocolVersion::TLSv1_3 => Some("TLSv1.3".to_owned()),
+        _ => None,
     }
 }
 

@@ -15,7 +15,10 @@ pub(super) fn dns(case: &Case<'_>, error: &EndpointError) -> Advice {
             format!("try `getent hosts {host}`; look at /etc/resolv.conf, the VPN, and the network itself"),
         );
     }
-    let symptom = format!("no address for \"{host}\" ({error})");
+    let symptom = match error {
+        EndpointError::NotResolved(error) => format!("no address for \"{host}\" ({error})"),
+        error => format!("no address for \"{host}\" ({error})"),
+    };
     match case.endpoint.kind {
         EndpointKind::Psc => Advice::new(
             "psc_name_not_found",

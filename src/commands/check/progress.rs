@@ -5,11 +5,7 @@ use crate::{
     diagnostics::{self, printable},
     lock::lock,
 };
-use std::{
-    io::Write,
-    sync::Mutex,
-    time::Instant,
-};
+use std::{io::Write, sync::Mutex, time::Instant};
 
 /// Writes to standard error, where it does not mix with what was found.
 pub(super) struct Progress {

@@ -36,7 +36,7 @@ fn of_cluster(cluster: &ClusterReport, look: &Look) -> String {
     for endpoint in &cluster.endpoints {
         text += &of_endpoint(endpoint, look);
     }
-    text += &cluster.notes.iter().map(|note| advice(note, "  note", look)).collect::<String>();
+    text += &cluster.notes.iter().map(|note| advice(note, "note", look)).collect::<String>();
     text + "\n"
 }
 
@@ -54,18 +54,25 @@ fn of_endpoint(endpoint: &EndpointReport, look: &Look) -> String {
             }
         }
     }
-    if !endpoint.ok {
-        text += &endpoint.certificates.first().map(|shown| {
-            let names = if shown.names.is_empty() { "no name".to_owned() } else { shown.names.join(", ") };
-            let line = format!("shown: for {names}; by {}; SHA-256 {}", shown.issuer, shown.sha256);
-            format!("        {}\n", wrapped(&printable(&line), HANG, look.width.map(|width| width.saturating_sub(8))))
-        }).unwrap_or_default();
+    if endpoint.failed_at == Some("certificate") {
+        text += &endpoint
+            .certificates
+            .first()
+            .map(|shown| {
+                let names = if shown.names.is_empty() { "no name".to_owned() } else { shown.names.join(", ") };
+                let line = format!("shown: for {names}; by {}; SHA-256 {}", shown.issuer, shown.sha256);
+                format!(
+                    "        {}\n",
+                    wrapped(&printable(&line), HANG, look.width.map(|width| width.saturating_sub(8)))
+                )
+            })
+            .unwrap_or_default();
     }
     if let Some(region) = endpoint.server.as_ref().and_then(|server| server.region.as_deref()) {
         let _ = writeln!(text, "        {:<12}{:10}{}", "gateway", "", printable(region));
     }
-    text += &endpoint.advice.iter().map(|found| advice(found, "     ", look)).collect::<String>();
-    text + &endpoint.notes.iter().map(|note| advice(note, "  note", look)).collect::<String>()
+    text += &endpoint.advice.iter().map(|found| advice(found, "what", look)).collect::<String>();
+    text + &endpoint.notes.iter().map(|note| advice(note, "note", look)).collect::<String>()
 }
 
 fn of_stage(stage: &StageReport, look: &Look) -> String {
@@ -87,16 +94,14 @@ fn of_listener(listener: &ListenerReport, look: &Look) -> String {
         [only] => format!("{only} could take over"),
         some => format!("{} could take over", some.join(", ")),
     };
-    let line = format!(
-        "listener {} at {}, database {}: {way}; {ready}",
-        listener.name, listener.address, listener.database
-    );
+    let line =
+        format!("listener {} at {}, database {}: {way}; {ready}", listener.name, listener.address, listener.database);
     let text = format!("{}\n", wrapped(&printable(&line), "  ", look.width));
-    text + &listener.notes.iter().map(|note| advice(note, "  note", look)).collect::<String>()
+    text + &listener.notes.iter().map(|note| advice(note, "note", look)).collect::<String>()
 }
 
 fn advice(advice: &Advice, title: &str, look: &Look) -> String {
-    let parts = [(title.trim(), &advice.symptom), ("likely", &advice.cause), ("do", &advice.fix)];
+    let parts = [(title, &advice.symptom), ("likely", &advice.cause), ("do", &advice.fix)];
     let lines = parts.into_iter().map(|(title, said)| {
         format!("{}\n", wrapped(&format!("        {title:<8}{}", printable(said)), HANG, look.width))
     });
@@ -106,8 +111,11 @@ fn advice(advice: &Advice, title: &str, look: &Look) -> String {
 fn verdict(report: &Report, wish: &Wish, look: &Look) -> String {
     let endpoints: Vec<_> = report.clusters.iter().flat_map(|cluster| &cluster.endpoints).collect();
     let well = endpoints.iter().filter(|endpoint| endpoint.ok).count();
-    let (of, are) = (endpoints.len(), if well == 1 { "is" } else { "are" });
-    let count = format!("{well} of {of} endpoint{} {are} well", if of == 1 { "" } else { "s" });
+    let count = match (well, endpoints.len()) {
+        (1, 1) => "the only endpoint is well".to_owned(),
+        (0, 1) => "the only endpoint is not well".to_owned(),
+        (well, all) => format!("{well} of {all} endpoints well"),
+    };
     let why = match report.exit {
         0 => String::new(),
         1 if wish.failover => ", but a listener has no endpoint that could take over (exit 1)".to_owned(),

@@ -1,8 +1,8 @@
 //! The terminal while it is drawn on: another screen, no cursor, keys as they come. All of it is as it was
 //! once this is dropped.
 
-use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
 use crate::commands::look::size;
+use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
 use std::{
     io::{IsTerminal, Read, Write},
     sync::Arc,

@@ -87,7 +87,10 @@ impl Showing {
         };
         match &self.screen {
             Some(screen) => {
-                let fault = self.fault.as_ref().map(|fault| format!("{}\n\n", look::wrapped(fault, "", look::of_stdout().width)));
+                let fault = self
+                    .fault
+                    .as_ref()
+                    .map(|fault| format!("{}\n\n", look::wrapped(fault, "", look::of_stdout().width)));
                 screen.draw(&format!("{}{text}", fault.unwrap_or_default()));
                 Ok(())
             }
