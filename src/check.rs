@@ -23,7 +23,6 @@ use crate::{
     tls::{self, TlsSetupError},
     upstream::World,
 };
-use cloud::Surroundings;
 use cluster::Checked;
 use report::SCHEMA;
 use std::{sync::Arc, time::SystemTime};
@@ -78,12 +77,11 @@ pub async fn check(
         warnings.extend(tls.warnings.iter().map(|text| format!("cluster \"{}\": {text}", cluster.name)));
         walkable.push((Arc::clone(cluster), tls));
     }
-    let surroundings = Surroundings::of_process();
     let (mut clusters, mut listeners) = (Vec::new(), Vec::new());
     for (cluster, tls) in walkable {
         let of_cluster: Vec<_> = settings.listeners.iter().filter(|one| one.cluster == cluster.name).collect();
         let (report, of_listeners) =
-            Checked::of(&cluster, tls, settings, world, &metrics).walk(&of_cluster, &surroundings, watch).await;
+            Checked::of(&cluster, tls, settings, world, &metrics).walk(&of_cluster, watch).await;
         clusters.push(report);
         listeners.extend(of_listeners);
     }

@@ -4,8 +4,7 @@
 use super::report::CloudReport;
 use crate::{
     cloud::{Allowlist, Cloud, CloudError, Known, PrivateConnection, Region, Server, known},
-    credentials::Credentials,
-    settings::{self, Endpoint, EndpointKind, SecretSource},
+    settings::{self, Endpoint, EndpointKind},
 };
 use std::time::Duration;
 use tokio::time::timeout;
@@ -95,53 +94,19 @@ pub(super) enum Asked {
 }
 
 /// Asks for all that the role may read. Takes at most half a minute.
-pub(super) async fn ask(cluster: &settings::Cluster, surroundings: &Surroundings) -> Asked {
-    let key = match key_of(cluster, surroundings).await {
-        Ok(Some(key)) => key,
-        Ok(None) => return Asked::Not,
-        Err(text) => return failed(None, cluster, text),
+pub(super) async fn ask(cluster: &settings::Cluster) -> Asked {
+    let cloud = match Cloud::with_source(cluster.api_key.as_ref(), false).await {
+        Ok(cloud) if cloud.has_key() => cloud,
+        Ok(_) => return Asked::Not,
+        Err(error) => return failed(None, cluster, error.to_string()),
     };
-    let server = match &surroundings.server {
-        Ok(server) => server.clone(),
-        Err(text) => return failed(None, cluster, text.clone()),
-    };
-    let asked = async {
-        let cloud = Cloud::new(server.clone(), Some(key))?;
-        facts(&cloud, cluster).await
-    };
-    match timeout(LIMIT, asked).await {
+    let server = cloud.server().clone();
+    match timeout(LIMIT, facts(&cloud, cluster)).await {
         Ok(Ok(Some(facts))) => Asked::Facts(Box::new(facts), server),
         Ok(Ok(None)) => failed(Some(server), cluster, NOT_FOUND.to_owned()),
         Ok(Err(error)) => failed(Some(server), cluster, error.to_string()),
-        Err(_elapsed) => failed(Some(server), cluster, "the Cloud API took too long".to_owned()),
+        Err(_elapsed) => failed(Some(server), cluster, "it took too long".to_owned()),
     }
-}
-
-/// Where the key and the server come from, besides the settings.
-pub(super) struct Surroundings {
-    /// `COCKROACH_API_KEY` is set.
-    pub(super) has_key: bool,
-    /// Of `COCKROACH_SERVER`; what is wrong with it.
-    pub(super) server: Result<Server, String>,
-}
-
-impl Surroundings {
-    pub(super) fn of_process() -> Self {
-        Self {
-            has_key: std::env::var_os("COCKROACH_API_KEY").is_some_and(|key| !key.is_empty()),
-            server: Server::from_env().map_err(|error| error.to_string()),
-        }
-    }
-}
-
-async fn key_of(
-    cluster: &settings::Cluster,
-    surroundings: &Surroundings,
-) -> Result<Option<crate::secret::Secret>, String> {
-    let by_variable = || surroundings.has_key.then(|| SecretSource::Env("COCKROACH_API_KEY".to_owned()));
-    let Some(source) = cluster.api_key.clone().or_else(by_variable) else { return Ok(None) };
-    let lease = Credentials::new(source, false).current().await;
-    lease.map(|lease| Some((*lease.secret).clone())).map_err(|error| crate::diagnostics::Chain(&error).to_string())
 }
 
 async fn facts(cloud: &Cloud, cluster: &settings::Cluster) -> Result<Option<CloudFacts>, CloudError> {

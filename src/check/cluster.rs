@@ -2,7 +2,7 @@
 
 use super::{
     ClusterReport, ListenerReport, Watch, advice,
-    cloud::{self, Asked, Surroundings},
+    cloud::{self, Asked},
     walk,
 };
 use crate::{
@@ -44,7 +44,6 @@ impl Checked {
     pub(super) async fn walk(
         self,
         listeners: &[&Arc<Listener>],
-        surroundings: &Surroundings,
         watch: &Arc<dyn Watch + Send + Sync>,
     ) -> (ClusterReport, Vec<ListenerReport>) {
         let setup = self.cluster.setup();
@@ -70,7 +69,7 @@ impl Checked {
                 (place, seen, failure)
             });
         }
-        let (asked, mut walked) = tokio::join!(cloud::ask(&self.settings, surroundings), walks.join_all());
+        let (asked, mut walked) = tokio::join!(cloud::ask(&self.settings), walks.join_all());
         walked.sort_by_key(|(place, ..)| *place);
         let facts = if let Asked::Facts(facts, _) = &asked { Some(&**facts) } else { None };
         let mut endpoints = Vec::new();

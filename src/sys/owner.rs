@@ -16,7 +16,9 @@ pub fn listening_process(address: SocketAddr) -> Option<String> {
         let descriptors = fs::read_dir(folder.join("fd")).into_iter().flatten().flatten();
         descriptors.filter_map(|entry| fs::read_link(entry.path()).ok()).any(|link| link.as_os_str() == target.as_str())
     };
-    let found = processes.map(|entry| entry.path()).find(|folder| holds(folder))?;
+    let is_process = |name: &str| name.bytes().all(|byte| byte.is_ascii_digit());
+    let mut folders = processes.filter(|entry| entry.file_name().to_str().is_some_and(is_process));
+    let found = folders.find(|entry| holds(&entry.path()))?.path();
     let pid = found.file_name()?.to_str()?.to_owned();
     let name = fs::read_to_string(found.join("comm")).unwrap_or_default();
     let name: String = name.trim().chars().map(|char| if char.is_control() { '?' } else { char }).collect();

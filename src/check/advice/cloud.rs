@@ -3,7 +3,10 @@
 use super::{Advice, Case, listed};
 use crate::{
     check::{cloud::CloudFacts, walk::Failure},
-    cloud::{AllowedNetwork, Allowlist, ClusterState, Plan, PrivateConnectionStatus, Provider},
+    cloud::{
+        AllowedNetwork, Allowlist, ClusterState, Plan, PrivateConnectionStatus, Provider, allowlist_limit,
+        connection_advice,
+    },
     settings::EndpointKind,
     upstream::EndpointError,
 };
@@ -140,7 +143,7 @@ fn private(case: &Case<'_>, cloud: &CloudFacts) -> Option<Advice> {
         "private_endpoint_status",
         symptom,
         format!("the cluster has endpoint {} as {status}", known.endpoint_id),
-        "crdb-proxy private-endpoint status says what to do next",
+        connection_advice(&cloud.cluster, known),
     ))
 }
 
@@ -177,11 +180,7 @@ pub(crate) fn notes(cloud: &CloudFacts) -> Vec<Advice> {
             "nothing: crdb-proxy connects again elsewhere; applications may see 57P01 in the middle of a transaction",
         ));
     }
-    let most = match cluster.cloud_provider {
-        Some(Provider::Aws) => Some(20),
-        Some(Provider::Gcp | Provider::Azure) => Some(200),
-        _ => None,
-    };
+    let most = allowlist_limit(cluster);
     let entries = cloud.allowlist.as_ref().map(|allowlist| allowlist.entries.as_slice()).unwrap_or_default();
     if let Some(open) = entries.iter().find(|entry| entry.sql && entry.cidr_mask == 0) {
         notes.push(Advice::new(
