@@ -138,6 +138,3 @@ fn exit_code(clusters: &[ClusterReport], listeners: &[ListenerReport], wish: &Wi
     }
     u8::from(wish.failover && listeners.iter().any(|listener| listener.failover.is_empty()))
 }
-
-#[cfg(test)]
-mod tests;

@@ -100,6 +100,3 @@ pub(super) fn listed<'n>(names: impl IntoIterator<Item = &'n str>) -> String {
 }
 
 const LISTED_MAX: usize = 12;
-
-#[cfg(test)]
-mod tests;

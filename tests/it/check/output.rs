@@ -1,7 +1,16 @@
 //! How it is told: lines, a table on a terminal, JSON by its schema, and failover.
 
 use super::{Checked, cockroach};
-use crate::harness::{Authority, DEADLINE, SettingsFile, Terminal, TestProxy, process, settings::Cluster};
+use crate::{
+    harness::{
+        Authority, DEADLINE, FakeUpstream, SettingsFile, Terminal, TestProxy,
+        cloud_api::{CLUSTER_ID, CloudApi, KEY},
+        markdown::root,
+        process,
+        settings::Cluster,
+    },
+    status_schema::{described, judge_by},
+};
 use std::{net::TcpListener, process::Command};
 
 fn command(settings: &SettingsFile, arguments: &[&str]) -> Command {
@@ -143,4 +152,55 @@ fn settings_that_break_a_rule_are_told_as_ever() {
 
     assert_eq!(finished.status.code(), Some(2));
     assert!(finished.stderr.contains("sessions_max"), "{}", finished.stderr);
+}
+
+#[test]
+fn json_is_as_its_schema_says() {
+    let node = cockroach("gcp-us-east1", &["defaultdb"]);
+    let api = CloudApi::start();
+    let settings = SettingsFile::of(&node)
+        .endpoint_at("dead", "dead.invalid", 26257, "")
+        .variable("COCKROACH_API_KEY", KEY)
+        .variable("COCKROACH_SERVER", &api.url())
+        .cluster(&format!("cluster_id = \"{CLUSTER_ID}\""));
+    let another = SettingsFile::of(&FakeUpstream::by_hand()).file("ca.crt", Authority::new().pem());
+    let reports = [Checked::of(&settings).report, Checked::of(&another).report];
+    for path in
+        ["/clusters/0/cloud/plan", "/clusters/0/endpoints/0/server/version", "/clusters/0/endpoints/1/advice/fix"]
+    {
+        assert!(reports[0].pointer(path).is_some_and(|value| !value.is_null()), "{path} is not in {:#}", reports[0]);
+    }
+    let mut lacking = reports[0].clone();
+    lacking.as_object_mut().unwrap().remove("exit");
+
+    let wrong = judge_by("docs/check.schema.json", &[reports[0].clone(), reports[1].clone(), lacking]);
+
+    assert_eq!(wrong[..2], [Vec::<String>::new(), Vec::new()]);
+    assert!(!wrong[2].is_empty());
+    assert!(described("docs/check.schema.json") > 40);
+}
+
+#[test]
+fn every_id_of_an_advice_is_documented() {
+    let (mut ids, mut folders) = (Vec::new(), vec![root().join("src/check")]);
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+            if entry.is_dir() {
+                folders.push(entry);
+                continue;
+            }
+            let text = std::fs::read_to_string(entry).unwrap();
+            // The ID is the first thing that an advice is made of.
+            let made = text.split("Advice::new(").skip(1).chain(text.split("dates(case, ").skip(1));
+            ids.extend(
+                made.filter_map(|rest| rest.trim_start().strip_prefix('"')?.split('"').next().map(str::to_owned)),
+            );
+        }
+    }
+    let documented = std::fs::read_to_string(root().join("docs/check.md")).unwrap();
+    assert!(ids.len() > 40, "only {} were found", ids.len());
+
+    for id in ids {
+        assert!(documented.contains(&format!("| `{id}` |")), "{id} is not in docs/check.md");
+    }
 }
