@@ -1,6 +1,7 @@
 //! The command line: which command, and what its flags said. Owns `--help`. Checks no value and reads
 //! no file, so that all faults of flags, variables and file are told together by [`load`](crate::settings::load).
 
+mod cloud;
 mod flags;
 mod line;
 #[cfg(test)]
@@ -9,6 +10,8 @@ mod wrong;
 
 #[cfg(feature = "demo")]
 pub use self::flags::DemoFlags;
+
+pub use self::cloud::{AllowFlags, CloudOrder};
 
 use self::line::{ConfigSub, Line, Sub};
 use crate::{control::Order, settings::Flags};
@@ -88,6 +91,15 @@ pub enum Command {
         /// The order.
         order: Order,
     },
+    /// Ask or tell the Cloud API something about a cluster.
+    Cloud {
+        /// Which settings to load, if there are any.
+        flags: Flags,
+        /// The cluster's name or ID.
+        cluster: Option<String>,
+        /// What.
+        order: CloudOrder,
+    },
     /// Serve an embedded cluster.
     #[cfg(feature = "demo")]
     Demo(DemoFlags),
@@ -135,6 +147,9 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, D
         Some(Sub::Completions { shell }) => Ok(Command::Completions(shell)),
         Some(Sub::Man) => Ok(Command::Man),
         Some(Sub::Endpoint { command }) => Ok(command.into()),
+        Some(Sub::Allowlist { command }) => Ok(command.into()),
+        Some(Sub::PrivateEndpoint { command }) => Ok(command.into()),
+        Some(Sub::Users { command }) => Ok(command.into()),
         #[cfg(feature = "demo")]
         Some(Sub::Demo(flags)) => Ok(Command::Demo(flags)),
     }

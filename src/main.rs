@@ -65,6 +65,7 @@ fn obey(command: Command) -> Result<u8, Failure> {
         Command::Url { flags, listener } => commands::url(&inputs(flags), listener.as_deref()),
         Command::Completions(shell) => commands::completions(shell),
         Command::Man => commands::man(),
+        Command::Cloud { flags, cluster, order } => commands::cloud(&inputs(flags), cluster.as_deref(), &order),
         Command::Endpoint { flags, order } => commands::endpoint(&inputs(flags), &order),
         #[cfg(feature = "demo")]
         Command::Demo(flags) => return Ok(crdb_proxy::demo::run(flags, &World::of_machine())?),

@@ -18,7 +18,7 @@ impl Server {
     /// It is none, or the key would travel in clear.
     pub fn new(text: &str) -> Result<Self, CloudError> {
         let rule = |rule: &str| CloudError::BadServer(rule.to_owned());
-        let url = Url::parse(text.trim()).map_err(|_| rule(FORM))?;
+        let url = Url::parse(text.trim()).ok().ok_or_else(|| rule(FORM))?;
         let is_bare = url.username().is_empty() && url.password().is_none() && url.query().is_none();
         if !is_bare || url.path() != "/" || url.fragment().is_some() {
             return Err(rule(FORM));
@@ -63,7 +63,8 @@ fn plain(url: &Url) -> String {
     url.as_str().trim_end_matches('/').to_owned()
 }
 
-fn is_loopback(host: &str) -> bool {
+/// Whether a host in an address can only be this machine.
+pub(super) fn is_loopback(host: &str) -> bool {
     let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
     host == "localhost" || address.is_ok_and(|address| address.is_loopback())
 }

@@ -7,6 +7,8 @@ mod answer;
 mod failure;
 mod lookup;
 
+pub(super) use self::lookup::Lookup;
+
 use self::{answer::Answer, failure::Failed};
 use super::{Clocks, CloudError, Limits, Server, said};
 use crate::{jitter, lock::lock, secret::Secret, tls};
@@ -78,7 +80,7 @@ impl Transport {
         let inside = |error: &dyn std::fmt::Display| CloudError::Inside(error.to_string());
         let mut http = Client::builder()
             .tls_backend_preconfigured(tls::public_client().map_err(|error| inside(&error))?)
-            .dns_resolver(Arc::new(lookup::Lookup { only_loopback: !server.is_secure() }))
+            .dns_resolver(Arc::new(Lookup { only_loopback: !server.is_secure() }))
             .redirect(redirect::Policy::none())
             // Ours are counted, and never of a change.
             .retry(retry::never())
@@ -198,7 +200,7 @@ impl Key {
         }
         let mut text = Zeroizing::new(b"Bearer ".to_vec());
         text.extend_from_slice(secret.expose());
-        let mut header = HeaderValue::from_bytes(&text).map_err(|_| CloudError::BadKey)?;
+        let mut header = HeaderValue::from_bytes(&text).ok().ok_or(CloudError::BadKey)?;
         header.set_sensitive(true);
         Ok(Self { secret, header })
     }

@@ -437,7 +437,16 @@ fn collect_source(folder: &Path, into: &mut String) {
 }
 
 /// Commands with flags of their own.
-const COMMANDS: [&[&str]; 4] = [&["endpoint", "disable"], &["wait"], &["shutdown"], &["status"]];
+const COMMANDS: [&[&str]; 8] = [
+    &["check"],
+    &["endpoint", "disable"],
+    &["wait"],
+    &["shutdown"],
+    &["status"],
+    &["allowlist", "add"],
+    &["private-endpoint", "add"],
+    &["users", "list"],
+];
 
 const MINIMAL: &str = "[cluster.c]\nca = \"ca.crt\"\nuser = \"u\"\npassword = { file = \"p\" }\n\
     [[cluster.c.endpoint]]\nhost = \"h\"\n";

@@ -18,6 +18,7 @@ mod certificates_matrix;
 mod changes;
 mod check;
 mod cloud;
+mod cloud_commands;
 mod commands;
 mod config;
 mod connect;
