@@ -339,8 +339,20 @@ impl Drop for Reader {
 }
 
 /// Commands that end by themselves.
-const COMMANDS: [&str; 11] =
-    ["allowlist", "completions", "config", "endpoint", "health", "man", "reload", "shutdown", "status", "url", "wait"];
+const COMMANDS: [&str; 12] = [
+    "allowlist",
+    "check",
+    "completions",
+    "config",
+    "endpoint",
+    "health",
+    "man",
+    "reload",
+    "shutdown",
+    "status",
+    "url",
+    "wait",
+];
 
 /// A build of the release profile, in case nobody has made one.
 const BUILD: Duration = Duration::from_secs(15 * 60);
