@@ -1,6 +1,7 @@
 //! Builds every part from settings, binds, serves, reads settings again, and stops gently.
 
 mod build;
+mod discovery;
 mod drain;
 mod facts;
 mod files;
@@ -56,6 +57,14 @@ impl Control {
         let view = self.0.view();
         let known = view.clusters.iter().find(|known| known.name() == cluster);
         known.inspect(|known| known.replace_endpoints(endpoints)).is_some()
+    }
+
+    /// Whether nodes of a cluster restart one after the other: what stands ready there is not kept for long then. Whether
+    /// there is such a cluster.
+    pub fn expect_restarts(&self, cluster: &Name, expected: bool) -> bool {
+        let view = self.0.view();
+        let known = view.clusters.iter().find(|known| known.name() == cluster);
+        known.inspect(|known| drop(known.expect_restarts(expected))).is_some()
     }
 }
 
@@ -142,6 +151,7 @@ impl Daemon {
             tasks.spawn(admin::serve(socket, Arc::clone(&self.admin)));
         }
         tasks.spawn(watch::files(Arc::clone(&self.admin)));
+        tasks.spawn(discovery::watch(Arc::clone(&self.admin)));
         tasks.spawn(first_login::wait(Arc::clone(&self.admin)));
         tasks.spawn(memory::give_back(Arc::clone(&self.admin.sessions)));
         self.admin.metrics.set_state(DaemonState::Running);

@@ -112,6 +112,7 @@ impl EmbeddedCluster {
             client_certificate: None,
             cluster_id: None,
             api_key: None,
+            discover: None,
             endpoints: self.endpoints.clone(),
         }
     }

@@ -1,6 +1,7 @@
 //! Every metric in one place. Names, units and label values are a promise to dashboards; label sets are
 //! closed: no user, query or client address ever becomes one. A scrape takes no lock of the data path.
 
+mod cluster;
 mod config;
 mod endpoint;
 mod kept;
@@ -11,6 +12,7 @@ mod series;
 mod warm;
 
 use crate::settings::Name;
+use cluster::ClusterFamilies;
 use config::ConfigGauges;
 use kept::{Keeper, Kept};
 use labels::{
@@ -26,6 +28,7 @@ use series::Families;
 use std::{sync::Arc, time::SystemTime};
 use warm::WarmFamilies;
 
+pub use cluster::ClusterMetrics;
 pub use endpoint::EndpointMetrics;
 pub use recent::{Percentiles, RecentClaims};
 pub use series::{Held, Per};
@@ -48,7 +51,6 @@ pub struct Metrics {
     recent_claims: AllRecentClaims,
     connect_attempts: IntCounterVec,
     connect_seconds: HistogramVec,
-    scram_cache: IntCounterVec,
     tls_handshakes: IntCounterVec,
     upstreams: IntGaugeVec,
     endpoint_state: IntGaugeVec,
@@ -59,9 +61,7 @@ pub struct Metrics {
     failover_ready: IntGaugeVec,
     warm: WarmFamilies,
     by_hand: IntGaugeVec,
-    ca_not_after: GaugeVec,
-    secret_read: GaugeVec,
-    secret_ok: IntGaugeVec,
+    of_clusters: ClusterFamilies,
     certificate_not_after: GaugeVec,
     config: ConfigGauges,
     /// Settings and files read again.
@@ -110,16 +110,6 @@ pub struct ListenerMetrics {
     _series: Arc<Kept>,
 }
 
-/// The series of one cluster.
-pub struct ClusterMetrics {
-    /// Whether derived SCRAM keys were at hand.
-    pub scram_cache: Per<CacheResult, IntCounter>,
-    ca_not_after: prometheus::Gauge,
-    secret_read: prometheus::Gauge,
-    secret_ok: IntGauge,
-    _series: Arc<Kept>,
-}
-
 impl Metrics {
     /// Registers every family. Fails only when two of them share a name.
     pub fn new() -> Result<Self, prometheus::Error> {
@@ -162,7 +152,6 @@ impl Metrics {
                 &["cluster", "endpoint", "stage"],
                 CONNECT_BUCKETS,
             )?,
-            scram_cache: r.counters("scram_cache_total", "Look-ups of derived SCRAM keys.", &["cluster", "result"])?,
             tls_handshakes: r.counters(
                 "tls_handshakes_total",
                 "TLS handshakes upstream.",
@@ -201,13 +190,7 @@ impl Metrics {
                 "1 for the order that stands for an endpoint.",
                 &["cluster", "endpoint", "order"],
             )?,
-            ca_not_after: r.times("ca_not_after_timestamp_seconds", "When the cluster's CA expires.", &["cluster"])?,
-            secret_read: r.times(
-                "secret_read_timestamp_seconds",
-                "When the cluster's secret was read.",
-                &["cluster"],
-            )?,
-            secret_ok: r.gauges("secret_ok", "0 while the cluster's secret cannot be read, else 1.", &["cluster"])?,
+            of_clusters: ClusterFamilies::new(&r)?,
             certificate_not_after: r.times(
                 "certificate_not_after_timestamp_seconds",
                 "When a certificate expires.",
@@ -254,16 +237,7 @@ impl Metrics {
     /// The series of a cluster, all at zero from now on; but nothing is wrong with its secret.
     pub fn cluster(&self, name: &Name) -> ClusterMetrics {
         let series = self.keeper.keep(vec![vec![("cluster", name.to_string())], certificate("client", name)]);
-        let name = name.as_str();
-        let metrics = ClusterMetrics {
-            scram_cache: Per::new(|result| self.scram_cache.with_label_values(&[name, result])),
-            ca_not_after: self.ca_not_after.with_label_values(&[name]),
-            secret_read: self.secret_read.with_label_values(&[name]),
-            secret_ok: self.secret_ok.with_label_values(&[name]),
-            _series: series,
-        };
-        metrics.secret_is_ok(true);
-        metrics
+        self.of_clusters.of(name, series)
     }
 
     /// Notes when a certificate of ours expires, if there is one; `kind` is `client` or `local`.
@@ -299,23 +273,6 @@ impl Metrics {
         let mut text = Vec::new();
         TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
         Ok(text)
-    }
-}
-
-impl ClusterMetrics {
-    /// Notes when the earliest certificate of the CA bundle expires, if there is a bundle.
-    pub fn ca_expires(&self, at: Option<SystemTime>) {
-        self.ca_not_after.set(at.map_or(0.0, unix_seconds));
-    }
-
-    /// Notes when the secret was last read, if it was.
-    pub fn secret_read(&self, at: Option<SystemTime>) {
-        self.secret_read.set(at.map_or(0.0, unix_seconds));
-    }
-
-    /// Shows whether the secret could be read the last time.
-    pub fn secret_is_ok(&self, is_ok: bool) {
-        self.secret_ok.set(i64::from(is_ok));
     }
 }
 

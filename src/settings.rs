@@ -207,8 +207,10 @@ pub struct Cluster {
     pub client_certificate: Option<CertificateFiles>,
     /// Its ID in the Cloud API.
     pub cluster_id: Option<String>,
-    /// Where the key of the Cloud API is; the daemon itself reads it not.
+    /// Where the key of the Cloud API is; the daemon itself reads it for [`Cluster::discover`] alone.
     pub api_key: Option<SecretSource>,
+    /// How often the Cloud API is asked for the cluster's regions; never, unless the settings ask for it.
+    pub discover: Option<Duration>,
     /// In order of preference; at least one, names unique.
     pub endpoints: Vec<Arc<Endpoint>>,
 }

@@ -88,6 +88,8 @@ pub struct Cluster {
     full: watch::Sender<u64>,
     /// Endpoints are looked at whether or not there are clients.
     is_watched: AtomicBool,
+    /// Somebody outside says that nodes restart one after the other.
+    expects_restarts: AtomicBool,
     /// Some upstream has been logged in.
     has_logged_in: AtomicBool,
     started_at: Instant,
@@ -173,6 +175,7 @@ impl Cluster {
             in_use: watch::Sender::new(0),
             full: watch::Sender::new(0),
             is_watched: AtomicBool::new(false),
+            expects_restarts: AtomicBool::new(false),
             has_logged_in: AtomicBool::new(false),
             started_at: Instant::now(),
         };
@@ -196,6 +199,21 @@ impl Cluster {
         if self.is_watched.swap(is_watched, Relaxed) != is_watched {
             self.woken.notify_one();
         }
+    }
+
+    /// Whether nodes restart one after the other, as somebody outside says: what stands ready is not kept for long then.
+    pub(crate) fn expect_restarts(&self, expected: bool) -> bool {
+        self.expects_restarts.swap(expected, Relaxed)
+    }
+
+    /// As it was said last.
+    pub(crate) fn expects_restarts(&self) -> bool {
+        self.expects_restarts.load(Relaxed)
+    }
+
+    /// Notes whether the Cloud API could be asked for its endpoints.
+    pub(crate) fn discovered(&self, is_ok: bool) {
+        self.metrics.discovery_is_ok(is_ok);
     }
 
     fn note_expiry(&self, tls: &ClusterTls) {

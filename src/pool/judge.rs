@@ -47,11 +47,16 @@ impl Pool {
             Some(RecycleCause::Secret)
         } else if !is_at_home || !has_address() {
             Some(RecycleCause::Endpoint)
-        } else if expires_at.is_some_and(|at| judge.now >= at) {
+        } else if expires_at.is_some_and(|at| judge.now >= at) || self.is_too_old_for_restarts(judge, upstream) {
             Some(RecycleCause::Age)
         } else {
             None
         }
+    }
+
+    /// While nodes restart one after the other, what was logged in a while ago most likely is at one that goes next.
+    fn is_too_old_for_restarts(&self, judge: &Judge, upstream: &Upstream) -> bool {
+        self.cluster.expects_restarts() && judge.now >= upstream.login.birth.at.after(AGE_AMID_RESTARTS)
     }
 
     /// Often while clients come often; never so often that the answers are in their way.
@@ -63,4 +68,5 @@ impl Pool {
     }
 }
 
+const AGE_AMID_RESTARTS: Duration = Duration::from_secs(60);
 const PING_MAX: Duration = Duration::from_secs(2);

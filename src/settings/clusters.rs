@@ -7,9 +7,9 @@ use super::{
     secrets::secret_source,
     shown::shown_name,
     tree::{Entry, Node, Value},
-    values::{NAME_RULE, choice, kind, nonempty, path, text},
+    values::{NAME_RULE, boolean, choice, duration, kind, nonempty, path, text},
 };
-use std::sync::Arc;
+use std::{ops::RangeInclusive, sync::Arc, time::Duration};
 
 /// All clusters, in the order in which they stand.
 #[derive(Default)]
@@ -68,6 +68,7 @@ fn read_cluster(reader: &mut Reader<'_>, entry: Entry, incomplete: &mut Vec<Name
     let auth = reader.read(&mut section, "auth", |node, _| choice(node, &AUTHS));
     let auth = auth.unwrap_or(AuthKind::Password);
     let credential = read_credential(reader, &mut section, auth);
+    let discover = read_discover(reader, &mut section);
     let cluster_id = reader.read(&mut section, "cluster_id", cluster_id);
     let api_key = reader.read_hidden(&mut section, "api_key", secret_source);
     let faults_before = reader.faults.len();
@@ -79,7 +80,32 @@ fn read_cluster(reader: &mut Reader<'_>, entry: Entry, incomplete: &mut Vec<Name
 
     let (password, client_certificate) = credential;
     let (ca, user) = (ca?, user?);
-    Some(Arc::new(Cluster { name, ca, user, auth, password, client_certificate, cluster_id, api_key, endpoints }))
+    Some(Arc::new(Cluster {
+        name,
+        ca,
+        user,
+        auth,
+        password,
+        client_certificate,
+        cluster_id,
+        api_key,
+        discover,
+        endpoints,
+    }))
+}
+
+/// How often, where `discover` is on; it needs to know of what, and as whom.
+fn read_discover(reader: &mut Reader<'_>, section: &mut Section) -> Option<Duration> {
+    let wanted = reader.read(section, "discover", boolean).unwrap_or(false);
+    let interval = reader.read(section, "discover_interval", |node, _| duration(node, DISCOVER_INTERVALS));
+    if wanted {
+        for (key, rule) in [("cluster_id", DISCOVER_ID), ("api_key", DISCOVER_KEY)] {
+            if !section.has(key) {
+                reader.fault_in(section, key, rule);
+            }
+        }
+    }
+    wanted.then_some(interval.unwrap_or(DISCOVER_INTERVAL))
 }
 
 fn cluster_id(node: &Node, _: &Places<'_>) -> Result<String, String> {
@@ -129,6 +155,13 @@ fn ca_source(node: &Node, places: &Places<'_>) -> Result<CaSource, String> {
     }
 }
 
+/// The API lets a user ask ten times a second; regions come and go within half an hour.
+const DISCOVER_INTERVALS: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(24 * 3600);
+const DISCOVER_INTERVAL: Duration = Duration::from_secs(300);
+const DISCOVER_ID: &str =
+    "missing; with discover = true the Cloud API is asked for the regions of the cluster of this ID";
+const DISCOVER_KEY: &str = "missing; with discover = true the Cloud API is asked with this key, of a service account whose \
+                            role may only read (Cluster Monitor)";
 const ID_RULE: &str = "must be the cluster's ID, as 01234567-89ab-cdef-0123-456789abcdef: the Cloud Console has it in the \
                        cluster page's address";
 /// The words for `auth`.

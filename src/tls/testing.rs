@@ -148,6 +148,7 @@ pub(super) fn cluster(ca: CaSource) -> Cluster {
         client_certificate: None,
         cluster_id: None,
         api_key: None,
+        discover: None,
         endpoints: Vec::new(),
     }
 }

@@ -69,6 +69,23 @@ fn an_address_that_a_name_no_longer_has_gets_no_session_and_nothing_stands_ready
 }
 
 #[test]
+fn what_stands_ready_is_not_kept_for_long_while_nodes_restart() {
+    let cluster = FakeUpstream::answering();
+    let (daemon, _) = by_name(&cluster);
+    daemon.names.set("db.test", Answer::Addresses(vec![cluster.address().ip()]));
+    make_ready(&daemon);
+    daemon.clock.advance(Duration::from_secs(61));
+    daemon.client();
+    assert_eq!(claims(&daemon, "hit"), 1.0, "a minute is no age");
+    daemon.wait_for_metric("crdb_proxy_warm_ready", &[("listener", "main")], 1.0);
+
+    assert!(daemon.control().expect_restarts(&Name::new("test").unwrap(), true));
+    daemon.clock.advance(Duration::from_secs(61));
+
+    daemon.wait_for_metric("crdb_proxy_warm_recycled_total", &[("cause", "age")], 1.0);
+}
+
+#[test]
 fn the_last_good_addresses_serve_while_a_resolver_fails_or_says_nothing() {
     for answer in [Answer::Fails, Answer::Hangs] {
         let cluster = FakeUpstream::answering();

@@ -25,6 +25,7 @@ mod connect;
 #[cfg(feature = "demo")]
 mod demo;
 mod deploy;
+mod discovery;
 mod docs;
 mod drivers;
 mod facts;

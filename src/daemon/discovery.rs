@@ -1,0 +1,297 @@
+//! Endpoints that the Cloud API tells of, where `discover` is on: new regions come, regions that are gone get no new
+//! session. What the settings say stands first; that the API cannot be asked changes nothing. A host that it tells of is
+//! verified by the cluster's own CA as every other one.
+
+use crate::{
+    admin::Admin,
+    cloud::{self, Cloud, CloudError, Known, Provider, known},
+    jitter,
+    settings::{self, Endpoint, EndpointKind, Name, kind_text, same_region},
+    upstream::Cluster,
+};
+use std::{collections::HashMap, sync::Arc, time::Duration};
+use tokio::time::{Instant, sleep_until};
+use tracing::{info, warn};
+
+/// Asks for every cluster that wants it, until the future is dropped; that gives up what is being asked.
+pub(super) async fn watch(admin: Arc<Admin>) {
+    let mut rounds: HashMap<Name, Round> = HashMap::new();
+    loop {
+        let view = admin.view();
+        rounds.retain(|name, _| view.clusters.iter().any(|cluster| cluster.name() == name));
+        for cluster in &view.clusters {
+            let settings = Arc::clone(&cluster.setup().settings);
+            let Some(interval) = settings.discover else {
+                rounds.remove(cluster.name());
+                continue;
+            };
+            let round = rounds.entry(cluster.name().clone()).or_default();
+            // Other settings brought their own endpoints: what was discovered beside those of before is gone.
+            if !round.is_due(&settings) {
+                continue;
+            }
+            round.go(cluster, &settings).await;
+            round.next = Some((settings, Instant::now() + jitter::around(interval)));
+        }
+        let next = rounds.values().filter_map(|round| round.next.as_ref()).map(|(_, at)| *at).min();
+        let latest = Instant::now() + LOOK_EVERY;
+        sleep_until(next.map_or(latest, |at| at.min(latest))).await;
+    }
+}
+
+/// What is remembered from one question to the next.
+#[derive(Default)]
+struct Round {
+    /// Under which settings was asked, and when that is to be done again.
+    next: Option<(Arc<settings::Cluster>, Instant)>,
+    /// What went wrong the last time.
+    fault: Option<String>,
+    /// The key was looked at: once is enough.
+    is_key_known: bool,
+}
+
+impl Round {
+    fn is_due(&self, settings: &Arc<settings::Cluster>) -> bool {
+        self.next.as_ref().is_none_or(|(before, at)| !Arc::ptr_eq(before, settings) || Instant::now() >= *at)
+    }
+
+    async fn go(&mut self, cluster: &Cluster, settings: &settings::Cluster) {
+        let asked = self.ask(settings).await;
+        cluster.discovered(asked.is_ok());
+        match asked {
+            Ok(found) => {
+                if self.fault.take().is_some() {
+                    info!(cluster.name = %cluster.name(), "the Cloud API can be asked again");
+                }
+                apply(cluster, settings, &found);
+            }
+            Err(error) => {
+                let cause = error.to_string();
+                // Told once, and again when it is another one.
+                if self.fault.as_ref() != Some(&cause) {
+                    warn!(cluster.name = %cluster.name(), cause, "the Cloud API could not be asked; endpoints stay as they are");
+                }
+                self.fault = Some(cause);
+            }
+        }
+    }
+
+    async fn ask(&mut self, settings: &settings::Cluster) -> Result<cloud::Cluster, CloudError> {
+        let cloud = Cloud::with_source(settings.api_key.as_ref(), false).await?;
+        let id = settings.cluster_id.as_deref().unwrap_or_default();
+        let found = cloud.cluster(id).await?;
+        if !self.is_key_known {
+            self.is_key_known = true;
+            // Only those who may also change networks may read this.
+            if let Ok(Known::Is(_)) = known(cloud.private_connections(id).await) {
+                warn!(cluster.name = %settings.name, "{TOO_MUCH}");
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// Goes by what the API says.
+fn apply(cluster: &Cluster, settings: &settings::Cluster, found: &cloud::Cluster) {
+    if cluster.expect_restarts(found.expects_restarts()) != found.expects_restarts() {
+        let status = found.operation_status.as_deref().or(found.upgrade_status.as_deref()).unwrap_or("none");
+        info!(cluster.name = %cluster.name(), operation.status = status, "operation of the cluster changed");
+    }
+    let before: Vec<_> = cluster.ways().iter().map(|way| Arc::clone(&way.endpoint)).collect();
+    let Some(now) = endpoints(settings, found) else {
+        warn!(cluster.name = %cluster.name(), "the Cloud API lists none of the settings' regions; endpoints stay as they are");
+        return;
+    };
+    if before == now {
+        return;
+    }
+    for new in now.iter().filter(|endpoint| !before.contains(endpoint)) {
+        info!(cluster.name = %cluster.name(), endpoint.name = %new.name, host = new.host, "endpoint discovered");
+    }
+    for gone in before.iter().filter(|endpoint| !now.contains(endpoint)) {
+        info!(cluster.name = %cluster.name(), endpoint.name = %gone.name, host = gone.host, "endpoint vanished");
+    }
+    cluster.replace_endpoints(&now);
+}
+
+/// The settings' endpoints whose regions there are, and one more of each of their kinds for each region that they do
+/// not speak of; nothing if no endpoint of the settings is left.
+fn endpoints(settings: &settings::Cluster, found: &cloud::Cluster) -> Option<Vec<Arc<Endpoint>>> {
+    let mut endpoints: Vec<_> =
+        settings.endpoints.iter().filter(|endpoint| is_there(endpoint, found)).cloned().collect();
+    if endpoints.is_empty() || found.regions.is_empty() {
+        return None;
+    }
+    // A Private Service Connect endpoint has a name of its own in each region, which nobody but its maker knows.
+    for kind in [EndpointKind::Internal, EndpointKind::Public] {
+        let Some(like) = settings.endpoints.iter().find(|endpoint| endpoint.kind == kind) else { continue };
+        for region in &found.regions {
+            let is_known = endpoints.iter().any(|endpoint| endpoint.kind == kind && is_of(endpoint, region));
+            let Some(new) = new(like, region, found).filter(|_| !is_known) else { continue };
+            if endpoints.iter().all(|endpoint| endpoint.name != new.name) {
+                endpoints.push(Arc::new(new));
+            }
+        }
+    }
+    Some(endpoints)
+}
+
+/// Whether the API still has its region, or would not know of it anyway.
+fn is_there(endpoint: &Endpoint, found: &cloud::Cluster) -> bool {
+    endpoint.region.is_none()
+        || endpoint.kind == EndpointKind::Custom
+        || found.regions.iter().any(|region| is_of(endpoint, region))
+}
+
+/// By its region in the settings, or by its host.
+fn is_of(endpoint: &Endpoint, region: &cloud::Region) -> bool {
+    let names = [&region.sql_dns, &region.internal_dns, &region.private_endpoint_dns];
+    endpoint.region.as_deref().is_some_and(|said| same_region(said, &region.name))
+        || names.into_iter().flatten().any(|name| endpoint.host.eq_ignore_ascii_case(name))
+}
+
+/// The way to a region that the settings do not speak of; nothing where the API's words make none.
+fn new(like: &Endpoint, region: &cloud::Region, found: &cloud::Cluster) -> Option<Endpoint> {
+    let host = match like.kind {
+        EndpointKind::Public => region.sql_dns.clone()?,
+        EndpointKind::Internal => region.internal_dns.clone()?,
+        EndpointKind::Psc | EndpointKind::Custom => return None,
+    };
+    let is_host =
+        host.len() <= HOST_MAX && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
+    let name = region_name(&region.name, found.cloud_provider.as_ref());
+    Some(Endpoint {
+        name: Name::new(&format!("{name}-{}", kind_text(like.kind)))?,
+        region: Some(Name::new(&name)?.to_string()),
+        kind: like.kind,
+        tls_server_name: host.clone().try_into().ok()?,
+        host: Some(host).filter(|_| is_host)?,
+        endpoint_name: None,
+        port: like.port,
+    })
+}
+
+/// As SQL shows it: `gcp-us-east1`.
+fn region_name(name: &str, provider: Option<&Provider>) -> String {
+    let cloud = match provider {
+        Some(Provider::Aws) => "aws-",
+        Some(Provider::Gcp) => "gcp-",
+        Some(Provider::Azure) => "azure-",
+        _ => "",
+    };
+    if name.starts_with(cloud) { name.to_owned() } else { format!("{cloud}{name}") }
+}
+
+/// So soon other settings are noticed; each look is a wake-up of the daemon's.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// A DNS name's.
+const HOST_MAX: usize = 253;
+const TOO_MUCH: &str = "the API key that discover uses may do more than read: whoever steals it from this machine may change \
+                        the cluster's networks. Give it a service account whose only role is Cluster Monitor";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        cloud::testing,
+        settings::{AuthKind, CaSource},
+    };
+
+    fn endpoint(name: &str, region: Option<&str>, kind: EndpointKind, host: &str) -> Arc<Endpoint> {
+        Arc::new(Endpoint {
+            name: Name::new(name).unwrap(),
+            region: region.map(str::to_owned),
+            kind,
+            host: host.to_owned(),
+            endpoint_name: None,
+            port: 26257,
+            tls_server_name: "host.example".try_into().unwrap(),
+        })
+    }
+
+    fn settings(endpoints: Vec<Arc<Endpoint>>) -> settings::Cluster {
+        settings::Cluster {
+            name: Name::new("prod").unwrap(),
+            ca: CaSource::System,
+            user: "app".to_owned(),
+            auth: AuthKind::Password,
+            password: None,
+            client_certificate: None,
+            cluster_id: None,
+            api_key: None,
+            discover: Some(Duration::from_secs(300)),
+            endpoints,
+        }
+    }
+
+    fn found(regions: &[&str]) -> cloud::Cluster {
+        let region = |name: &&str| cloud::Region {
+            name: (*name).to_owned(),
+            sql_dns: Some(format!("prod-abc.gcp-{name}.example")),
+            internal_dns: Some(format!("internal-prod-abc.gcp-{name}.example")),
+            private_endpoint_dns: None,
+            ui_dns: None,
+            node_count: None,
+        };
+        let provider = Some(Provider::Gcp);
+        cloud::Cluster { cloud_provider: provider, regions: regions.iter().map(region).collect(), ..testing::cluster() }
+    }
+
+    fn names(settings: &settings::Cluster, found: &cloud::Cluster) -> Option<Vec<String>> {
+        endpoints(settings, found).map(|endpoints| endpoints.iter().map(|endpoint| endpoint.name.to_string()).collect())
+    }
+
+    #[test]
+    fn a_new_region_becomes_an_endpoint_of_each_kind_that_the_settings_have() {
+        use EndpointKind::{Internal, Public};
+        let public = endpoint("east", Some("gcp-us-east1"), Public, "prod-abc.gcp-us-east1.example");
+        let internal =
+            endpoint("east-internal", Some("gcp-us-east1"), Internal, "internal-prod-abc.gcp-us-east1.example");
+        let both = found(&["us-east1", "us-west2"]);
+
+        let settings_of_one = settings(vec![Arc::clone(&public)]);
+        assert_eq!(names(&settings_of_one, &both).unwrap(), ["east", "gcp-us-west2-public"]);
+        let settings_of_two = settings(vec![public, internal]);
+        let now = endpoints(&settings_of_two, &both).unwrap();
+        let new: Vec<_> = now.iter().skip(2).map(|endpoint| (endpoint.name.as_str(), endpoint.host.as_str())).collect();
+        assert_eq!(
+            new,
+            [
+                ("gcp-us-west2-internal", "internal-prod-abc.gcp-us-west2.example"),
+                ("gcp-us-west2-public", "prod-abc.gcp-us-west2.example"),
+            ]
+        );
+        assert_eq!(now[2].region.as_deref(), Some("gcp-us-west2"));
+    }
+
+    #[test]
+    fn a_region_that_is_gone_takes_its_endpoints_with_it_and_others_stay() {
+        use EndpointKind::{Custom, Psc, Public};
+        let all = settings(vec![
+            endpoint("east", Some("gcp-us-east1"), Public, "prod-abc.gcp-us-east1.example"),
+            endpoint("west", Some("us-west2"), Public, "prod-abc.gcp-us-west2.example"),
+            endpoint("psc", Some("gcp-us-west2"), Psc, "mine.private-prod-abc.gcp-us-west2.example"),
+            endpoint("tunnel", Some("gcp-us-west2"), Custom, "10.0.0.1"),
+            endpoint("plain", None, Public, "prod-abc.example"),
+        ]);
+
+        assert_eq!(names(&all, &found(&["us-east1"])).unwrap(), ["east", "tunnel", "plain"]);
+    }
+
+    #[test]
+    fn an_answer_that_would_leave_nothing_is_not_gone_by() {
+        let east = settings(vec![endpoint("east", Some("gcp-us-east1"), EndpointKind::Public, "h.example")]);
+
+        assert_eq!(names(&east, &found(&["europe-west1"])), None);
+        assert_eq!(names(&east, &found(&[])), None);
+    }
+
+    #[test]
+    fn words_that_make_no_host_or_name_make_no_endpoint() {
+        let east = settings(vec![endpoint("east", Some("gcp-us-east1"), EndpointKind::Public, "h.example")]);
+        let mut odd = found(&["us-east1", "us west", "us-west2"]);
+        odd.regions[2].sql_dns = Some("h.example:1\n".to_owned());
+
+        assert_eq!(names(&east, &odd).unwrap(), ["east"]);
+    }
+}
