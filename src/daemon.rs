@@ -64,7 +64,10 @@ impl Control {
     pub fn expect_restarts(&self, cluster: &Name, expected: bool) -> bool {
         let view = self.0.view();
         let known = view.clusters.iter().find(|known| known.name() == cluster);
-        known.inspect(|known| drop(known.expect_restarts(expected))).is_some()
+        known.is_some_and(|known| {
+            known.expect_restarts(expected);
+            true
+        })
     }
 }
 

@@ -112,7 +112,8 @@ impl EmbeddedCluster {
             client_certificate: None,
             cluster_id: None,
             api_key: None,
-            discover: None,
+            discover: false,
+            discover_interval: Duration::from_secs(300),
             endpoints: self.endpoints.clone(),
         }
     }

@@ -16,8 +16,8 @@ use cluster::ClusterFamilies;
 use config::ConfigGauges;
 use kept::{Keeper, Kept};
 use labels::{
-    CacheResult, CancelResult, ClaimSource, CloseReason, DaemonState, Direction, ErrorClass, Label, OrderByHand,
-    RecycleCause, RefuseReason, ReloadResult, ResetResult, WarmResult,
+    CancelResult, ClaimSource, CloseReason, DaemonState, Direction, ErrorClass, Label, OrderByHand, RecycleCause,
+    RefuseReason, ReloadResult, ResetResult, WarmResult,
 };
 use process::ProcessSeries;
 use prometheus::{

@@ -209,8 +209,10 @@ pub struct Cluster {
     pub cluster_id: Option<String>,
     /// Where the key of the Cloud API is; the daemon itself reads it for [`Cluster::discover`] alone.
     pub api_key: Option<SecretSource>,
-    /// How often the Cloud API is asked for the cluster's regions; never, unless the settings ask for it.
-    pub discover: Option<Duration>,
+    /// The Cloud API is asked for the cluster's regions.
+    pub discover: bool,
+    /// How often.
+    pub discover_interval: Duration,
     /// In order of preference; at least one, names unique.
     pub endpoints: Vec<Arc<Endpoint>>,
 }

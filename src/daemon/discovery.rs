@@ -5,6 +5,7 @@
 use crate::{
     admin::Admin,
     cloud::{self, Cloud, CloudError, Known, Provider, known},
+    diagnostics::printable,
     jitter,
     settings::{self, Endpoint, EndpointKind, Name, kind_text, same_region},
     upstream::Cluster,
@@ -21,17 +22,18 @@ pub(super) async fn watch(admin: Arc<Admin>) {
         rounds.retain(|name, _| view.clusters.iter().any(|cluster| cluster.name() == name));
         for cluster in &view.clusters {
             let settings = Arc::clone(&cluster.setup().settings);
-            let Some(interval) = settings.discover else {
+            if !settings.discover {
                 rounds.remove(cluster.name());
                 continue;
-            };
+            }
             let round = rounds.entry(cluster.name().clone()).or_default();
             // Other settings brought their own endpoints: what was discovered beside those of before is gone.
             if !round.is_due(&settings) {
                 continue;
             }
             round.go(cluster, &settings).await;
-            round.next = Some((settings, Instant::now() + jitter::around(interval)));
+            let pause = jitter::around(settings.discover_interval);
+            round.next = Some((settings, Instant::now() + pause));
         }
         let next = rounds.values().filter_map(|round| round.next.as_ref()).map(|(_, at)| *at).min();
         let latest = Instant::now() + LOOK_EVERY;
@@ -56,24 +58,18 @@ impl Round {
     }
 
     async fn go(&mut self, cluster: &Cluster, settings: &settings::Cluster) {
-        let asked = self.ask(settings).await;
-        cluster.discovered(asked.is_ok());
-        match asked {
-            Ok(found) => {
-                if self.fault.take().is_some() {
-                    info!(cluster.name = %cluster.name(), "the Cloud API can be asked again");
-                }
-                apply(cluster, settings, &found);
+        let asked = self.ask(settings).await.map_err(|error| error.to_string());
+        let fault = asked.and_then(|found| apply(cluster, settings, &found)).err();
+        cluster.discovered(fault.is_none());
+        match &fault {
+            // Told once, and again when it is another one.
+            Some(cause) if self.fault != fault => {
+                warn!(cluster.name = %cluster.name(), cause, "regions could not be discovered; endpoints stay as they are");
             }
-            Err(error) => {
-                let cause = error.to_string();
-                // Told once, and again when it is another one.
-                if self.fault.as_ref() != Some(&cause) {
-                    warn!(cluster.name = %cluster.name(), cause, "the Cloud API could not be asked; endpoints stay as they are");
-                }
-                self.fault = Some(cause);
-            }
+            None if self.fault.is_some() => info!(cluster.name = %cluster.name(), "regions are discovered again"),
+            _ => {}
         }
+        self.fault = fault;
     }
 
     async fn ask(&mut self, settings: &settings::Cluster) -> Result<cloud::Cluster, CloudError> {
@@ -91,19 +87,19 @@ impl Round {
     }
 }
 
-/// Goes by what the API says.
-fn apply(cluster: &Cluster, settings: &settings::Cluster, found: &cloud::Cluster) {
+/// Goes by what the API says, unless it says nothing of use.
+fn apply(cluster: &Cluster, settings: &settings::Cluster, found: &cloud::Cluster) -> Result<(), String> {
     if cluster.expect_restarts(found.expects_restarts()) != found.expects_restarts() {
         let status = found.operation_status.as_deref().or(found.upgrade_status.as_deref()).unwrap_or("none");
         info!(cluster.name = %cluster.name(), operation.status = status, "operation of the cluster changed");
     }
     let before: Vec<_> = cluster.ways().iter().map(|way| Arc::clone(&way.endpoint)).collect();
     let Some(now) = endpoints(settings, found) else {
-        warn!(cluster.name = %cluster.name(), "the Cloud API lists none of the settings' regions; endpoints stay as they are");
-        return;
+        let name = printable(&found.name);
+        return Err(format!("the Cloud API lists none of the settings' regions for \"{name}\"; is cluster_id right?"));
     };
     if before == now {
-        return;
+        return Ok(());
     }
     for new in now.iter().filter(|endpoint| !before.contains(endpoint)) {
         info!(cluster.name = %cluster.name(), endpoint.name = %new.name, host = new.host, "endpoint discovered");
@@ -112,6 +108,7 @@ fn apply(cluster: &Cluster, settings: &settings::Cluster, found: &cloud::Cluster
         info!(cluster.name = %cluster.name(), endpoint.name = %gone.name, host = gone.host, "endpoint vanished");
     }
     cluster.replace_endpoints(&now);
+    Ok(())
 }
 
 /// The settings' endpoints whose regions there are, and one more of each of their kinds for each region that they do
@@ -219,7 +216,8 @@ mod tests {
             client_certificate: None,
             cluster_id: None,
             api_key: None,
-            discover: Some(Duration::from_secs(300)),
+            discover: true,
+            discover_interval: Duration::from_secs(300),
             endpoints,
         }
     }

@@ -68,7 +68,7 @@ fn read_cluster(reader: &mut Reader<'_>, entry: Entry, incomplete: &mut Vec<Name
     let auth = reader.read(&mut section, "auth", |node, _| choice(node, &AUTHS));
     let auth = auth.unwrap_or(AuthKind::Password);
     let credential = read_credential(reader, &mut section, auth);
-    let discover = read_discover(reader, &mut section);
+    let (discover, discover_interval) = read_discover(reader, &mut section);
     let cluster_id = reader.read(&mut section, "cluster_id", cluster_id);
     let api_key = reader.read_hidden(&mut section, "api_key", secret_source);
     let faults_before = reader.faults.len();
@@ -90,12 +90,13 @@ fn read_cluster(reader: &mut Reader<'_>, entry: Entry, incomplete: &mut Vec<Name
         cluster_id,
         api_key,
         discover,
+        discover_interval,
         endpoints,
     }))
 }
 
-/// How often, where `discover` is on; it needs to know of what, and as whom.
-fn read_discover(reader: &mut Reader<'_>, section: &mut Section) -> Option<Duration> {
+/// Whether, and how often; it needs to know of what, and as whom.
+fn read_discover(reader: &mut Reader<'_>, section: &mut Section) -> (bool, Duration) {
     let wanted = reader.read(section, "discover", boolean).unwrap_or(false);
     let interval = reader.read(section, "discover_interval", |node, _| duration(node, DISCOVER_INTERVALS));
     if wanted {
@@ -105,7 +106,7 @@ fn read_discover(reader: &mut Reader<'_>, section: &mut Section) -> Option<Durat
             }
         }
     }
-    wanted.then_some(interval.unwrap_or(DISCOVER_INTERVAL))
+    (wanted, interval.unwrap_or(DISCOVER_INTERVAL))
 }
 
 fn cluster_id(node: &Node, _: &Places<'_>) -> Result<String, String> {

@@ -142,10 +142,8 @@ fn cluster_table(loaded: &Loaded, cluster: &Cluster) -> Table {
     if let Some(source) = &cluster.api_key {
         builder.push("api_key", secret_value(source));
     }
-    builder.line("discover", cluster.discover.is_some());
-    if let Some(interval) = cluster.discover {
-        builder.line("discover_interval", duration_text(interval));
-    }
+    builder.line("discover", cluster.discover);
+    builder.line("discover_interval", duration_text(cluster.discover_interval));
     builder.table
 }
 

@@ -148,7 +148,8 @@ pub(super) fn cluster(ca: CaSource) -> Cluster {
         client_certificate: None,
         cluster_id: None,
         api_key: None,
-        discover: None,
+        discover: false,
+        discover_interval: std::time::Duration::from_secs(300),
         endpoints: Vec::new(),
     }
 }

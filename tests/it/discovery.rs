@@ -62,22 +62,38 @@ fn endpoints(proxy: &TestProxy) -> Vec<String> {
 }
 
 #[test]
-fn a_new_region_serves_and_one_that_is_gone_gets_no_new_session_and_keeps_its_old_ones() {
+fn a_new_region_becomes_an_endpoint_that_serves() {
     let regions = Regions::start();
     let proxy = regions.settings().start();
-    let mut old = proxy.client();
+    proxy.client();
     assert_eq!(endpoints(&proxy), ["gcp-us-east1"]);
 
     regions.list(&["us-east1", "us-west2"]);
     let found = proxy.wait_for_message("endpoint discovered");
     assert_eq!((&found["endpoint.name"], &found["host"]), (&json!("gcp-us-west2-public"), &json!("127.0.0.2")));
     assert_eq!(endpoints(&proxy), ["gcp-us-east1", "gcp-us-west2-public"]);
+    let order = proxy.http("POST /endpoints/gcp-us-west2-public/prefer", "");
+    assert_eq!(order.0, 202, "{order:?}");
+    proxy.client();
 
-    regions.list(&["us-west2"]);
+    assert_eq!((regions.east.seen().logged_in, regions.west.seen().logged_in), (1, 1));
+}
+
+#[test]
+fn a_region_that_is_gone_gets_no_new_session_and_keeps_its_old_ones() {
+    let regions = Regions::start();
+    regions.list(&["us-east1", "europe-west1"]);
+    let port = regions.west.address().port();
+    let proxy = regions.settings().endpoint_at("gcp-europe-west1", "127.0.0.2", port, "").start();
+    let mut old = proxy.client();
+
+    regions.list(&["europe-west1"]);
     assert_eq!(proxy.wait_for_message("endpoint vanished")["endpoint.name"], "gcp-us-east1");
-    let _new = proxy.client();
+    proxy.client();
+
     assert_eq!((regions.east.seen().logged_in, regions.west.seen().logged_in), (1, 1));
     assert_eq!(old.query("select 1").last().unwrap().tag, b'Z');
+    assert_eq!(endpoints(&proxy), ["gcp-europe-west1"]);
 }
 
 #[test]
@@ -93,10 +109,10 @@ fn an_api_that_cannot_be_asked_changes_nothing_and_is_told_once() {
     is_ok(0.0);
     regions.api.state(|state| state.lasting_fault = None);
     is_ok(1.0);
-    proxy.wait_for_message("the Cloud API can be asked again");
+    proxy.wait_for_message("regions are discovered again");
 
     assert_eq!(endpoints(&proxy), ["gcp-us-east1", "gcp-us-west2-public"]);
-    let told = "the Cloud API could not be asked; endpoints stay as they are";
+    let told = "regions could not be discovered; endpoints stay as they are";
     assert_eq!(proxy.log_lines().iter().filter(|line| line["message"] == told).count(), 1);
     assert!(!proxy.log_text().contains(KEY));
 }
@@ -108,7 +124,8 @@ fn an_answer_without_any_known_region_is_not_gone_by() {
 
     let proxy = regions.settings().start();
 
-    proxy.wait_for_message("the Cloud API lists none of the settings' regions; endpoints stay as they are");
+    let told = proxy.wait_for_message("regions could not be discovered; endpoints stay as they are");
+    assert!(told["cause"].as_str().unwrap().contains("is cluster_id right?"), "{told}");
     assert_eq!(endpoints(&proxy), ["gcp-us-east1"]);
     proxy.client();
 }

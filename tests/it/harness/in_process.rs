@@ -128,6 +128,11 @@ impl InProcess {
         assert!(self.control.replace_endpoints(&Name::new("test").unwrap(), endpoints));
     }
 
+    /// Nodes of the cluster restart one after the other from now on.
+    pub(crate) fn expect_restarts(&self) {
+        assert!(self.control.expect_restarts(&Name::new("test").unwrap(), true));
+    }
+
     /// The value of a series.
     pub(crate) fn metric(&self, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
         series(&self.get("/metrics"), name, labels)
