@@ -168,7 +168,7 @@ fn a_group_without_a_command_says_which_there_are() {
     for (words, sentence) in [
         ("allowlist", "`allowlist` needs a command: `allowlist list`, `allowlist add` or `allowlist remove`"),
         ("users", "`users` needs a command: `users list`"),
-        ("allowlist add 192.0.2.1 --ui --sql-only", "`--sql-only` and `--ui` exclude each other"),
+        ("allowlist add 192.0.2.1 --ui --sql-only", "`--ui` and `--sql-only` exclude each other"),
         ("allowlist remove", "the range is missing: see `allowlist list`"),
         ("private-endpoint add", "the private endpoint's ID is missing"),
         (
