@@ -83,7 +83,7 @@ pub(super) enum PrivateEndpointSub {
     Services(ListFlags),
     /// Have the cluster accept a private endpoint
     Add {
-        /// GCP: the PSC Connection ID, a number; AWS: vpce-…; Azure: the endpoint's Resource ID
+        /// GCP: the PSC Connection ID, a number; AWS: the endpoint's ID, vpce-0123; Azure: its Resource ID
         #[arg(value_name = "ENDPOINT_ID", value_hint = ValueHint::Other)]
         endpoint_id: String,
         #[command(flatten)]
