@@ -6,6 +6,8 @@
 mod completions;
 mod config;
 mod endpoint;
+mod environment;
+mod exec;
 mod health;
 mod man;
 mod reload;
@@ -18,6 +20,7 @@ pub use self::{
     completions::completions,
     config::{check, diff, show},
     endpoint::endpoint,
+    exec::exec,
     health::health,
     man::man,
     reload::reload,

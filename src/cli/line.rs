@@ -3,8 +3,8 @@
 #[cfg(feature = "demo")]
 use super::flags::DemoFlags;
 use super::{
-    Command, NAME,
-    flags::{DaemonFlags, EndpointFlags, SettingsFlags, SpanFlag},
+    Command, NAME, exec,
+    flags::{DaemonFlags, EndpointFlags, OneOf, SettingsFlags, SpanFlag},
 };
 use crate::control::{Order, Verb};
 use clap::{Parser, Subcommand, ValueHint};
@@ -52,14 +52,21 @@ pub(super) enum Sub {
         #[command(flatten)]
         daemon: DaemonFlags,
     },
-    /// Print the connection string of each listener, or of the one that is named, as the running daemon listens
+    /// Print how to connect to each listener, or to the one that is named, as the running daemon listens
     Url {
         /// The listener's name
         #[arg(value_name = "LISTENER", value_hint = ValueHint::Other)]
         listener: Option<String>,
+        /// In whose words: url, dsn (libpq), jdbc, env (for `eval` in a shell), params (one a line), django, sqlalchemy,
+        /// prisma or cockroach [default: url]
+        #[arg(long, value_name = "FORMAT", help_heading = "Output", value_parser = OneOf(FORMATS), hide_possible_values = true)]
+        format: Option<String>,
         #[command(flatten)]
         daemon: DaemonFlags,
     },
+    /// Run a command with a daemon of its own, which it finds by PGHOST, DATABASE_URL and the like
+    #[command(override_usage = exec::USAGE, after_help = exec::AFTER_HELP)]
+    Exec(exec::ExecFlags),
     /// Say whether a running daemon is ready: exit 0, or 1 and the reason; for health checks
     Health(DaemonFlags),
     /// Wait until a daemon is there, started and ready
@@ -147,6 +154,8 @@ impl From<EndpointSub> for Command {
         Self::Endpoint { flags: daemon.into(), order: Order { verb, endpoint, cluster, span } }
     }
 }
+
+const FORMATS: &[&str] = &["url", "dsn", "jdbc", "env", "params", "django", "sqlalchemy", "prisma", "cockroach"];
 
 const STATUS_COLUMNS: &str = "\
 Columns; listeners count from the daemon's start (with /S: in each second of late):

@@ -28,6 +28,9 @@ pub(super) fn sentence(error: &Error) -> String {
         }
         (ErrorKind::InvalidValue, None) if argument == "<SHELL>" => format!("this is none of the shells: {SHELLS}"),
         (ErrorKind::MissingRequiredArgument, _) if argument == "<SHELL>" => format!("the shell is missing: {SHELLS}"),
+        (ErrorKind::MissingRequiredArgument, _) if argument.starts_with("<CMD>") => {
+            "`exec` needs the command to run".to_owned()
+        }
         (ErrorKind::MissingRequiredArgument, _) => "the endpoint's name is missing".to_owned(),
         (ErrorKind::InvalidSubcommand, _) => stray(context(error, ContextKind::InvalidSubcommand), "no command"),
         (ErrorKind::InvalidUtf8, _) => "an argument is not UTF-8".to_owned(),
@@ -97,6 +100,7 @@ const COMMANDS: &[(&str, &str)] = &[
     ("status", "status"),
     ("top", "status"),
     ("url", "url"),
+    ("exec", "exec"),
     ("completions", "completions"),
     ("completion", "completions"),
     ("man", "man"),
