@@ -12,11 +12,11 @@ use crate::{
     cli::ExecOrder,
     daemon::{self, Built, Control, StartError},
     diagnostics,
-    settings::{self, Flag, Inputs, Loaded, duration_from_text},
+    settings::{self, Flag, Inputs, Loaded, Source, duration_from_text},
     sys::{self, End, Tied},
     upstream::World,
 };
-use std::{io, ops::RangeInclusive, time::Duration};
+use std::{io, num::NonZero, ops::RangeInclusive, time::Duration};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     time::{sleep, timeout},
@@ -38,7 +38,11 @@ pub fn exec(mut inputs: Inputs, order: &ExecOrder) -> Result<u8, CommandError> {
         }
         inputs.flags.given.push((Flag::Listen, FREE_PORT.to_owned()));
     }
-    let loaded = settings::load(&inputs)?;
+    let mut loaded = settings::load(&inputs)?;
+    if *loaded.provenance.of("sessions_max") == Source::Default {
+        // More than a command opens, and on few machines a cause to warn about descriptors.
+        loaded.settings.limits.sessions_max = SESSIONS_MAX;
+    }
     command::check_listener(&loaded.settings, order)?;
     diagnostics::start(loaded.settings.log_format, loaded.settings.log_level);
     let runtime = daemon::runtime(loaded.settings.threads)?;
@@ -148,6 +152,7 @@ type Limit<'s> = (&'s str, Duration);
 /// What counts where nobody says otherwise: nothing that is running already is in the way of it, and what it logs is
 /// not in the way of what the command says.
 const DEFAULTS: [(Flag, &str); 3] = [(Flag::Listen, FREE_PORT), (Flag::Admin, "off"), (Flag::LogLevel, "warn")];
+const SESSIONS_MAX: NonZero<usize> = NonZero::new(1000).unwrap();
 const FREE_PORT: &str = "localhost:0";
 const USUAL: &str = "30s";
 const SPANS: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(24 * 3600);

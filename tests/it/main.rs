@@ -24,6 +24,7 @@ mod demo;
 mod deploy;
 mod docs;
 mod drivers;
+mod exec;
 mod facts;
 mod failover;
 mod harness;
