@@ -65,5 +65,6 @@ mod status_schema;
 mod stop;
 mod units;
 mod unix_socket;
+mod url_formats;
 mod urls;
 mod warm;

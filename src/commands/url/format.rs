@@ -44,6 +44,7 @@ impl Format {
     /// # Errors
     /// It has no way to say that, and why.
     pub(super) fn render(self, parameters: &ConnectionParameters) -> Result<String, String> {
+        environment::check(parameters)?;
         match self {
             Self::Url => Ok(parameters.url()),
             Self::Dsn => dsn(parameters),
@@ -181,6 +182,3 @@ fn plainly(parameters: &ConnectionParameters, else_say: &str) -> Result<Pairs, S
 }
 
 const NO_UTF8: &str = "the socket's folder is not UTF-8; take the format url";
-
-#[cfg(test)]
-mod tests;

@@ -29,7 +29,8 @@ fn printf_format(text: &str) -> String {
     for letter in text.chars() {
         match letter {
             '%' => format.push_str("%%"),
-            '\'' | '\\' => octal(&mut format, letter),
+            // A first dash would begin an option.
+            '\'' | '\\' | '-' => octal(&mut format, letter),
             _ if shows(letter.encode_utf8(&mut [0; 4])) => format.push(letter),
             _ => octal(&mut format, letter),
         }
@@ -94,9 +95,9 @@ mod tests {
 
     #[test]
     fn a_control_character_is_printed_for_the_shell_by_its_number() {
-        let commands = shell_export("PGUSER", "a'%\u{1b}\n");
+        let commands = shell_export("PGUSER", "-a'%\u{1b}\n");
 
-        assert_eq!(commands, "PGUSER=\"$(printf 'a\\047%%\\033\\012.')\"; export PGUSER=\"${PGUSER%.}\"");
+        assert_eq!(commands, "PGUSER=\"$(printf '\\055a\\047%%\\033\\012.')\"; export PGUSER=\"${PGUSER%.}\"");
         assert!(shows(&commands));
     }
 }
