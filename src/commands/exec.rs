@@ -11,12 +11,12 @@ use super::CommandError;
 use crate::{
     cli::ExecOrder,
     daemon::{self, Built, Control, StartError},
-    diagnostics,
-    settings::{self, Flag, Inputs, Loaded, Source, duration_from_text},
+    diagnostics, listener,
+    settings::{self, Flag, Inputs, ListenAddress, Loaded, Source, duration_from_text},
     sys::{self, End, Tied},
     upstream::World,
 };
-use std::{io, num::NonZero, ops::RangeInclusive, time::Duration};
+use std::{io, net::SocketAddr, num::NonZero, ops::RangeInclusive, sync::Arc, time::Duration};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     time::{sleep, timeout},
@@ -32,8 +32,13 @@ pub fn exec(mut inputs: Inputs, order: &ExecOrder) -> Result<u8, CommandError> {
     let limit = duration_from_text(said, SPANS);
     let limit = limit.map_err(|rule| CommandError::Said(2, format!("flag --limit: {rule}")))?;
     inputs.defaults = DEFAULTS.to_vec();
+    let is_flag = |inputs: &Inputs, meant| inputs.flags.given.iter().any(|(flag, _)| *flag == meant);
+    if !is_flag(&inputs, Flag::Admin) {
+        // What a file or a variable says is the address of the daemon that runs all the time.
+        inputs.flags.given.push((Flag::Admin, "off".to_owned()));
+    }
     if order.free_port {
-        if inputs.flags.given.iter().any(|(flag, _)| *flag == Flag::Listen) {
+        if is_flag(&inputs, Flag::Listen) {
             return Err(CommandError::Said(2, "--free-port and --listen contradict each other; give one".to_owned()));
         }
         inputs.flags.given.push((Flag::Listen, FREE_PORT.to_owned()));
@@ -53,8 +58,9 @@ pub fn exec(mut inputs: Inputs, order: &ExecOrder) -> Result<u8, CommandError> {
 }
 
 /// To be run by the first thread, which ends with the process: the command is tied to it.
-async fn run(inputs: Inputs, loaded: Loaded, order: &ExecOrder, limit: Limit<'_>) -> Result<u8, CommandError> {
+async fn run(inputs: Inputs, mut loaded: Loaded, order: &ExecOrder, limit: Limit<'_>) -> Result<u8, CommandError> {
     let mut signals = Relayed::new().map_err(deaf)?;
+    step_aside(&mut loaded);
     let settings = loaded.settings.clone();
     let built = tokio::select! {
         biased;
@@ -79,6 +85,30 @@ async fn run(inputs: Inputs, loaded: Loaded, order: &ExecOrder, limit: Limit<'_>
     };
     serving.end(&mut signals).await;
     ended
+}
+
+/// Has listeners take a free port where somebody has theirs that the file says: most likely the daemon that runs all the
+/// time by the same file. The command is told the port either way. A Unix socket stays, since its folder says who may
+/// come in.
+fn step_aside(loaded: &mut Loaded) {
+    for listener in &mut loaded.settings.listeners {
+        let by_file =
+            matches!(loaded.provenance.of(&format!("listener.{}.address", listener.name)), Source::File { .. });
+        let free = match &listener.address {
+            ListenAddress::Localhost(_) => ListenAddress::Localhost(0),
+            ListenAddress::Tcp(address) => ListenAddress::Tcp(SocketAddr::new(address.ip(), 0)),
+            ListenAddress::Unix(_) => continue,
+        };
+        if !by_file {
+            continue;
+        }
+        if let Err(error) = listener::rehearse(listener.name.as_str(), &listener.address)
+            && error.source.kind() == io::ErrorKind::AddrInUse
+        {
+            warn!(listener.name = %listener.name, listener.addr = error.address, "the address is taken; the command is led to a free port");
+            Arc::make_mut(listener).address = free;
+        }
+    }
 }
 
 /// Waits until the daemon is ready to serve.
@@ -151,7 +181,7 @@ type Limit<'s> = (&'s str, Duration);
 
 /// What counts where nobody says otherwise: nothing that is running already is in the way of it, and what it logs is
 /// not in the way of what the command says.
-const DEFAULTS: [(Flag, &str); 3] = [(Flag::Listen, FREE_PORT), (Flag::Admin, "off"), (Flag::LogLevel, "warn")];
+const DEFAULTS: [(Flag, &str); 2] = [(Flag::Listen, FREE_PORT), (Flag::LogLevel, "warn")];
 const SESSIONS_MAX: NonZero<usize> = NonZero::new(1000).unwrap();
 const FREE_PORT: &str = "localhost:0";
 const USUAL: &str = "30s";

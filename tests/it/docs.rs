@@ -437,7 +437,7 @@ fn collect_source(folder: &Path, into: &mut String) {
 }
 
 /// Commands with flags of their own.
-const COMMANDS: [&[&str]; 4] = [&["endpoint", "disable"], &["wait"], &["shutdown"], &["status"]];
+const COMMANDS: [&[&str]; 6] = [&["endpoint", "disable"], &["wait"], &["shutdown"], &["status"], &["url"], &["exec"]];
 
 const MINIMAL: &str = "[cluster.c]\nca = \"ca.crt\"\nuser = \"u\"\npassword = { file = \"p\" }\n\
     [[cluster.c.endpoint]]\nhost = \"h\"\n";

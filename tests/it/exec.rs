@@ -89,24 +89,53 @@ fn a_daemon_that_runs_already_is_in_nobodys_way() {
 }
 
 #[test]
-fn an_address_that_somebody_says_is_that_one_and_must_be_free() {
+fn an_address_of_the_command_line_must_be_free() {
     let cluster = FakeUpstream::answering();
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
-    let settings = SettingsFile::of(&cluster).address(&address);
+    let settings = SettingsFile::of(&cluster);
 
-    let by_file = run(&settings, &["touch", "it-ran"]);
-    let by_flag = run(&SettingsFile::of(&cluster), &["--listen", &address, "touch", "it-ran"]);
-    let free = run(&settings, &["--free-port", "sh", "-c", "echo $PGPORT"]).expect_success();
+    let failed = run(&settings, &["--listen", &address, "touch", "it-ran"]);
 
-    for failed in [by_file, by_flag] {
-        assert_eq!(failed.status.code(), Some(3), "{}", failed.stderr);
-        assert!(failed.stderr.contains(&address), "{}", failed.stderr);
-    }
+    assert_eq!(failed.status.code(), Some(3), "{}", failed.stderr);
+    assert!(failed.stderr.contains(&address), "{}", failed.stderr);
     assert!(!settings.path("it-ran").exists());
-    assert!(free.parse::<u16>().unwrap() != taken.local_addr().unwrap().port(), "{free}");
     let both = run(&settings, &["--free-port", "--listen", &address, "true"]);
     assert_eq!(both.status.code(), Some(2), "{}", both.stderr);
+}
+
+#[test]
+fn an_address_of_the_file_is_taken_where_it_is_free() {
+    let cluster = FakeUpstream::answering();
+    let held = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = held.local_addr().unwrap();
+    let settings = SettingsFile::of(&cluster).address(&address.to_string());
+    let port = |words: &[&str]| run(&settings, &[words, &["sh", "-c", "echo $PGPORT"]].concat());
+
+    let beside = port(&[]);
+    let free = port(&["--free-port"]);
+    drop(held);
+    let alone = port(&[]);
+
+    let told = "the address is taken; the command is led to a free port listener.name=main";
+    assert!(beside.stderr.contains(told) && beside.stderr.contains(&address.to_string()), "{}", beside.stderr);
+    assert_eq!((free.stderr.as_str(), alone.stderr.as_str()), ("", ""));
+    let own = address.port().to_string();
+    assert!(beside.expect_success() != own && free.expect_success() != own);
+    assert_eq!(alone.expect_success(), own);
+}
+
+#[test]
+fn the_admin_address_is_that_of_the_flag_alone() {
+    let cluster = FakeUpstream::answering();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let settings = SettingsFile::of(&cluster).global(&format!("admin = \"{address}\""));
+    let mut command = exec(&settings, &["true"]);
+
+    process::run(command.env("CRDB_PROXY_ADMIN", &address), "", DEADLINE).expect_success();
+
+    assert_eq!(run(&settings, &["--admin", &address, "true"]).status.code(), Some(3));
 }
 
 #[test]

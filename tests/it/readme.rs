@@ -332,8 +332,8 @@ impl Drop for Reader {
 }
 
 /// Commands that end by themselves.
-const COMMANDS: [&str; 10] =
-    ["completions", "config", "endpoint", "health", "man", "reload", "shutdown", "status", "url", "wait"];
+const COMMANDS: [&str; 11] =
+    ["completions", "config", "endpoint", "exec", "health", "man", "reload", "shutdown", "status", "url", "wait"];
 
 /// A build of the release profile, in case nobody has made one.
 const BUILD: Duration = Duration::from_secs(15 * 60);
