@@ -83,8 +83,8 @@ pub(super) const USAGE: &str = "crdb-proxy exec [FLAGS] [URL] [--] CMD [ARG]..."
 pub(super) const AFTER_HELP: &str = "\
 Flags are those of run, and stand before the command. Where nobody says otherwise the daemon listens on a free port of \
 localhost. So it does, with a warning, where the port that the settings file says is taken, so that a daemon that is \
-running already is in nobody's way; an address of --listen must be free. There is no admin address without --admin, and \
-only warnings are logged without --log-level.
+running already is in nobody's way; an address that is said as a flag must be free. There is no admin address unless \
+one is said as a flag, and only warnings are logged unless told otherwise.
 
 The command gets PGHOST, PGPORT, PGUSER, PGDATABASE, PGSSLMODE, DATABASE_URL and COCKROACH_URL. It does not get variables \
 that would lead it elsewhere (such as PGSERVICE), nor PGPASSWORD, CRDB_PROXY_* and COCKROACH_API_KEY.

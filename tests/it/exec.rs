@@ -1,9 +1,12 @@
 //! `exec`: a command with a daemon of its own, which it finds by its environment.
 
-use crate::harness::{
-    DEADLINE, FakeUpstream, PASSWORD, Postgres, SettingsFile, Terminal, TestProxy,
-    postgres::program,
-    process::{self, Finished, Lines},
+use crate::{
+    drivers::environment,
+    harness::{
+        DEADLINE, FakeUpstream, PASSWORD, Postgres, SettingsFile, Terminal, TestProxy,
+        postgres::program,
+        process::{self, Finished, Lines},
+    },
 };
 use rustix::process::Signal;
 use std::{
@@ -400,6 +403,36 @@ fn a_session_that_outlives_the_command_ends_as_in_a_drain() {
 
     assert_eq!(finished.expect_success(), "left");
     assert!(std::fs::read_to_string(settings.path("out")).unwrap().contains("finished"));
+}
+
+#[test]
+fn a_signal_cuts_short_the_drain_behind_the_command() {
+    let server = Postgres::start();
+    let settings = SettingsFile::of(&server);
+    let script = "mkfifo one; { echo '\\! echo begun > one'; echo 'select pg_sleep(60)'; } | $0 -XAtq > /dev/null 2>&1 & \
+        read line < one; echo left; exit 6";
+    let psql = program("psql");
+    let words = ["--log-level", "info", "sh", "-c", script, psql.to_str().unwrap()];
+    let mut running = Running::start(exec(&settings, &words));
+    let drains = |line: &str| line.contains(" draining signal=\"the end of the command\"").then_some(());
+    assert!(running.stderr.find(drains).is_some(), "{:?}", running.stderr.all());
+
+    process::signal(&running.child, Signal::TERM);
+
+    assert_eq!(running.exit_code(), 6);
+    assert!(running.stderr.all().iter().any(|line| line.contains("stopped at once by a second signal")));
+}
+
+#[test]
+fn node_postgres_takes_the_connection_string() {
+    let server = Postgres::start();
+    let settings = SettingsFile::of(&server);
+    let script = "const { Client } = require('pg'); const c = new Client(process.env.DATABASE_URL); c.connect()\
+        .then(() => c.query('select current_user as u')).then((r) => { console.log(r.rows[0].u); return c.end(); });";
+    let mut command = exec(&settings, &["node", "-e", script]);
+    command.env("NODE_PATH", environment("node/node_modules"));
+
+    assert_eq!(process::run(&mut command, "", DEADLINE).expect_success(), "app");
 }
 
 #[test]
