@@ -1,7 +1,7 @@
 //! The command line of `exec`: flags of ours, then the command's own words, which nobody here may take for flags.
 
 use super::{Command, Declined, flags::SettingsFlags, line::Line};
-use clap::{Args, CommandFactory, ValueHint};
+use clap::{Arg, Args, CommandFactory, ValueHint};
 use std::ffi::OsString;
 
 #[derive(Args)]
@@ -40,6 +40,14 @@ impl ExecFlags {
         let Self { settings, free_port, listener, limit, words } = self;
         Ok(Command::Exec { flags: settings.flags()?, order: ExecOrder { words, free_port, listener, limit } })
     }
+}
+
+/// As `--help` of this command says it, where it goes by another default than the daemon that runs all the time.
+pub(super) fn with_own_default(arg: Arg) -> Arg {
+    let own = OWN_DEFAULTS.iter().find(|(flag, ..)| arg.get_long() == Some(flag));
+    let Some((_, usual, own)) = own else { return arg };
+    let help = arg.get_help().map(|help| help.to_string().replace(usual, own));
+    help.into_iter().fold(arg, |arg, help| arg.help(help))
 }
 
 /// Puts `--` before the command of `exec` where it is left out, since from there on no word is ours. Ours are flags
@@ -93,6 +101,12 @@ Signals are passed on to the command, and its exit code is returned: 128 and the
 it, 126 where it cannot be run, 127 where there is none. If the daemon cannot start, the command is not run: 1, 2 and 3 \
 are as for run. When the command has ended, sessions that it left open (of processes in the background) end as in a \
 drain.";
+/// A flag, its usual default in `--help`, and its own one here.
+const OWN_DEFAULTS: [(&str, &str, &str); 3] = [
+    ("listen", "[default: localhost:26257]", "[default: the file's, or localhost and a free port]"),
+    ("admin", "[default: localhost:9257]", "[default: off]"),
+    ("log-level", "[default: info]", "[default: warn]"),
+];
 const EXEC: &str = "exec";
 const DASHES: &str = "--";
 
@@ -140,6 +154,19 @@ mod tests {
     fn dashes_of_the_command_are_the_commands() {
         assert_eq!(order("-- a -- b").1.words, ["a", "--", "b"]);
         assert_eq!(order("a -- b").1.words, ["a", "--", "b"]);
+    }
+
+    #[test]
+    fn help_has_the_defaults_of_this_command() {
+        let help = match parse(["crdb-proxy", EXEC, "--help"].map(OsString::from)) {
+            Err(Declined::Asked(help)) => help.to_string(),
+            _ => panic!("no help"),
+        };
+
+        for (flag, usual, own) in OWN_DEFAULTS {
+            let words = help.split_whitespace().collect::<Vec<_>>().join(" ");
+            assert!(words.contains(own) && !words.contains(usual), "{flag}: {words}");
+        }
     }
 
     #[test]

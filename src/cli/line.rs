@@ -66,6 +66,7 @@ pub(super) enum Sub {
     },
     /// Run a command with a daemon of its own, which it finds by PGHOST, DATABASE_URL and the like
     #[command(override_usage = exec::USAGE, after_help = exec::AFTER_HELP)]
+    #[command(mut_args(exec::with_own_default))]
     Exec(exec::ExecFlags),
     /// Say whether a running daemon is ready: exit 0, or 1 and the reason; for health checks
     Health(DaemonFlags),
@@ -184,6 +185,7 @@ Without a file, a connection string or --host, crdb-proxy/crdb-proxy.toml is rea
 
 Exit codes: 0 done, or ready; 1 fault of the daemon, not ready, not reachable, or an order that it did not take; \
 2 command line, variables or settings; 3 address cannot be bound; 4 sessions cut at drain_limit; 5 ended by a second signal. \
-Those of shutdown --wait, as far as it is told, are the daemon's.
+Those of shutdown --wait, as far as it is told, are the daemon's; those of exec are its command's, 126 where that cannot \
+be run, 127 where there is none.
 
 Orders (config diff, endpoint, reload, shutdown) are taken from the daemon's own user and root.";

@@ -144,8 +144,8 @@ pub fn hears_keyboard() -> bool {
 #[expect(unsafe_code, reason = "no crate of ours asks for a signal's disposition")]
 pub fn is_ignored(number: i32) -> bool {
     let mut action = std::mem::MaybeUninit::<libc::sigaction>::zeroed();
-    // SAFETY: nothing is changed where no new action is given; what is there is written to a place of its type, all of
-    // whose fields are numbers, so that any bytes are a value.
+    // SAFETY: nothing is changed where no new action is given; what is there is written to a place of its type. Where
+    // the call fails the zeroes stay, which are a value of that type too, and are not looked at.
     unsafe {
         libc::sigaction(number, std::ptr::null(), action.as_mut_ptr()) == 0
             && action.assume_init().sa_sigaction == libc::SIG_IGN
