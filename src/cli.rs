@@ -1,6 +1,7 @@
 //! The command line: which command, and what its flags said. Owns `--help`. Checks no value and reads
 //! no file, so that all faults of flags, variables and file are told together by [`load`](crate::settings::load).
 
+mod cloud;
 mod exec;
 mod flags;
 mod line;
@@ -11,6 +12,7 @@ mod wrong;
 #[cfg(feature = "demo")]
 pub use self::flags::DemoFlags;
 
+pub use self::cloud::{AllowFlags, CloudOrder};
 pub use self::exec::ExecOrder;
 
 use self::line::{ConfigSub, Line, Sub};
@@ -24,6 +26,17 @@ use std::ffi::OsString;
 pub enum Command {
     /// Serve.
     Run(Flags),
+    /// Try every way to the cluster.
+    Check {
+        /// What to load.
+        flags: Flags,
+        /// Only this cluster.
+        cluster: Option<String>,
+        /// Require that another endpoint could take over.
+        failover: bool,
+        /// As JSON.
+        json: bool,
+    },
     /// Check settings, CA, certificates and secrets without opening a socket.
     ConfigCheck(Flags),
     /// Print the effective settings.
@@ -89,6 +102,15 @@ pub enum Command {
         /// The order.
         order: Order,
     },
+    /// Ask or tell the Cloud API something about a cluster.
+    Cloud {
+        /// Which settings to load, if there are any.
+        flags: Flags,
+        /// The cluster's name or ID.
+        cluster: Option<String>,
+        /// What.
+        order: CloudOrder,
+    },
     /// Serve an embedded cluster.
     #[cfg(feature = "demo")]
     Demo(DemoFlags),
@@ -118,6 +140,10 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, D
     match line.command {
         None => line.settings.flags().map(Command::Run),
         Some(Sub::Run(settings)) => settings.flags().map(Command::Run),
+        Some(Sub::Check { failover, json, settings }) => {
+            let (flags, cluster) = settings.flags_and_cluster()?;
+            Ok(Command::Check { flags, cluster, failover, json })
+        }
         Some(Sub::Config { command: ConfigSub::Check(settings) }) => settings.flags().map(Command::ConfigCheck),
         Some(Sub::Config { command: ConfigSub::Show { settings, json } }) => {
             Ok(Command::ConfigShow { flags: settings.flags()?, json })
@@ -133,6 +159,9 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, D
         Some(Sub::Completions { shell }) => Ok(Command::Completions(shell)),
         Some(Sub::Man) => Ok(Command::Man),
         Some(Sub::Endpoint { command }) => Ok(command.into()),
+        Some(Sub::Allowlist { command }) => Ok(command.into()),
+        Some(Sub::PrivateEndpoint { command }) => Ok(command.into()),
+        Some(Sub::Users { command }) => Ok(command.into()),
         #[cfg(feature = "demo")]
         Some(Sub::Demo(flags)) => Ok(Command::Demo(flags)),
     }

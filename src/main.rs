@@ -3,6 +3,7 @@
 mod failure;
 
 use crdb_proxy::{
+    check::Wish,
     cli::{self, Command, Declined},
     commands,
     daemon::{self, Built},
@@ -50,6 +51,9 @@ fn obey(command: Command) -> Result<u8, Failure> {
     let inputs = Inputs::of_process;
     Ok(match command {
         Command::Run(flags) => return run(flags),
+        Command::Check { flags, cluster, failover, json } => {
+            commands::walk(&inputs(flags), &Wish { cluster, failover }, json, &World::of_machine())
+        }
         Command::ConfigCheck(flags) => commands::check(&inputs(flags)),
         Command::ConfigShow { flags, json } => commands::show(&inputs(flags), json),
         Command::ConfigDiff(flags) => commands::diff(&inputs(flags)),
@@ -64,6 +68,7 @@ fn obey(command: Command) -> Result<u8, Failure> {
         Command::Exec { flags, order } => commands::exec(inputs(flags), &order),
         Command::Completions(shell) => commands::completions(shell),
         Command::Man => commands::man(),
+        Command::Cloud { flags, cluster, order } => commands::cloud(&inputs(flags), cluster.as_deref(), &order),
         Command::Endpoint { flags, order } => commands::endpoint(&inputs(flags), &order),
         #[cfg(feature = "demo")]
         Command::Demo(flags) => return Ok(crdb_proxy::demo::run(flags, &World::of_machine())?),

@@ -24,7 +24,11 @@ mod tree;
 pub mod url;
 mod values;
 
-pub(crate) use self::source::nearest;
+pub(crate) use self::{
+    address::{DEFAULT_PORT, listen_text},
+    endpoints::{kind_text, same_region},
+    source::nearest,
+};
 pub use self::{
     changes::{Change, changes},
     inputs::{Flag, Flags, Inputs},
@@ -201,6 +205,10 @@ pub struct Cluster {
     pub password: Option<SecretSource>,
     /// PEM files of certificate chain and key.
     pub client_certificate: Option<CertificateFiles>,
+    /// Its ID in the Cloud API.
+    pub cluster_id: Option<String>,
+    /// Where the key of the Cloud API is; the daemon itself reads it not.
+    pub api_key: Option<SecretSource>,
     /// In order of preference; at least one, names unique.
     pub endpoints: Vec<Arc<Endpoint>>,
 }

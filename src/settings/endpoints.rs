@@ -212,12 +212,12 @@ fn region(node: &Node, _: &Places<'_>) -> Result<String, String> {
 }
 
 /// The word for a kind.
-pub(super) fn kind_text(kind: EndpointKind) -> &'static str {
+pub(crate) fn kind_text(kind: EndpointKind) -> &'static str {
     KINDS.iter().find(|(_, known)| *known == kind).map_or("public", |(word, _)| word)
 }
 
 /// Whether two spellings mean one region: SQL says `gcp-us-east1`, the Cloud API `us-east1`.
-pub(super) fn same_region(one: &str, other: &str) -> bool {
+pub(crate) fn same_region(one: &str, other: &str) -> bool {
     let without_cloud = |region| ["gcp-", "aws-", "azure-"].iter().find_map(|cloud| str::strip_prefix(region, cloud));
     one == other || without_cloud(one) == Some(other) || without_cloud(other) == Some(one)
 }

@@ -440,7 +440,17 @@ fn collect_source(folder: &Path, into: &mut String) {
 }
 
 /// Commands with flags of their own.
-const COMMANDS: [&[&str]; 5] = [&["endpoint", "disable"], &["wait"], &["shutdown"], &["status"], &["url"]];
+const COMMANDS: [&[&str]; 9] = [
+    &["check"],
+    &["endpoint", "disable"],
+    &["wait"],
+    &["shutdown"],
+    &["status"],
+    &["url"],
+    &["allowlist", "add"],
+    &["private-endpoint", "add"],
+    &["users", "list"],
+];
 
 const MINIMAL: &str = "[cluster.c]\nca = \"ca.crt\"\nuser = \"u\"\npassword = { file = \"p\" }\n\
     [[cluster.c.endpoint]]\nhost = \"h\"\n";

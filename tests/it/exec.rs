@@ -145,9 +145,17 @@ fn the_admin_address_is_that_of_the_flag_alone() {
 fn no_secret_of_ours_and_nothing_that_misleads_is_in_the_commands_environment() {
     let cluster = FakeUpstream::answering();
     let settings = SettingsFile::of(&cluster).password("password = { env = \"APP_SECRET\" }");
+    let settings = settings.cluster("api_key = { env = \"CLOUD_KEY\" }");
     let mut command = exec(&settings, &["env"]);
-    let withheld =
-        ["APP_SECRET", "COCKROACH_API_KEY", "PGPASSWORD", "PGHOSTADDR", "COCKROACH_CERTS_DIR", "CRDB_PROXY_LOG_REPEAT"];
+    let withheld = [
+        "APP_SECRET",
+        "COCKROACH_API_KEY",
+        "PGPASSWORD",
+        "PGHOSTADDR",
+        "COCKROACH_CERTS_DIR",
+        "CRDB_PROXY_LOG_REPEAT",
+        "CLOUD_KEY",
+    ];
     command.envs(withheld.map(|name| (name, "10s")));
     command.env("APP_SECRET", PASSWORD).env("PGAPPNAME", "mine").env("LC_ALL", "C");
 

@@ -6,10 +6,12 @@
 
 use crate::harness::{
     DEADLINE, PASSWORD, Postgres, TestProxy,
+    cloud_api::{self, CloudApi},
     markdown::{self, Block},
     process::{self, Lines, mortal},
     settings::{Cluster, write_private},
 };
+use serde_json::json;
 use std::{
     fs::{self, Permissions},
     io::Write,
@@ -142,6 +144,7 @@ fn action(script: &str) -> Option<Action> {
 struct Reader {
     folder: TempDir,
     server: Postgres,
+    cloud: CloudApi,
     running: Running,
     /// What the last command wrote.
     output: String,
@@ -159,7 +162,10 @@ impl Reader {
     fn new(blocks: &[Block]) -> Self {
         let server = Postgres::start();
         let folder = tempfile::Builder::new().prefix("crdb-proxy-readme-").tempdir().unwrap();
-        let reader = Self { folder, server, running: Running::Nothing, output: String::new() };
+        let cloud = CloudApi::start();
+        let office = json!({"cidr_ip": "192.0.2.0", "cidr_mask": 24, "name": "office", "sql": true, "ui": true});
+        cloud.state(|state| state.allowlist.push(office));
+        let reader = Self { folder, server, cloud, running: Running::Nothing, output: String::new() };
         for name in ["path", "installed"] {
             fs::create_dir(reader.folder.path().join(name)).unwrap();
         }
@@ -321,6 +327,7 @@ impl Reader {
         };
         shell.env("CRDB_PROXY_LISTEN", "127.0.0.1:0").env("CRDB_PROXY_ADMIN", admin);
         shell.env("CRDB_PROXY_LOG_FORMAT", "json");
+        shell.env("COCKROACH_SERVER", self.cloud.url()).env("COCKROACH_API_KEY", cloud_api::KEY);
         shell
     }
 }
@@ -332,8 +339,21 @@ impl Drop for Reader {
 }
 
 /// Commands that end by themselves.
-const COMMANDS: [&str; 11] =
-    ["completions", "config", "endpoint", "exec", "health", "man", "reload", "shutdown", "status", "url", "wait"];
+const COMMANDS: [&str; 13] = [
+    "allowlist",
+    "check",
+    "completions",
+    "config",
+    "endpoint",
+    "exec",
+    "health",
+    "man",
+    "reload",
+    "shutdown",
+    "status",
+    "url",
+    "wait",
+];
 
 /// A build of the release profile, in case nobody has made one.
 const BUILD: Duration = Duration::from_secs(15 * 60);
