@@ -64,7 +64,7 @@ async fn run(inputs: Inputs, mut loaded: Loaded, order: &ExecOrder, limit: Limit
     let settings = loaded.settings.clone();
     let built = tokio::select! {
         biased;
-        number = signals.next() => return Ok(End::of_signal(number).exit_code()),
+        number = signals.next_to_end() => return Ok(End::of_signal(number).exit_code()),
         built = Built::read(loaded) => built?,
     };
     for warning in &built.warnings {
@@ -76,7 +76,7 @@ async fn run(inputs: Inputs, mut loaded: Loaded, order: &ExecOrder, limit: Limit
     let ended = tokio::select! {
         biased;
         // While there is no command they are for us.
-        number = signals.next() => Ok(End::of_signal(number).exit_code()),
+        number = signals.next_to_end() => Ok(End::of_signal(number).exit_code()),
         () = serving.ended() => Err(serving.fault()),
         ready = ready(&control, limit) => match ready.and_then(|()| command(&settings, order, &control)) {
             Ok(command) => attend(command, &mut signals, &mut serving).await,

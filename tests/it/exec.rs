@@ -360,7 +360,9 @@ fn while_the_daemon_is_not_ready_a_signal_ends_both_before_they_begin() {
     let waits = |line: &str| line.contains("not started yet").then_some(());
     assert!(running.stderr.find(waits).is_some(), "{:?}", running.stderr.all());
 
-    process::signal(&running.child, Signal::TERM);
+    for signal in [Signal::WINCH, Signal::USR1, Signal::TERM] {
+        process::signal(&running.child, signal);
+    }
 
     assert_eq!(running.exit_code(), 143);
     assert!(!settings.path("it-ran").exists());

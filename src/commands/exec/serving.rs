@@ -44,7 +44,7 @@ impl Serving {
         tokio::select! {
             biased;
             () = self.ended() => return,
-            _ = signals.next() => self.ender.stop(),
+            _ = signals.next_to_end() => self.ender.stop(),
         }
         self.ended().await;
     }

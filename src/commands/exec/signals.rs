@@ -15,7 +15,17 @@ impl Relayed {
         heard.map(stream).collect::<io::Result<_>>().map(Self)
     }
 
-    /// The number of the next one that is not about windows, of which only a command wants to know. Cancel safe.
+    /// The number of the next one that is to end something. The others mean something to a command only. Cancel safe.
+    pub(super) async fn next_to_end(&mut self) -> i32 {
+        loop {
+            let number = self.next().await;
+            if ![libc::SIGUSR1, libc::SIGUSR2, libc::SIGWINCH].contains(&number) {
+                return number;
+            }
+        }
+    }
+
+    /// The number of the next one. Cancel safe.
     pub(super) async fn next(&mut self) -> i32 {
         poll_fn(|context| {
             for (number, stream) in &mut self.0 {
