@@ -284,7 +284,7 @@ impl Admin {
         }
     }
 
-    fn not_ready_because(&self) -> Option<String> {
+    pub(crate) fn not_ready_because(&self) -> Option<String> {
         match self.state() {
             DaemonState::Running => {}
             DaemonState::Delaying => {
@@ -299,7 +299,7 @@ impl Admin {
         reasons.next()
     }
 
-    fn not_started_because(&self) -> Option<String> {
+    pub(crate) fn not_started_because(&self) -> Option<String> {
         let waits_for = lock(&self.first_login).clone()?;
         // A session may have been quicker.
         let is_met = self.view().clusters.iter().any(|cluster| cluster.has_logged_in());

@@ -2,6 +2,7 @@
 //! no file, so that all faults of flags, variables and file are told together by [`load`](crate::settings::load).
 
 mod cloud;
+mod exec;
 mod flags;
 mod line;
 #[cfg(test)]
@@ -12,6 +13,7 @@ mod wrong;
 pub use self::flags::DemoFlags;
 
 pub use self::cloud::{AllowFlags, CloudOrder};
+pub use self::exec::ExecOrder;
 
 use self::line::{ConfigSub, Line, Sub};
 use crate::{control::Order, settings::Flags};
@@ -79,6 +81,15 @@ pub enum Command {
         flags: Flags,
         /// The name of the listener, or all.
         listener: Option<String>,
+        /// In whose words.
+        format: Option<String>,
+    },
+    /// Serve for as long as a command runs.
+    Exec {
+        /// What to load.
+        flags: Flags,
+        /// The command.
+        order: ExecOrder,
     },
     /// Print what a shell needs to complete a command line.
     Completions(Shell),
@@ -125,7 +136,7 @@ impl From<clap::Error> for Declined {
 /// # Errors
 /// A wrong command line, and also `--help` and `--version`.
 pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, Declined> {
-    let line = Line::try_parse_from(arguments)?;
+    let line = Line::try_parse_from(exec::with_dashes(arguments))?;
     match line.command {
         None => line.settings.flags().map(Command::Run),
         Some(Sub::Run(settings)) => settings.flags().map(Command::Run),
@@ -143,7 +154,8 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, D
         Some(Sub::Shutdown { wait, daemon }) => Ok(Command::Shutdown { flags: daemon.into(), wait }),
         Some(Sub::Reload(daemon)) => Ok(Command::Reload(daemon.into())),
         Some(Sub::Status { watch, json, daemon }) => Ok(Command::Status { flags: daemon.into(), watch, json }),
-        Some(Sub::Url { listener, daemon }) => Ok(Command::Url { flags: daemon.into(), listener }),
+        Some(Sub::Url { listener, format, daemon }) => Ok(Command::Url { flags: daemon.into(), listener, format }),
+        Some(Sub::Exec(exec)) => exec.command(),
         Some(Sub::Completions { shell }) => Ok(Command::Completions(shell)),
         Some(Sub::Man) => Ok(Command::Man),
         Some(Sub::Endpoint { command }) => Ok(command.into()),

@@ -9,6 +9,8 @@ mod cloud;
 mod completions;
 mod config;
 mod endpoint;
+mod environment;
+mod exec;
 mod health;
 mod look;
 mod man;
@@ -26,6 +28,7 @@ pub use self::{
     completions::completions,
     config::{check, diff, show},
     endpoint::endpoint,
+    exec::exec,
     health::health,
     man::man,
     reload::reload,

@@ -21,7 +21,7 @@ use crate::{
     listener::{self, BindError, Socket},
     metrics::labels::DaemonState,
     service_manager::ServiceManager,
-    settings::{Endpoint, Inputs, Name},
+    settings::{ConnectionParameters, Endpoint, Inputs, ListenAddress, LocalTls, Name},
     shutdown::Stopper,
 };
 use reload::Reloads;
@@ -32,7 +32,10 @@ use tokio::task::JoinSet;
 use tracing::{info, warn};
 use wishes::{Wish, Wishes};
 
-pub use files::{Built, FileFault};
+pub use self::{
+    files::{Built, FileFault},
+    signals::Ender,
+};
 
 /// A daemon with its sockets bound.
 pub struct Daemon {
@@ -68,6 +71,22 @@ impl Control {
             known.expect_restarts(expected);
             true
         })
+    }
+
+    /// How a listener is reached: that of this name, or the first. `None` if there is none.
+    pub fn connection_parameters(&self, listener: Option<&str>) -> Option<ConnectionParameters> {
+        let view = self.0.view();
+        let is_meant = |name: &Name| listener.is_none_or(|meant| meant == name.as_str());
+        let found = view.listeners.iter().find(|view| is_meant(&view.parts.listener.name))?;
+        let (listener, user) = (&found.parts.listener, &found.parts.setup.settings.user);
+        let address = ListenAddress::of_sockets(&found.addresses)?;
+        let needs_tls = matches!(listener.tls, LocalTls::Require(_));
+        ConnectionParameters::new(&address, needs_tls, (user, &listener.database), None)
+    }
+
+    /// Why the daemon has not started yet or is not ready, as `/startupz` and `/readyz` have it.
+    pub fn unready_because(&self) -> Option<String> {
+        self.0.not_started_because().or_else(|| self.0.not_ready_because())
     }
 }
 

@@ -62,7 +62,10 @@ fn obey(command: Command) -> Result<u8, Failure> {
         Command::Shutdown { flags, wait } => commands::shutdown(&inputs(flags), wait),
         Command::Reload(flags) => commands::reload(&inputs(flags)),
         Command::Status { flags, watch, json } => commands::status(&inputs(flags), watch, json),
-        Command::Url { flags, listener } => commands::url(&inputs(flags), listener.as_deref()),
+        Command::Url { flags, listener, format } => {
+            commands::url(&inputs(flags), listener.as_deref(), format.as_deref())
+        }
+        Command::Exec { flags, order } => commands::exec(inputs(flags), &order),
         Command::Completions(shell) => commands::completions(shell),
         Command::Man => commands::man(),
         Command::Cloud { flags, cluster, order } => commands::cloud(&inputs(flags), cluster.as_deref(), &order),

@@ -33,7 +33,7 @@ pub use self::{
     changes::{Change, changes},
     inputs::{Flag, Flags, Inputs},
     load::{FoundAdmin, Loaded, load, load_admin},
-    paste::connection_string,
+    paste::{ClientHost, ConnectionParameters, escaped},
     policy::{Policy, Prefer, Regions},
     show::{show, show_json},
     source::{Fault, Faults, Provenance, Source},

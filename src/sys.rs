@@ -1,10 +1,12 @@
 //! Calls that only some systems have: the one place to look at when porting.
 
+mod child;
 mod owner;
 mod passed;
 mod peer;
 mod process;
 
+pub use child::{End, Tied, hears_keyboard, is_ignored, spawn_tied};
 pub use owner::listening_process;
 pub use passed::{Passed, PassedDescriptor, UNNAMED, take_passed};
 pub use peer::tcp_peer_uid;

@@ -171,7 +171,7 @@ pub struct DemoFlags {
 
 /// Any text, of which shells complete these: whether it is a good one is for those to say who read settings.
 #[derive(Clone)]
-struct OneOf(&'static [&'static str]);
+pub(super) struct OneOf(pub(super) &'static [&'static str]);
 
 impl TypedValueParser for OneOf {
     type Value = String;

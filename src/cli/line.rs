@@ -5,7 +5,8 @@ use super::flags::DemoFlags;
 use super::{
     Command, NAME,
     cloud::{AllowlistSub, PrivateEndpointSub, UsersSub},
-    flags::{DaemonFlags, EndpointFlags, SettingsFlags, SpanFlag},
+    exec,
+    flags::{DaemonFlags, EndpointFlags, OneOf, SettingsFlags, SpanFlag},
 };
 use crate::control::{Order, Verb};
 use clap::{Parser, Subcommand, ValueHint};
@@ -65,14 +66,22 @@ pub(super) enum Sub {
         #[command(flatten)]
         daemon: DaemonFlags,
     },
-    /// Print the connection string of each listener, or of the one that is named, as the running daemon listens
+    /// Print how to connect to each listener, or to the one that is named, as the running daemon listens
     Url {
         /// The listener's name
         #[arg(value_name = "LISTENER", value_hint = ValueHint::Other)]
         listener: Option<String>,
+        /// In whose words: url, dsn (libpq), jdbc, env (for `eval` in a shell), params (one a line), django, sqlalchemy,
+        /// prisma or cockroach [default: url]
+        #[arg(long, value_name = "FORMAT", help_heading = "Output", value_parser = OneOf(FORMATS), hide_possible_values = true)]
+        format: Option<String>,
         #[command(flatten)]
         daemon: DaemonFlags,
     },
+    /// Run a command with a daemon of its own, which it finds by PGHOST, DATABASE_URL and the like
+    #[command(override_usage = exec::USAGE, after_help = exec::AFTER_HELP)]
+    #[command(mut_args(exec::with_own_default))]
+    Exec(exec::ExecFlags),
     /// Say whether a running daemon is ready: exit 0, or 1 and the reason; for health checks
     Health(DaemonFlags),
     /// Wait until a daemon is there, started and ready
@@ -179,6 +188,8 @@ impl From<EndpointSub> for Command {
     }
 }
 
+const FORMATS: &[&str] = &["url", "dsn", "jdbc", "env", "params", "django", "sqlalchemy", "prisma", "cockroach"];
+
 const STATUS_COLUMNS: &str = "\
 Columns; listeners count from the daemon's start (with /S: in each second of late):
 
@@ -214,6 +225,7 @@ Without a file, a connection string or --host, crdb-proxy/crdb-proxy.toml is rea
 
 Exit codes: 0 done, or ready; 1 fault of the daemon, not ready, not reachable, or an order that it did not take; \
 2 command line, variables or settings; 3 address cannot be bound; 4 sessions cut at drain_limit; 5 ended by a second signal. \
-Those of shutdown --wait, as far as it is told, are the daemon's.
+Those of shutdown --wait, as far as it is told, are the daemon's; those of exec are its command's, 126 where that cannot \
+be run, 127 where there is none.
 
 Orders (config diff, endpoint, reload, shutdown) are taken from the daemon's own user and root.";

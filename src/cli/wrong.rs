@@ -35,6 +35,9 @@ pub(super) fn sentence(error: &Error) -> String {
         }
         (ErrorKind::InvalidValue, None) if argument == "<SHELL>" => format!("this is none of the shells: {SHELLS}"),
         (ErrorKind::MissingRequiredArgument, _) if argument == "<SHELL>" => format!("the shell is missing: {SHELLS}"),
+        (ErrorKind::MissingRequiredArgument, _) if argument.starts_with("<CMD>") => {
+            "`exec` needs the command to run".to_owned()
+        }
         (ErrorKind::MissingRequiredArgument, _) if argument == "<CIDR>" => {
             "the range is missing: see `allowlist list`".to_owned()
         }
@@ -118,6 +121,7 @@ const COMMANDS: &[(&str, &str)] = &[
     ("status", "status"),
     ("top", "status"),
     ("url", "url"),
+    ("exec", "exec"),
     ("completions", "completions"),
     ("completion", "completions"),
     ("man", "man"),

@@ -143,6 +143,12 @@ const SECTIONS: &[(&str, &[(&str, &str)])] = &[
             ("3", "An address cannot be bound."),
             ("4", "Sessions were cut off at drain_limit; the log has their number. Of shutdown --wait too."),
             ("5", "Ended by a second signal. Of shutdown --wait too."),
+            ("126", "Of exec: the command cannot be run."),
+            (
+                "127",
+                "Of exec: there is no such command. Else exec exits with the command's own code, or 128 and the number \
+             of the signal that ended it.",
+            ),
         ],
     ),
     (

@@ -1,5 +1,9 @@
-//! `url [LISTENER]`: the connection string by which an application reaches a listener.
+//! `url [LISTENER] [--format …]`: how an application reaches a listener, in the words of its driver.
 
+mod format;
+mod quoting;
+
+use self::format::Format;
 use super::{CommandError, block_on, note, say};
 use crate::{
     control::{
@@ -7,33 +11,61 @@ use crate::{
         status::{Listening, Status},
     },
     diagnostics::printable,
-    settings::{self, FoundAdmin, Inputs, ListenAddress, Listener, Settings},
+    settings::{self, ConnectionParameters, FoundAdmin, Inputs, ListenAddress, Listener, Settings},
 };
 use std::{fs, path::Path};
 
-/// Prints one for each listener, or for the one of this name: as the running daemon listens, which may be at passed
+/// A listener's name, and how it is reached.
+type Way = (String, ConnectionParameters);
+
+/// Prints it for each listener, or for the one of this name: as the running daemon listens, which may be at passed
 /// sockets or by settings that have changed since; where none answers, as the settings say.
 ///
 /// # Errors
-/// There is no such listener; the daemon does not tell; or none answers, and the settings break a rule or do not say
-/// where it would listen.
-pub fn url(inputs: &Inputs, name: Option<&str>) -> Result<u8, CommandError> {
+/// There is no such listener or format, or the format cannot say it; the daemon does not tell; or none answers, and the
+/// settings break a rule or do not say where it would listen.
+pub fn url(inputs: &Inputs, name: Option<&str>, format: Option<&str>) -> Result<u8, CommandError> {
+    let format = format.map_or(Ok(Format::Url), |said| Format::named(said).ok_or_else(no_format))?;
     let found = settings::load_admin(inputs)?;
-    let urls = match status(&found)? {
+    let ways = match status(&found)? {
         Ok(status) => of_daemon(&status, name)?,
         Err(error @ (ControlError::Refused(_) | ControlError::Untold(_))) => return Err(error.into()),
         Err(error) => {
-            let urls = match settings::load(inputs) {
+            let ways = match settings::load(inputs) {
                 Ok(loaded) => of_settings(&loaded.settings, name, &error)?,
                 Err(faults) if faults.is_nothing_given() => return Err(error.into()),
                 Err(faults) => return Err(faults.into()),
             };
             note(&format!("{error}; what follows is what the settings say"));
-            urls
+            ways
         }
     };
-    say(&urls.iter().map(|url| format!("{url}\n")).collect::<String>())?;
+    say(&blocks(&ways, format)?)?;
     Ok(0)
+}
+
+/// One block for each, under its name where there are several.
+fn blocks(ways: &[Way], format: Format) -> Result<String, CommandError> {
+    let mut blocks = Vec::new();
+    let mut unsaid = Vec::new();
+    for (name, parameters) in ways {
+        let name = printable(name);
+        match format.render(parameters) {
+            Ok(text) if ways.len() > 1 => blocks.push(format!("# listener \"{name}\"\n{text}\n")),
+            Ok(text) => blocks.push(format!("{text}\n")),
+            Err(reason) => unsaid.push(format!("listener \"{name}\": {reason}")),
+        }
+    }
+    if blocks.is_empty() && !unsaid.is_empty() {
+        return Err(CommandError::Said(2, unsaid.join("\n")));
+    }
+    unsaid.iter().for_each(|reason| note(reason));
+    Ok(blocks.join("\n"))
+}
+
+fn no_format() -> CommandError {
+    let names: Vec<_> = Format::ALL.iter().map(|(name, _)| *name).collect();
+    CommandError::Said(2, format!("flag --format: must be one of {}", names.join(", ")))
 }
 
 /// What the daemon of these settings says, if it is there.
@@ -56,37 +88,40 @@ fn is_same(one: &Path, other: &Path) -> bool {
     one == other || matches!((fs::canonicalize(one), fs::canonicalize(other)), (Ok(one), Ok(other)) if one == other)
 }
 
-fn of_daemon(status: &Status, name: Option<&str>) -> Result<Vec<String>, CommandError> {
+fn of_daemon(status: &Status, name: Option<&str>) -> Result<Vec<Way>, CommandError> {
     let is_meant = |listener: &&Listening| name.is_none_or(|name| listener.name == name);
     let meant: Vec<_> = status.listeners.iter().filter(is_meant).collect();
     if meant.is_empty() {
-        return Err(unknown(status.listeners.iter().map(|listener| listener.name.as_str())));
+        return Err(unknown_listener(status.listeners.iter().map(|listener| listener.name.as_str())));
     }
-    let url = |listener: &Listening| {
+    let way = |listener: &Listening| {
         let cluster = status.clusters.iter().find(|cluster| cluster.name == listener.cluster);
         let names = (cluster.map_or("", |cluster| cluster.user.as_str()), listener.database.as_str());
         let address = ListenAddress::of_sockets(&listener.addresses)?;
-        settings::connection_string(&address, listener.tls == "require", names, None)
+        let parameters = ConnectionParameters::new(&address, listener.tls == "require", names, None)?;
+        Some((listener.name.clone(), parameters))
     };
-    Ok(meant.into_iter().filter_map(url).collect())
+    Ok(meant.into_iter().filter_map(way).collect())
 }
 
 /// What they say for a daemon that was not found, for this reason.
-fn of_settings(settings: &Settings, name: Option<&str>, reason: &ControlError) -> Result<Vec<String>, CommandError> {
+fn of_settings(settings: &Settings, name: Option<&str>, reason: &ControlError) -> Result<Vec<Way>, CommandError> {
     let is_meant = |listener: &&Listener| name.is_none_or(|name| listener.name.as_str() == name);
     let meant: Vec<_> = settings.listeners.iter().map(AsRef::as_ref).filter(is_meant).collect();
     if meant.is_empty() {
-        return Err(unknown(settings.listeners.iter().map(|listener| listener.name.as_str())));
+        return Err(unknown_listener(settings.listeners.iter().map(|listener| listener.name.as_str())));
     }
-    let url = |listener: &Listener| {
+    let way = |listener: &Listener| {
         let cluster = settings.clusters.iter().find(|cluster| cluster.name == listener.cluster);
-        let url = listener.connection_string(cluster.map_or("", |cluster| &cluster.user), None);
-        url.ok_or_else(|| CommandError::Said(1, portless(listener, reason)))
+        let parameters = listener.connection_parameters(cluster.map_or("", |cluster| &cluster.user), None);
+        let parameters = parameters.ok_or_else(|| CommandError::Said(1, portless(listener, reason)))?;
+        Ok((listener.name.to_string(), parameters))
     };
-    meant.into_iter().map(url).collect()
+    meant.into_iter().map(way).collect()
 }
 
-fn unknown<'n>(names: impl Iterator<Item = &'n str>) -> CommandError {
+/// There is no listener of the name that was said.
+pub(super) fn unknown_listener<'n>(names: impl Iterator<Item = &'n str>) -> CommandError {
     let names: Vec<_> = names.map(|name| format!("\"{}\"", printable(name))).collect();
     CommandError::Said(2, format!("there is no such listener, but there are: {}", names.join(", ")))
 }

@@ -7,7 +7,7 @@ use super::{
     post::Plan,
     reload::Reloads,
     serving::Serving,
-    signals::Signals,
+    signals::{Ender, Signals},
     telling::Telling,
     wishes::Wishes,
 };
@@ -31,6 +31,7 @@ use crate::{
 };
 use std::{
     collections::HashMap,
+    io,
     num::NonZero,
     sync::{Arc, Mutex},
     time::SystemTime,
@@ -42,6 +43,17 @@ impl Built {
     /// Binds every address, but where a socket was passed instead, and begins to accept. Needs a runtime. All or nothing: on an error every socket is
     /// closed again.
     pub fn bind(self, world: &World, passed: Passed) -> Result<Daemon, StartError> {
+        let signals = Signals::new().map_err(deaf)?;
+        self.bind_with(world, passed, signals)
+    }
+
+    /// As [`Self::bind`], for who takes the signals of the process: the daemon hears none, but its ender.
+    pub fn bind_without_signals(self, world: &World) -> Result<(Daemon, Ender), StartError> {
+        let (signals, ender) = Signals::of_ender().map_err(deaf)?;
+        Ok((self.bind_with(world, Passed::default(), signals)?, ender))
+    }
+
+    fn bind_with(self, world: &World, passed: Passed, signals: Signals) -> Result<Daemon, StartError> {
         let mut inherited = Inherited::new(passed);
         let metrics = Arc::new(Metrics::new().map_err(|error| StartError::Internal(error.to_string()))?);
         metrics.set_state(DaemonState::Starting);
@@ -49,8 +61,6 @@ impl Built {
         let shared = Shared::new(&settings, world, metrics);
         let (metrics, sessions) = (Arc::clone(&shared.metrics), Arc::clone(&shared.sessions));
         let refusals = Arc::clone(&shared.refusals);
-        let signals =
-            Signals::new().map_err(|error| StartError::Internal(format!("signals cannot be heard: {error}")))?;
         let mut serving = Serving::new(shared);
         let prepared = serving.prepare_with(self, &mut inherited)?;
         let admin_sockets = open_admin(&settings.admin, &mut inherited)?;
@@ -83,6 +93,10 @@ impl Built {
             telling: Telling::to(ServiceManager::none()),
         })
     }
+}
+
+fn deaf(error: io::Error) -> StartError {
+    StartError::Internal(format!("signals cannot be heard: {error}"))
 }
 
 /// What all listeners and clusters share, whatever settings say.

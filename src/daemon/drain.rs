@@ -1,7 +1,7 @@
 //! Stopping gently: for a while as if nothing were, then new clients are refused and sessions end at their idle
 //! points, then the rest is cut off.
 
-use super::{Daemon, Ended, wishes};
+use super::{Daemon, Ended, signals, wishes};
 use crate::{
     admin::Admin,
     diagnostics,
@@ -27,8 +27,9 @@ impl Daemon {
                 stopper.enter(phase);
                 serving.enter(phase);
             };
-            // Whoever stops it by hand does not want to wait.
-            if !limits.drain_delay.is_zero() && by != "SIGINT" {
+            // Whoever stops it by hand does not want to wait, and what a command leaves behind sends nobody here.
+            let is_sudden = ["SIGINT", signals::COMMAND_ENDED].contains(&by);
+            if !limits.drain_delay.is_zero() && !is_sudden {
                 admin.metrics.set_state(DaemonState::Delaying);
                 enter(Phase::Delaying);
                 info!(signal = by, drain_delay = ?limits.drain_delay, "stopping soon; clients are still served");
@@ -43,8 +44,8 @@ impl Daemon {
             enter(Phase::Draining(drain));
             let open = admin.sessions.admitted();
             info!(signal = by, sessions.open = open, drain_limit = ?limits.drain_limit, "draining");
-            if by == "SIGINT" && admin.view().settings.log_format == LogFormat::Text {
-                tell_person(open);
+            if is_sudden && admin.view().settings.log_format == LogFormat::Text {
+                tell_person(open, if by == "SIGINT" { "Ctrl-C again" } else { "Ctrl-C" });
             }
             let is_clean = timeout_at(now + limits.drain_limit, admin.sessions.all_ended()).await.is_ok();
             let ended = count_cut(&admin, is_clean);
@@ -75,11 +76,11 @@ impl Daemon {
     }
 }
 
-/// Whoever has pressed Ctrl-C and sees nothing happen wants to know why.
-fn tell_person(open: usize) {
+/// Whoever has pressed Ctrl-C or whose command has ended, and sees nothing happen, wants to know why.
+fn tell_person(open: usize, key: &str) {
     if open > 0 && diagnostics::has_reader() {
         let sessions = if open == 1 { "session" } else { "sessions" };
-        diagnostics::show(format!("{open} {sessions} open; Ctrl-C again ends at once\n"));
+        diagnostics::show(format!("{open} {sessions} open; {key} ends at once\n"));
     }
 }
 

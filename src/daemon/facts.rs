@@ -69,8 +69,8 @@ fn of_listener(ListenerView { parts, addresses }: &ListenerView, cluster: &Clust
         facts.push(("endpoint", format!("\"{name}\"{place}: {why}")));
     }
     let port = addresses.iter().find_map(|address| address.parse::<SocketAddr>().ok()).map(|address| address.port());
-    let url = listener.connection_string(&cluster.setup().settings.user, port);
-    facts.extend(url.map(|url| ("connect", format!("psql '{url}'"))));
+    let parameters = listener.connection_parameters(&cluster.setup().settings.user, port);
+    facts.extend(parameters.map(|parameters| ("connect", format!("psql '{}'", parameters.url()))));
     facts
 }
 

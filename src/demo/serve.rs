@@ -61,6 +61,7 @@ fn settings_for(flags: DemoFlags) -> Result<Settings, StartError> {
     given.extend(stand_ins.map(|(flag, value)| (flag, value.to_owned())));
     let inputs = Inputs {
         flags: Flags { config: None, url: None, given },
+        defaults: Vec::new(),
         variables: Vec::new(),
         working_folder: PathBuf::from("."),
         home: None,

@@ -14,6 +14,8 @@ use std::{
 pub struct Inputs {
     /// What the command line said.
     pub flags: Flags,
+    /// What counts where neither flag, variable nor file says anything, in place of the usual default.
+    pub defaults: Vec<(Flag, &'static str)>,
     /// The environment; names that do not begin with `CRDB_PROXY_` are passed over.
     pub variables: Vec<(OsString, OsString)>,
     /// Relative paths in flags and variables count from here.
@@ -40,6 +42,7 @@ impl Inputs {
             .collect();
         Self {
             flags,
+            defaults: Vec::new(),
             variables: env::vars_os().collect(),
             working_folder: env::current_dir().unwrap_or_default(),
             home,

@@ -4,7 +4,10 @@
 use super::{
     inputs::{Flag, Inputs, VARIABLE_PREFIX},
     keys::SCALARS,
-    overlay::{add_session_parameters, set_addresses, set_in_cluster, set_in_endpoint, set_in_listeners},
+    overlay::{
+        add_session_parameters, set_addresses, set_in_cluster, set_in_endpoint, set_in_listeners,
+        set_in_silent_listeners,
+    },
     policy::NEAREST,
     reader::Reader,
     source::{Source, did_you_mean},
@@ -17,6 +20,8 @@ use std::ffi::{OsStr, OsString};
 /// What flags, variables and connection string said, from the weakest to the strongest.
 pub(super) struct Layers {
     givens: Vec<Given>,
+    /// What counts where nobody says anything.
+    defaults: Vec<(Target, Node)>,
     /// Variables that are none of ours, unless the settings name them as a secret's source.
     pub(super) unknown_variables: Vec<String>,
 }
@@ -49,7 +54,7 @@ enum Target {
 impl Layers {
     /// Collects what was given; broken connection strings and unreadable variables become faults.
     pub(super) fn gather(inputs: &Inputs, reader: &mut Reader<'_>) -> Self {
-        let mut layers = Self { givens: Vec::new(), unknown_variables: Vec::new() };
+        let mut layers = Self { givens: Vec::new(), defaults: defaults_of(inputs), unknown_variables: Vec::new() };
         let mut of_variables = Vec::new();
         let mut url = None;
         let mut links = Vec::new();
@@ -117,6 +122,14 @@ impl Layers {
                 Target::Endpoint(key) => set_in_endpoint(root, key, node, reader),
                 Target::Region if with_host && !is_nearest(&node) => set_in_endpoint(root, "region", node, reader),
                 Target::Region => set_in_listeners(root, "regions", &node),
+            }
+        }
+        for (target, node) in self.defaults {
+            match target {
+                Target::Root(key) if !root.has(key) => root.set(key, node),
+                Target::Addresses => set_in_silent_listeners(root, "address", &node),
+                // Nobody asks for others, whose place depends on what else was said.
+                _ => (),
             }
         }
     }
@@ -234,6 +247,11 @@ fn given(target: Target, name: &str, said: String, source: Source) -> Given {
         _ => Value::Plain(said),
     };
     Given { target, node: node(value) }
+}
+
+fn defaults_of(inputs: &Inputs) -> Vec<(Target, Node)> {
+    let node = |said: &str| Node { value: Value::Plain(said.to_owned()), source: Source::Default };
+    inputs.defaults.iter().map(|(flag, said)| (target_of_flag(*flag), node(said))).collect()
 }
 
 fn of_flags(inputs: &Inputs) -> Vec<Given> {

@@ -51,6 +51,17 @@ pub(super) fn set_in_listeners(root: &mut Table, key: &str, node: &Node) {
     }
 }
 
+/// Sets a key of every listener that has none.
+pub(super) fn set_in_silent_listeners(root: &mut Table, key: &str, node: &Node) {
+    for listener in list_in(root, "listener").into_iter().flatten() {
+        if let Value::Table(table) = &mut listener.value
+            && !table.has(key)
+        {
+            table.set(key, node.clone());
+        }
+    }
+}
+
 /// Adds session parameters to every listener's; a name that the file sets as well is replaced.
 pub(super) fn add_session_parameters(root: &mut Table, node: &Node) {
     let Value::Table(added) = &node.value else {

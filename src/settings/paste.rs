@@ -1,44 +1,103 @@
-//! The connection string by which an application on this machine reaches a listener. Pure.
+//! What an application on this machine has to know to reach a listener, and the connection string that says it.
+//! Pure.
 
 use super::{ListenAddress, Listener, LocalTls};
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode, utf8_percent_encode};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 use std::{
+    fmt,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     os::unix::ffi::OsStrExt,
+    path::PathBuf,
 };
 
-/// Ready to be pasted, for a listener at this address; `real_port` is where it really listens. `None` where that is
-/// needed and not known.
-pub fn connection_string(
-    address: &ListenAddress,
-    needs_tls: bool,
-    (user, database): (&str, &str),
-    real_port: Option<u16>,
-) -> Option<String> {
-    let escaped = |text: &str| utf8_percent_encode(text, ESCAPED).to_string();
-    let (user, database) = (escaped(user), escaped(database));
-    let sslmode = if needs_tls { "require" } else { "disable" };
-    let port = |port: u16| if port == 0 { real_port } else { Some(port) };
-    let place = match address {
-        ListenAddress::Localhost(said) => format!("localhost:{}", port(*said)?),
-        ListenAddress::Tcp(address) => match reachable(address.ip()) {
-            IpAddr::V4(ip) => format!("{ip}:{}", port(address.port())?),
-            IpAddr::V6(ip) => format!("[{ip}]:{}", port(address.port())?),
-        },
-        ListenAddress::Unix(path) => {
-            let folder = percent_encode(path.parent()?.as_os_str().as_bytes(), ESCAPED);
-            let port = path.extension()?.to_str()?;
-            return Some(format!("postgresql://{user}@/{database}?host={folder}&port={port}&sslmode={sslmode}"));
+/// How a listener is reached. There is no password in it: clients need none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConnectionParameters {
+    /// The machine, or the folder of the Unix socket.
+    pub host: ClientHost,
+    /// Also of a Unix socket, whose name it is part of.
+    pub port: u16,
+    /// Any would do, since the daemon puts the cluster's in its place; drivers want one.
+    pub user: String,
+    /// The listener's.
+    pub database: String,
+    /// The listener takes no client in clear.
+    pub needs_tls: bool,
+}
+
+/// What a client takes for `host`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ClientHost {
+    /// Both loopback addresses.
+    Localhost,
+    /// This address.
+    Ip(IpAddr),
+    /// The folder of a Unix socket.
+    Folder(PathBuf),
+}
+
+impl ConnectionParameters {
+    /// For a listener at this address; `real_port` is where it really listens. `None` where that is needed and not
+    /// known.
+    pub fn new(
+        address: &ListenAddress,
+        needs_tls: bool,
+        (user, database): (&str, &str),
+        real_port: Option<u16>,
+    ) -> Option<Self> {
+        let port = |port: u16| if port == 0 { real_port } else { Some(port) };
+        let (host, port) = match address {
+            ListenAddress::Localhost(said) => (ClientHost::Localhost, port(*said)?),
+            ListenAddress::Tcp(address) => (ClientHost::Ip(reachable(address.ip())), port(address.port())?),
+            ListenAddress::Unix(path) => {
+                (ClientHost::Folder(path.parent()?.to_owned()), path.extension()?.to_str()?.parse().ok()?)
+            }
+        };
+        Some(Self { host, port, user: user.to_owned(), database: database.to_owned(), needs_tls })
+    }
+
+    /// What `sslmode` must be. In clear it is said all the same, or a root certificate in the user's own folder
+    /// (`~/.postgresql/root.crt`) would have libpq ask for TLS that is not there.
+    pub fn sslmode(&self) -> &'static str {
+        if self.needs_tls { "require" } else { "disable" }
+    }
+
+    /// The connection string, ready to be pasted.
+    pub fn url(&self) -> String {
+        let (user, database) = (escaped(self.user.as_bytes()), escaped(self.database.as_bytes()));
+        let (port, sslmode) = (self.port, self.sslmode());
+        match &self.host {
+            ClientHost::Folder(folder) => {
+                let folder = escaped(folder.as_os_str().as_bytes());
+                format!("postgresql://{user}@/{database}?host={folder}&port={port}&sslmode={sslmode}")
+            }
+            host => format!("postgresql://{user}@{host}:{port}/{database}?sslmode={sslmode}"),
         }
-    };
-    Some(format!("postgresql://{user}@{place}/{database}?sslmode={sslmode}"))
+    }
+}
+
+/// As it stands in a connection string; a folder does not stand there like that.
+impl fmt::Display for ClientHost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Localhost => f.write_str("localhost"),
+            Self::Ip(IpAddr::V4(ip)) => ip.fmt(f),
+            Self::Ip(IpAddr::V6(ip)) => write!(f, "[{ip}]"),
+            Self::Folder(folder) => folder.display().fmt(f),
+        }
+    }
+}
+
+/// Text as part of a connection string: nothing in it means anything there.
+pub fn escaped(bytes: &[u8]) -> String {
+    percent_encode(bytes, ESCAPED).to_string()
 }
 
 impl Listener {
-    /// How it is reached, with `user` as the user's name; as [`connection_string`].
-    pub fn connection_string(&self, user: &str, real_port: Option<u16>) -> Option<String> {
+    /// How it is reached, with `user` as the user's name; as [`ConnectionParameters::new`].
+    pub fn connection_parameters(&self, user: &str, real_port: Option<u16>) -> Option<ConnectionParameters> {
         let needs_tls = matches!(self.tls, LocalTls::Require(_));
-        connection_string(&self.address, needs_tls, (user, &self.database), real_port)
+        ConnectionParameters::new(&self.address, needs_tls, (user, &self.database), real_port)
     }
 
     /// Whether only the running daemon knows its port.
@@ -93,7 +152,7 @@ mod tests {
         std::fs::write(&file, format!("{cluster}[[listener]]\n{listener}\n")).unwrap();
         let flags = Flags { config: Some(file), ..Flags::default() };
         let loaded = load(&Inputs { flags, working_folder: "/".into(), cores: 1, ..Inputs::default() }).unwrap();
-        loaded.settings.listeners[0].connection_string(user, real_port)
+        loaded.settings.listeners[0].connection_parameters(user, real_port).map(|parameters| parameters.url())
     }
 
     #[test]

@@ -9,7 +9,7 @@ import java.sql.Statement;
 import java.util.concurrent.CompletableFuture;
 import org.postgresql.PGConnection;
 
-/** The JDBC driver at its default settings. $STEPS names the steps to run; absent, all are. */
+/** The JDBC driver at its default settings. $STEPS names the steps to run; absent, all are. $URL goes before $HOST. */
 class Jdbc {
     private static final String ALL = "transaction prepared copy cancel error";
 
@@ -30,6 +30,9 @@ class Jdbc {
     }
 
     private static Connection connect() throws SQLException {
+        if (System.getenv("URL") != null) {
+            return DriverManager.getConnection(System.getenv("URL"));
+        }
         String address = System.getenv("HOST") + ":" + System.getenv("PORT");
         return DriverManager.getConnection("jdbc:postgresql://" + address + "/defaultdb?user=anyone");
     }

@@ -39,7 +39,9 @@ fn the_readme_asks_for_the_rust_that_the_manifest_asks_for() {
 #[test]
 fn every_flag_is_documented_with_its_default_and_no_other() {
     let settings = markdown::read("docs/settings.md");
-    let mut known = flags_of(&["--help"]);
+    // It has defaults of its own for some of the daemon's.
+    let mut known = flags_of(&["exec", "--help"]);
+    known.extend(flags_of(&["--help"]));
     known.extend(flags_of(&["config", "show", "--help"]));
     COMMANDS.iter().for_each(|words| known.extend(flags_of(&[*words, &["--help"]].concat())));
     assert!(known.len() > 15, "{known:?}");
@@ -117,6 +119,7 @@ fn no_page_names_a_flag_or_variable_that_does_not_exist() {
     let tables = markdown::tables(&markdown::read("docs/settings.md"));
     let (variables, mut flags) = (column(&tables, "variable"), flags_of(&["demo", "--help"]));
     flags.extend(flags_of(&["config", "show", "--help"]));
+    flags.extend(flags_of(&["exec", "--help"]));
     COMMANDS.iter().for_each(|words| flags.extend(flags_of(&[*words, &["--help"]].concat())));
     let others = ["--fail", "--output", "--silent", "--release", "--locked", "--path", "--version", "--crdb"];
     // Of the commands that docs/performance.md shows.
@@ -437,12 +440,13 @@ fn collect_source(folder: &Path, into: &mut String) {
 }
 
 /// Commands with flags of their own.
-const COMMANDS: [&[&str]; 8] = [
+const COMMANDS: [&[&str]; 9] = [
     &["check"],
     &["endpoint", "disable"],
     &["wait"],
     &["shutdown"],
     &["status"],
+    &["url"],
     &["allowlist", "add"],
     &["private-endpoint", "add"],
     &["users", "list"],

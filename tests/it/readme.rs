@@ -339,12 +339,13 @@ impl Drop for Reader {
 }
 
 /// Commands that end by themselves.
-const COMMANDS: [&str; 12] = [
+const COMMANDS: [&str; 13] = [
     "allowlist",
     "check",
     "completions",
     "config",
     "endpoint",
+    "exec",
     "health",
     "man",
     "reload",

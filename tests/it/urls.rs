@@ -16,6 +16,11 @@ fn url(proxy: &TestProxy, words: &[&str]) -> Finished {
     run_daemon(&proxy.path(""), &words, &[("CRDB_PROXY_ADMIN", &admin)])
 }
 
+/// Without the names of the listeners.
+fn urls_of(printed: &str) -> Vec<&str> {
+    printed.lines().filter(|line| !line.is_empty() && !line.starts_with('#')).collect()
+}
+
 /// What psql reads at this connection string.
 fn psql(url: &str) -> String {
     let mut psql = Command::new(program("psql"));
@@ -37,9 +42,11 @@ fn each_listener_has_one_that_psql_takes() {
         .start();
     proxy.listener("unix");
 
-    let urls = url(&proxy, &[]).expect_success();
+    let printed = url(&proxy, &[]).expect_success();
 
-    let urls = urls.lines().collect::<Vec<_>>();
+    let names = printed.lines().filter(|line| line.starts_with('#')).collect::<Vec<_>>();
+    assert_eq!(names, ["# listener \"main\"", "# listener \"secure\"", "# listener \"unix\""]);
+    let urls = urls_of(&printed);
     assert_eq!(urls.len(), 3, "{urls:?}");
     let address = proxy.address();
     assert_eq!(urls[0], format!("postgresql://app@{address}/postgres?sslmode=disable"));
@@ -130,9 +137,9 @@ fn where_there_are_no_settings_the_daemon_tells() {
     let admin = proxy.listener("admin");
     let url = |words: &[&str]| run_daemon(elsewhere.path(), &[&["url", "--admin", &admin], words].concat(), &[]);
 
-    let urls = url(&[]).expect_success();
+    let printed = url(&[]).expect_success();
 
-    let urls = urls.lines().collect::<Vec<_>>();
+    let urls = urls_of(&printed);
     assert_eq!(urls.len(), 2, "{urls:?}");
     for url in &urls {
         assert_eq!(psql(url), "app at defaultdb", "{url}");

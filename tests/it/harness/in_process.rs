@@ -168,6 +168,7 @@ impl Drop for InProcess {
 fn inputs(file: &Path) -> Inputs {
     Inputs {
         flags: Flags { config: Some(file.into()), url: None, given: Vec::new() },
+        defaults: Vec::new(),
         variables: Vec::new(),
         working_folder: file.parent().unwrap().into(),
         home: None,
