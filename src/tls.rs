@@ -5,6 +5,7 @@
 //! off, never add the machine's roots to a cluster's own CA, and never rely on a crypto provider
 //! that somebody else installed for the process.
 
+mod authority;
 mod ca;
 mod certificate;
 mod error;
@@ -13,6 +14,7 @@ mod problem;
 #[cfg(test)]
 mod testing;
 
+pub use authority::{Authorities, Authority, authorities};
 pub use certificate::{not_after, server_end_point};
 pub use error::{Found, Place, TlsSetupError};
 pub use problem::CertificateProblem;
