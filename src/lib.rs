@@ -18,6 +18,7 @@ pub mod upstream;
 
 mod admin;
 pub mod clock;
+pub mod cloud;
 pub mod control;
 pub mod credentials;
 pub mod diagnostics;
