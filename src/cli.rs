@@ -3,14 +3,19 @@
 
 mod flags;
 mod line;
+mod setup;
 #[cfg(test)]
 mod tests;
 mod wrong;
 
 #[cfg(feature = "demo")]
 pub use self::flags::DemoFlags;
+pub use self::setup::{CaFetchFlags, SetupFlags};
 
-use self::line::{ConfigSub, Line, Sub};
+use self::{
+    line::{ConfigSub, Line, Sub},
+    setup::CaSub,
+};
 use crate::{control::Order, settings::Flags};
 use clap::{CommandFactory, Parser};
 use clap_complete::Shell;
@@ -77,6 +82,10 @@ pub enum Command {
         /// The order.
         order: Order,
     },
+    /// Make a settings file for a cluster of the Cloud.
+    Setup(Box<SetupFlags>),
+    /// Fetch a cluster's CA certificate.
+    CaFetch(CaFetchFlags),
     /// Serve an embedded cluster.
     #[cfg(feature = "demo")]
     Demo(DemoFlags),
@@ -120,6 +129,8 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, D
         Some(Sub::Completions { shell }) => Ok(Command::Completions(shell)),
         Some(Sub::Man) => Ok(Command::Man),
         Some(Sub::Endpoint { command }) => Ok(command.into()),
+        Some(Sub::Setup(flags)) => Ok(Command::Setup(flags)),
+        Some(Sub::Ca { command: CaSub::Fetch(flags) }) => Ok(Command::CaFetch(flags)),
         #[cfg(feature = "demo")]
         Some(Sub::Demo(flags)) => Ok(Command::Demo(flags)),
     }

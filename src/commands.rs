@@ -3,24 +3,31 @@
 //! for goes to standard output, everything else to standard error; nothing that a daemon or a file says
 //! reaches the terminal as a control character.
 
+mod ca;
 mod completions;
 mod config;
+mod difference;
 mod endpoint;
 mod health;
 mod man;
+mod questions;
 mod reload;
+mod setup;
 mod shutdown;
 mod status;
 mod url;
 mod wait;
+mod whole_file;
 
 pub use self::{
+    ca::ca_fetch,
     completions::completions,
     config::{check, diff, show},
     endpoint::endpoint,
     health::health,
     man::man,
     reload::reload,
+    setup::setup,
     shutdown::shutdown,
     status::status,
     url::url,

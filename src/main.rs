@@ -62,6 +62,8 @@ fn obey(command: Command) -> Result<u8, Failure> {
         Command::Completions(shell) => commands::completions(shell),
         Command::Man => commands::man(),
         Command::Endpoint { flags, order } => commands::endpoint(&inputs(flags), &order),
+        Command::Setup(flags) => commands::setup(&flags, &inputs(Flags::default())),
+        Command::CaFetch(flags) => commands::ca_fetch(&flags),
         #[cfg(feature = "demo")]
         Command::Demo(flags) => return Ok(crdb_proxy::demo::run(flags, &World::of_machine())?),
     }?)

@@ -27,8 +27,9 @@ mod values;
 pub(crate) use self::source::nearest;
 pub use self::{
     changes::{Change, changes},
+    endpoints::{check_endpoint_name, same_region},
     inputs::{Flag, Flags, Inputs},
-    load::{FoundAdmin, Loaded, load, load_admin},
+    load::{FoundAdmin, Loaded, load, load_admin, load_text},
     paste::connection_string,
     policy::{Policy, Prefer, Regions},
     show::{show, show_json},

@@ -14,7 +14,7 @@ mod problem;
 #[cfg(test)]
 mod testing;
 
-pub use authority::{Authorities, Authority, authorities};
+pub use authority::{Authorities, Authority, authorities, certificates};
 pub use certificate::{not_after, server_end_point};
 pub use error::{Found, Place, TlsSetupError};
 pub use problem::CertificateProblem;

@@ -5,6 +5,7 @@ use super::flags::DemoFlags;
 use super::{
     Command, NAME,
     flags::{DaemonFlags, EndpointFlags, SettingsFlags, SpanFlag},
+    setup::{CaSub, SETUP_AFTER_HELP, SetupFlags},
 };
 use crate::control::{Order, Verb};
 use clap::{Parser, Subcommand, ValueHint};
@@ -86,6 +87,15 @@ pub(super) enum Sub {
     Endpoint {
         #[command(subcommand)]
         command: EndpointSub,
+    },
+    /// Make a settings file for a cluster of CockroachDB Cloud, from what its API says and a few questions
+    #[command(after_help = SETUP_AFTER_HELP)]
+    Setup(Box<SetupFlags>),
+    /// Fetch the CA certificate of a cluster
+    #[command(arg_required_else_help = false)]
+    Ca {
+        #[command(subcommand)]
+        command: CaSub,
     },
     /// Print what a shell needs to complete command lines of this program
     Completions {

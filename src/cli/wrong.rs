@@ -23,11 +23,15 @@ pub(super) fn sentence(error: &Error) -> String {
         (ErrorKind::MissingSubcommand, _) if context(error, ContextKind::InvalidSubcommand).ends_with(" endpoint") => {
             "`endpoint` needs a command: `endpoint disable`, `endpoint enable` or `endpoint prefer`".to_owned()
         }
+        (ErrorKind::MissingSubcommand, _) if context(error, ContextKind::InvalidSubcommand).ends_with(" ca") => {
+            "`ca` needs a command: `ca fetch`".to_owned()
+        }
         (ErrorKind::MissingSubcommand, _) => {
             "`config` needs a command: `config check`, `config show` or `config diff`".to_owned()
         }
         (ErrorKind::InvalidValue, None) if argument == "<SHELL>" => format!("this is none of the shells: {SHELLS}"),
         (ErrorKind::MissingRequiredArgument, _) if argument == "<SHELL>" => format!("the shell is missing: {SHELLS}"),
+        (ErrorKind::MissingRequiredArgument, Some(flag)) => format!("`{flag}` is missing"),
         (ErrorKind::MissingRequiredArgument, _) => "the endpoint's name is missing".to_owned(),
         (ErrorKind::InvalidSubcommand, _) => stray(context(error, ContextKind::InvalidSubcommand), "no command"),
         (ErrorKind::InvalidUtf8, _) => "an argument is not UTF-8".to_owned(),
@@ -100,6 +104,10 @@ const COMMANDS: &[(&str, &str)] = &[
     ("completions", "completions"),
     ("completion", "completions"),
     ("man", "man"),
+    ("setup", "setup"),
+    ("init", "setup"),
+    ("ca", "ca fetch"),
+    ("fetch", "ca fetch"),
     ("reload", "reload"),
     ("shutdown", "shutdown"),
     ("stop", "shutdown"),

@@ -29,13 +29,21 @@ pub struct Authority {
     pub validity: String,
 }
 
-/// Reads certificates that were fetched, or that a file holds, as a cluster's `ca` would be read.
+/// Reads certificates as a cluster's `ca` would be read.
 ///
 /// # Errors
 /// No certificate, broken ones, none of a CA, or expired ones only.
 pub fn authorities(text: &[u8], place: &Place, now: SystemTime) -> Result<Authorities, TlsSetupError> {
+    let roots = ca::judged(place.clone(), &pem::certificates(text, place)?, now)?;
+    Ok(Authorities { certificates: certificates(text, place)?, warnings: roots.warnings })
+}
+
+/// The same without a judgement: of expired certificates and of leaves too.
+///
+/// # Errors
+/// No certificate, or broken PEM.
+pub fn certificates(text: &[u8], place: &Place) -> Result<Vec<Authority>, TlsSetupError> {
     let read = pem::certificates(text, place)?;
-    let roots = ca::judged(place.clone(), &read, now)?;
     let certificates = read.iter().map(|der| {
         let (subject, validity) = match Facts::read(der) {
             Ok(facts) => {
@@ -46,7 +54,7 @@ pub fn authorities(text: &[u8], place: &Place, now: SystemTime) -> Result<Author
         };
         Authority { sha256: certificate::fingerprint(der), subject, validity }
     });
-    Ok(Authorities { certificates: certificates.collect(), warnings: roots.warnings })
+    Ok(certificates.collect())
 }
 
 /// Names of CAs are a tenth of it.
