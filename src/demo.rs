@@ -110,6 +110,8 @@ impl EmbeddedCluster {
             auth: AuthKind::Password,
             password: Some(SecretSource::Given { secret: self.password.clone(), by: "the demo" }),
             client_certificate: None,
+            cluster_id: None,
+            api_key: None,
             endpoints: self.endpoints.clone(),
         }
     }

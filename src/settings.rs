@@ -202,6 +202,10 @@ pub struct Cluster {
     pub password: Option<SecretSource>,
     /// PEM files of certificate chain and key.
     pub client_certificate: Option<CertificateFiles>,
+    /// Its ID in the Cloud API.
+    pub cluster_id: Option<String>,
+    /// Where the key of the Cloud API is; the daemon itself reads it not.
+    pub api_key: Option<SecretSource>,
     /// In order of preference; at least one, names unique.
     pub endpoints: Vec<Arc<Endpoint>>,
 }

@@ -11,6 +11,7 @@ mod certificate;
 mod error;
 mod pem;
 mod problem;
+mod public;
 #[cfg(test)]
 mod testing;
 
@@ -18,6 +19,7 @@ pub use authority::{Authorities, Authority, authorities, certificates};
 pub use certificate::{not_after, server_end_point};
 pub use error::{Found, Place, TlsSetupError};
 pub use problem::CertificateProblem;
+pub use public::public_client;
 
 use crate::settings::{CertificateFiles, Cluster};
 use ::aws_lc_rs::digest::{Context, SHA256};

@@ -1,6 +1,7 @@
 //! Why the API gave no answer, in one sentence each, with the next step. The key is never in one.
 
 use super::Server;
+use crate::{credentials::SecretError, diagnostics::Chain, settings};
 use std::{error::Error, fmt, time::Duration};
 
 /// Why the API gave no answer.
@@ -10,6 +11,8 @@ pub enum CloudError {
     NoKey,
     /// What was given as a key is none.
     BadKey,
+    /// The source that should have the key cannot be read.
+    KeyUnreadable(SecretError),
     /// What was given as the server cannot be; the rule.
     BadServer(String),
     /// The key is unknown (401).
@@ -85,8 +88,8 @@ pub enum CloudError {
         server: Server,
         /// How far it came.
         stage: Stage,
-        /// Why no further.
-        source: Box<dyn Error + Send + Sync>,
+        /// Why no further, printable.
+        cause: String,
     },
     /// There was no whole answer in time.
     Late {
@@ -101,8 +104,8 @@ pub enum CloudError {
     Lost {
         /// Of which server.
         server: Server,
-        /// How it was lost.
-        source: Box<dyn Error + Send + Sync>,
+        /// How it was lost, printable.
+        cause: String,
         /// Something was to be changed, and may have been.
         is_change: bool,
     },
@@ -120,6 +123,8 @@ pub enum CloudError {
         /// What was read at most, in bytes.
         limit: usize,
     },
+    /// This program cannot make requests at all.
+    Inside(String),
 }
 
 /// How far a connection came.
@@ -139,23 +144,176 @@ impl CloudError {
     /// The exit code that says so.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::NoKey | Self::BadKey | Self::BadServer(_) | Self::NoCluster { .. } | Self::Ambiguous { .. } => 2,
+            Self::NoKey
+            | Self::BadKey
+            | Self::KeyUnreadable(_)
+            | Self::BadServer(_)
+            | Self::NoCluster { .. }
+            | Self::Ambiguous { .. } => 2,
             _ => 1,
         }
+    }
+
+    /// Whether the same question may be answered a moment later.
+    pub(super) fn may_pass(&self) -> bool {
+        matches!(
+            self,
+            Self::TooFast { .. }
+                | Self::ServerFault { status: 500 | 502..=504, .. }
+                | Self::Lost { .. }
+                | Self::Unreachable { stage: Stage::Tcp, .. }
+        )
     }
 }
 
 impl fmt::Display for CloudError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{self:?}")
-    }
-}
-
-impl Error for CloudError {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
-            Self::Unreachable { source, .. } | Self::Lost { source, .. } => Some(source.as_ref()),
-            _ => None,
+            Self::NoKey => f.write_str(NO_KEY),
+            Self::BadKey => f.write_str(
+                "the Cloud API key holds what no key has (a blank, a line break, a letter with an accent); copy it again",
+            ),
+            Self::KeyUnreadable(error) => write!(f, "there is no Cloud API key: {}", Chain(error)),
+            Self::BadServer(rule) => write!(f, "variable COCKROACH_SERVER {rule}"),
+            Self::KeyRefused { server, said } => write!(
+                f,
+                "{server} does not know the API key (401{}); is it whole, and of this server? If it was deleted, make \
+                 another in the Cloud Console under Access Management, Service Accounts",
+                Said(said)
+            ),
+            Self::RoleMissing { act, role, said } => write!(
+                f,
+                "the API key's service account may not {act} (403{}); give it the role {role} for this cluster in the \
+                 Cloud Console under Access Management",
+                Said(said)
+            ),
+            Self::NotFound { what, said } => write!(
+                f,
+                "the Cloud API has no {what} (404{}); check the ID, and whether the API key's service account is of \
+                 the same organization",
+                Said(said)
+            ),
+            Self::NoCluster { wanted, names } => no_cluster(f, wanted, names),
+            Self::Ambiguous { wanted, ids } => {
+                write!(f, "{} clusters are called \"{wanted}\"; name one by its ID: {}", ids.len(), ids.join(", "))
+            }
+            Self::TooFast { wait } => {
+                f.write_str("the Cloud API takes no more requests of this API key for now (429); try again ")?;
+                match wait {
+                    Some(wait) => write!(f, "in {} s", wait.as_secs().max(1)),
+                    None => f.write_str("in a minute"),
+                }
+            }
+            Self::Refused { act, status, said } => write!(
+                f,
+                "the Cloud API does not {act} ({status}{}); nothing was changed, so correct what it names and try again",
+                Said(said)
+            ),
+            Self::Redirected { server } => write!(
+                f,
+                "{server} points to another address, where the API key is not sent; set COCKROACH_SERVER to the \
+                 Cloud API itself, or see what answers in its place (a portal that wants a login?)"
+            ),
+            Self::Inside(cause) => write!(f, "requests cannot be made ({cause}); this is a fault of crdb-proxy, report it"),
+            _ => self.no_answer(f),
         }
     }
 }
+
+impl CloudError {
+    /// Of those where the server or the way to it is to blame.
+    fn no_answer(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ServerFault { server, status, said, is_change } => write!(
+                f,
+                "{server} has a fault of its own ({status}{}); {}",
+                Said(said),
+                again(*is_change, "try again in some minutes, and see https://status.cockroachlabs.cloud if it lasts")
+            ),
+            Self::Unreachable { server, stage, cause } => {
+                write!(f, "{server} cannot be reached: {} ({cause}); {}", stage.failed(), stage.advice())
+            }
+            Self::Late { server, limit, is_change } => write!(
+                f,
+                "{server} has not answered within {limit:?}; {}",
+                again(*is_change, "try again, and look for a firewall or a proxy on the way if it lasts")
+            ),
+            Self::Lost { server, cause, is_change } => {
+                write!(f, "the answer of {server} ended half-way ({cause}); {}", again(*is_change, "try again"))
+            }
+            Self::Malformed { server, fault } => write!(
+                f,
+                "{server} answers what the Cloud API would not: {fault}; does COCKROACH_SERVER or HTTPS_PROXY lead to \
+                 something else?"
+            ),
+            Self::TooLong { server, limit } => write!(
+                f,
+                "{server} answers with more than {} MiB, which the Cloud API would not; does COCKROACH_SERVER or \
+                 HTTPS_PROXY lead to something else?",
+                limit >> 20
+            ),
+            // All others are told above.
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Stage {
+    fn failed(self) -> &'static str {
+        match self {
+            Self::Dns => "its name has no address",
+            Self::Tcp => "no connection",
+            Self::Tls => "its certificate is not accepted",
+            Self::Proxy => "the proxy of HTTPS_PROXY does not let it through",
+        }
+    }
+
+    fn advice(self) -> &'static str {
+        match self {
+            Self::Dns => "check the network and its resolver, and the name in COCKROACH_SERVER if that is set",
+            Self::Tcp => "check the network and its firewall (TCP 443 out), or set HTTPS_PROXY where a proxy is the way out",
+            Self::Tls => {
+                "a proxy that opens TLS may stand between, which sees the API key then: ask your network's people for a \
+                 way past it; check this machine's clock too"
+            }
+            Self::Proxy => "ask whoever runs it to let cockroachlabs.cloud:443 through, or list the host in NO_PROXY",
+        }
+    }
+}
+
+impl Error for CloudError {}
+
+fn no_cluster(f: &mut fmt::Formatter<'_>, wanted: &str, names: &[String]) -> fmt::Result {
+    write!(f, "no cluster that the API key may see is called \"{wanted}\"")?;
+    if names.is_empty() {
+        return f.write_str(
+            ", and none at all is to be seen; give its service account a role for the cluster in the Cloud Console \
+             under Access Management",
+        );
+    }
+    if let Some(near) = settings::nearest(wanted, names.iter().map(String::as_str)) {
+        write!(f, "; did you mean \"{near}\"?")?;
+    }
+    let shown = names.iter().take(NAMES_SHOWN).map(|name| format!("\"{name}\"")).collect::<Vec<_>>().join(", ");
+    let more = names.len().saturating_sub(NAMES_SHOWN);
+    write!(f, "; there are {shown}")?;
+    if more > 0 { write!(f, " and {more} more") } else { Ok(()) }
+}
+
+fn again(is_change: bool, advice: &str) -> String {
+    let unknown = if is_change { "whether the change was made is not known, so look before you repeat it, and " } else { "" };
+    format!("{unknown}{advice}")
+}
+
+/// The server's own words behind a status.
+struct Said<'s>(&'s Option<String>);
+
+impl fmt::Display for Said<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.as_ref().map_or(Ok(()), |said| write!(f, ": {said}"))
+    }
+}
+
+const NAMES_SHOWN: usize = 20;
+const NO_KEY: &str = "there is no Cloud API key; set the variable COCKROACH_API_KEY, or api_key = { file = \"…\" } of the \
+    cluster in the settings file, to a key of a service account, which the Cloud Console makes under Access Management";

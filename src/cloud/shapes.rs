@@ -1,7 +1,6 @@
 //! What the API says, as far as it matters here. Every word of a closed list may be one that this version does
 //! not know; it is kept as text then. Whatever is missing is `None`; an empty text counts as missing.
 
-use super::lenient::Object;
 use serde::Serialize;
 use std::{fmt, net::Ipv4Addr, str::FromStr};
 
@@ -49,7 +48,8 @@ macro_rules! words {
     };
 }
 
-fn plain_word(word: &str) -> String {
+/// Without the prefix that some answers have and others have not.
+pub(super) fn plain_word(word: &str) -> String {
     let upper = word.trim().to_ascii_uppercase();
     upper.strip_prefix("STATUS_").map_or(upper.clone(), str::to_owned)
 }

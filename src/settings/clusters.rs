@@ -68,6 +68,8 @@ fn read_cluster(reader: &mut Reader<'_>, entry: Entry, incomplete: &mut Vec<Name
     let auth = reader.read(&mut section, "auth", |node, _| choice(node, &AUTHS));
     let auth = auth.unwrap_or(AuthKind::Password);
     let credential = read_credential(reader, &mut section, auth);
+    let cluster_id = reader.read(&mut section, "cluster_id", cluster_id);
+    let api_key = reader.read_hidden(&mut section, "api_key", secret_source);
     let faults_before = reader.faults.len();
     let endpoints = read_endpoints(reader, &mut section);
     if reader.faults.len() > faults_before {
@@ -77,7 +79,14 @@ fn read_cluster(reader: &mut Reader<'_>, entry: Entry, incomplete: &mut Vec<Name
 
     let (password, client_certificate) = credential;
     let (ca, user) = (ca?, user?);
-    Some(Arc::new(Cluster { name, ca, user, auth, password, client_certificate, endpoints }))
+    Some(Arc::new(Cluster { name, ca, user, auth, password, client_certificate, cluster_id, api_key, endpoints }))
+}
+
+fn cluster_id(node: &Node, _: &Places<'_>) -> Result<String, String> {
+    let id = text(node)?;
+    // It becomes part of an address.
+    let is_plain = id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+    if is_plain && (1..=64).contains(&id.len()) { Ok(id.to_owned()) } else { Err(ID_RULE.to_owned()) }
 }
 
 type Credential = (Option<super::SecretSource>, Option<CertificateFiles>);
@@ -120,6 +129,8 @@ fn ca_source(node: &Node, places: &Places<'_>) -> Result<CaSource, String> {
     }
 }
 
+const ID_RULE: &str = "must be the cluster's ID, as 01234567-89ab-cdef-0123-456789abcdef: the Cloud Console has it in the \
+                       cluster page's address";
 /// The words for `auth`.
 pub(super) const AUTHS: [(&str, AuthKind); 2] = [("password", AuthKind::Password), ("jwt", AuthKind::Jwt)];
 const NO_CLUSTER: &str = "no cluster to reach; give a connection string, --host, or a file with \

@@ -136,6 +136,12 @@ fn cluster_table(loaded: &Loaded, cluster: &Cluster) -> Table {
         builder.line("cert", files.cert.display().to_string());
         builder.line("key", files.key.display().to_string());
     }
+    if let Some(id) = &cluster.cluster_id {
+        builder.line("cluster_id", id.as_str());
+    }
+    if let Some(source) = &cluster.api_key {
+        builder.push("api_key", secret_value(source));
+    }
     builder.table
 }
 

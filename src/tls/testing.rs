@@ -146,6 +146,8 @@ pub(super) fn cluster(ca: CaSource) -> Cluster {
         auth: AuthKind::Password,
         password: None,
         client_certificate: None,
+        cluster_id: None,
+        api_key: None,
         endpoints: Vec::new(),
     }
 }

@@ -1,0 +1,91 @@
+//! Tells what went wrong from what the libraries say.
+
+use super::{
+    Call, Transport,
+    answer::{Answer, BYTES_MAX, BodyFault},
+    lookup::NotFound,
+};
+use crate::{
+    cloud::{CloudError, Stage},
+    diagnostics::printable,
+};
+use std::{error::Error, io, time::Duration};
+
+/// What failed, and what the server asks to wait.
+pub(super) struct Failed {
+    pub(super) error: CloudError,
+    pub(super) wait: Option<Duration>,
+}
+
+impl From<CloudError> for Failed {
+    fn from(error: CloudError) -> Self {
+        Self { error, wait: None }
+    }
+}
+
+impl Transport {
+    /// There is no answer.
+    pub(super) fn failure(&self, error: &reqwest::Error, call: &Call<'_>) -> CloudError {
+        let server = self.server.clone();
+        let is_change = call.is_change();
+        if error.is_connect() {
+            let (stage, cause) = stage(error);
+            let cause = if error.is_timeout() { format!("no answer within {:?}", self.limits.connect) } else { cause };
+            return CloudError::Unreachable { server, stage, cause: printable(&cause) };
+        }
+        if error.is_timeout() {
+            return CloudError::Late { server, limit: self.limits.request, is_change };
+        }
+        CloudError::Lost { server, cause: printable(&deepest(error).to_string()), is_change }
+    }
+
+    /// There is half an answer.
+    pub(super) fn cut_off(&self, fault: BodyFault, call: &Call<'_>) -> CloudError {
+        match fault {
+            BodyFault::TooLong => CloudError::TooLong { server: self.server.clone(), limit: BYTES_MAX },
+            BodyFault::Lost(error) => self.failure(&error, call),
+        }
+    }
+
+    /// There is an answer, and it is no.
+    pub(super) fn refusal(&self, answer: &Answer, call: &Call<'_>) -> Failed {
+        let (server, act) = (self.server.clone(), call.act.clone());
+        let said = answer.body.as_ref().ok().and_then(|body| self.said(body));
+        let error = match answer.status {
+            401 => CloudError::KeyRefused { server, said },
+            403 => CloudError::RoleMissing { act, role: call.role, said },
+            404 => CloudError::NotFound { what: call.what.clone(), said },
+            429 => CloudError::TooFast { wait: answer.wait },
+            300..=399 => CloudError::Redirected { server },
+            status @ 500.. => CloudError::ServerFault { server, status, said, is_change: call.is_change() },
+            status => CloudError::Refused { act, status, said },
+        };
+        Failed { error, wait: answer.wait }
+    }
+}
+
+/// How far a connection came, and the cause in the words of whoever knows it first-hand.
+fn stage(error: &reqwest::Error) -> (Stage, String) {
+    let mut stage = Stage::Proxy;
+    for cause in causes(error) {
+        let inner = cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        if cause.is::<NotFound>() {
+            return (Stage::Dns, cause.to_string());
+        } else if cause.is::<rustls::Error>() {
+            return (Stage::Tls, cause.to_string());
+        } else if let Some(tls) = inner.and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+            return (Stage::Tls, tls.to_string());
+        } else if cause.is::<io::Error>() {
+            stage = Stage::Tcp;
+        }
+    }
+    (stage, deepest(error).to_string())
+}
+
+fn causes<'e>(error: &'e (dyn Error + 'static)) -> impl Iterator<Item = &'e (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |error| error.source())
+}
+
+fn deepest<'e>(error: &'e (dyn Error + 'static)) -> &'e (dyn Error + 'static) {
+    causes(error).last().unwrap_or(error)
+}
