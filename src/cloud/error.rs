@@ -271,7 +271,9 @@ impl Stage {
     fn advice(self) -> &'static str {
         match self {
             Self::Dns => "check the network and its resolver, and the name in COCKROACH_SERVER if that is set",
-            Self::Tcp => "check the network and its firewall (TCP 443 out), or set HTTPS_PROXY where a proxy is the way out",
+            Self::Tcp => {
+                "check the network and its firewall (TCP 443 out), or set HTTPS_PROXY where a proxy is the way out"
+            }
             Self::Tls => {
                 "a proxy that opens TLS may stand between, which sees the API key then: ask your network's people for a \
                  way past it; check this machine's clock too"
@@ -301,7 +303,8 @@ fn no_cluster(f: &mut fmt::Formatter<'_>, wanted: &str, names: &[String]) -> fmt
 }
 
 fn again(is_change: bool, advice: &str) -> String {
-    let unknown = if is_change { "whether the change was made is not known, so look before you repeat it, and " } else { "" };
+    let unknown =
+        if is_change { "whether the change was made is not known, so look before you repeat it, and " } else { "" };
     format!("{unknown}{advice}")
 }
 

@@ -13,7 +13,9 @@ impl<'v> Object<'v> {
 
     /// A key in any case: the API capitalises some.
     fn get(self, key: &str) -> Option<&'v Value> {
-        self.0.get(key).or_else(|| self.0.iter().find(|(name, _)| name.eq_ignore_ascii_case(key)).map(|(_, value)| value))
+        self.0
+            .get(key)
+            .or_else(|| self.0.iter().find(|(name, _)| name.eq_ignore_ascii_case(key)).map(|(_, value)| value))
     }
 
     /// A text, or a number as text; an empty one is none.

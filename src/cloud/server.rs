@@ -77,7 +77,8 @@ impl fmt::Display for Server {
 const VARIABLE: &str = "COCKROACH_SERVER";
 const DEFAULT: &str = "https://cockroachlabs.cloud";
 const FORM: &str = "must be an address without a path, as https://cockroachlabs.cloud is";
-const IN_CLEAR: &str = "must begin with https:// for another machine: over plain http the API key would travel in clear";
+const IN_CLEAR: &str =
+    "must begin with https:// for another machine: over plain http the API key would travel in clear";
 
 #[cfg(test)]
 mod tests {
@@ -85,15 +86,25 @@ mod tests {
 
     #[test]
     fn https_is_taken_for_any_host_and_plain_http_for_this_machine_alone() {
-        for good in ["https://cockroachlabs.cloud", "https://x:8443/", "http://localhost:1", "http://127.0.0.2", "http://[::1]:9"] {
+        for good in [
+            "https://cockroachlabs.cloud",
+            "https://x:8443/",
+            "http://localhost:1",
+            "http://127.0.0.2",
+            "http://[::1]:9",
+        ] {
             assert_eq!(Server::new(good).unwrap().to_string(), good.trim_end_matches('/'));
         }
         assert_eq!(Server::new(DEFAULT).unwrap(), Server::default());
-        for clear in ["http://cockroachlabs.cloud", "http://10.0.0.1", "http://localhost.example", "http://127.0.0.1.example"] {
+        for clear in
+            ["http://cockroachlabs.cloud", "http://10.0.0.1", "http://localhost.example", "http://127.0.0.1.example"]
+        {
             let Err(CloudError::BadServer(rule)) = Server::new(clear) else { panic!("{clear} was taken") };
             assert_eq!(rule, IN_CLEAR, "{clear}");
         }
-        for bad in ["", "cockroachlabs.cloud", "ftp://x", "https://u:p@x", "https://x/api", "https://x?y", "https://x#y"] {
+        for bad in
+            ["", "cockroachlabs.cloud", "ftp://x", "https://u:p@x", "https://x/api", "https://x?y", "https://x#y"]
+        {
             let Err(CloudError::BadServer(rule)) = Server::new(bad) else { panic!("{bad} was taken") };
             assert_eq!(rule, FORM, "{bad}");
         }

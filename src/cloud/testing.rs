@@ -1,8 +1,6 @@
 //! Things of the API for the tests of this room.
 
-use super::{
-    AllowedNetwork, Cidr, Cluster, ClusterState, Plan, PrivateConnection, PrivateService, Provider, Region,
-};
+use super::{AllowedNetwork, Cidr, Cluster, ClusterState, Plan, PrivateConnection, PrivateService, Provider, Region};
 
 pub(crate) fn cluster() -> Cluster {
     let host = |kind: &str| Some(format!("{kind}prod-abc.gcp-us-east1.example"));

@@ -89,7 +89,10 @@ mod tests {
         let told = |text: &str| read(text).unwrap_err().to_string();
 
         let page = told("<html>Welcome to our hotel</html>");
-        assert_eq!(page, "the CA certificate that cloud.test gives holds no certificate: it holds a web page; was the download refused?");
+        assert_eq!(
+            page,
+            "the CA certificate that cloud.test gives holds no certificate: it holds a web page; was the download refused?"
+        );
         assert!(told("").ends_with("it is empty"));
         assert!(told(&Ca::until("old", 2020).pem()).contains("expired on 2020-01-01"));
         assert!(told(&ca.issue(Leaf::named("localhost")).pem()).contains("not of a CA"));

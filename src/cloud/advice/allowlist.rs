@@ -20,7 +20,8 @@ pub fn allowlist_limit(cluster: &Cluster) -> Option<usize> {
 pub fn allowlist_warnings(cluster: &Cluster, list: &Allowlist) -> Vec<String> {
     let mut warnings = Vec::new();
     if list.propagating {
-        warnings.push("the last change is not in force everywhere yet: wait some seconds, then connect again".to_owned());
+        warnings
+            .push("the last change is not in force everywhere yet: wait some seconds, then connect again".to_owned());
     }
     if list.entries.is_empty() {
         let advice = "crdb-proxy allowlist add --help, or a private endpoint (crdb-proxy private-endpoint services)";

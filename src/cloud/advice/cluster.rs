@@ -26,17 +26,23 @@ fn plan(plan: Option<&Plan>) -> Option<String> {
 fn state(state: Option<&ClusterState>) -> Option<String> {
     Some(match state? {
         ClusterState::Created => return None,
-        ClusterState::Creating => "the cluster is still being created: nothing can connect to it, and its networks can be \
+        ClusterState::Creating => {
+            "the cluster is still being created: nothing can connect to it, and its networks can be \
                                    set up only afterwards; try again in half an hour"
-            .to_owned(),
-        ClusterState::CreationFailed => "the cluster could not be created: see why on its page in the Cloud Console, delete \
+                .to_owned()
+        }
+        ClusterState::CreationFailed => {
+            "the cluster could not be created: see why on its page in the Cloud Console, delete \
                                          it, and create another one"
-            .to_owned(),
+                .to_owned()
+        }
         ClusterState::Deleted => "the cluster is deleted: name another one with --cluster".to_owned(),
-        ClusterState::Locked => "the cluster is locked: an operation is under way that allows no other, so changes are \
+        ClusterState::Locked => {
+            "the cluster is locked: an operation is under way that allows no other, so changes are \
                                  refused until it has ended; see its page in the Cloud Console, and ask \
                                  https://support.cockroachlabs.com if it lasts for hours"
-            .to_owned(),
+                .to_owned()
+        }
         ClusterState::Other(word) => format!(
             "the cluster's state is {}, which this version does not know: see its page in the Cloud Console",
             printable(word)
@@ -80,7 +86,8 @@ mod tests {
         assert!(plan("STANDARD").starts_with("the cluster's plan is STANDARD, and"));
         assert!(plan("NEWEST\u{1b}").starts_with("the cluster's plan is NEWEST\\u{1b}, and"));
 
-        let state = |state: &str| remarks_with(|cluster| cluster.state = Some(ClusterState::from_word(state))).remove(0);
+        let state =
+            |state: &str| remarks_with(|cluster| cluster.state = Some(ClusterState::from_word(state))).remove(0);
         assert!(state("CREATING").contains("still being created") && state("CREATING").contains("try again"));
         assert!(state("CREATION_FAILED").contains("could not be created"));
         assert!(state("DELETED").contains("name another one"));

@@ -93,7 +93,9 @@ mod tests {
 
     #[test]
     fn anything_else_is_told_what_is_wanted_and_where_it_stands() {
-        for (provider, id) in [("AZURE", "mine"), ("AWS", "vpce-"), ("AWS", "eni-1"), ("GCP", "my-endpoint"), ("GCP", "")] {
+        for (provider, id) in
+            [("AZURE", "mine"), ("AWS", "vpce-"), ("AWS", "eni-1"), ("GCP", "my-endpoint"), ("GCP", "")]
+        {
             assert!(wrong(provider, id).contains(" is wanted"), "{provider} {id}");
         }
     }

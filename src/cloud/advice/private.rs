@@ -180,7 +180,10 @@ mod tests {
         assert!(gcp.contains("connect to NAME.private-prod-abc.gcp-us-east1.example"), "{gcp}");
         assert!(gcp.contains("Service Directory") && gcp.contains("global access"), "{gcp}");
         assert!(aws.contains("private DNS names") && aws.contains("only after acceptance"), "{aws}");
-        assert!(aws.contains("TCP 26257") && aws.contains("connect to internal-prod-abc.gcp-us-east1.example"), "{aws}");
+        assert!(
+            aws.contains("TCP 26257") && aws.contains("connect to internal-prod-abc.gcp-us-east1.example"),
+            "{aws}"
+        );
         assert!(azure.contains("zone named internal-prod-abc.gcp-us-east1.example"), "{azure}");
         assert!(azure.contains("one A record named @ with the private address of the endpoint"), "{azure}");
         assert!(azure.contains("Leave auto-registration off"), "{azure}");
@@ -189,13 +192,23 @@ mod tests {
     #[test]
     fn every_status_has_a_next_step_of_its_own() {
         let statuses = [
-            "AVAILABLE", "PENDING", "PENDING_ACCEPTANCE", "REJECTED", "FAILED", "EXPIRED", "DELETING", "DELETED", "ODD",
+            "AVAILABLE",
+            "PENDING",
+            "PENDING_ACCEPTANCE",
+            "REJECTED",
+            "FAILED",
+            "EXPIRED",
+            "DELETING",
+            "DELETED",
+            "ODD",
         ];
         let told: std::collections::BTreeSet<_> = statuses.iter().map(|status| advice("AWS", status)).collect();
 
         assert_eq!(told.len(), statuses.len());
         assert!(advice("AWS", "STATUS_PENDING_ACCEPTANCE").contains("crdb-proxy private-endpoint add"));
-        assert!(advice("AWS", "REJECTED").contains("trusted owner") && !advice("GCP", "REJECTED").contains("trusted owner"));
+        assert!(
+            advice("AWS", "REJECTED").contains("trusted owner") && !advice("GCP", "REJECTED").contains("trusted owner")
+        );
         assert!(advice("GCP", "DELETED").contains("changing its target service"));
         assert!(advice("GCP", "ODD\u{7}").contains("the status ODD\\u{7}"));
     }

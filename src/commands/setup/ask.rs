@@ -6,7 +6,7 @@ use super::{
     cluster::{Found, Region},
     password::PasswordAnswer,
     ways,
-    wishes::{self, PATHS, Regions, word},
+    wishes::{self, PATHS, Regions},
 };
 use crate::{
     cloud::Known,
@@ -81,7 +81,8 @@ fn about(kind: EndpointKind) -> &'static str {
 /// What goes in front of a region's host; nothing where that path is left out.
 pub(super) async fn endpoint_name(region: &Region, may_be_left_out: bool) -> Result<Option<String>, CommandError> {
     let name = printable(&region.name);
-    let question = format!("Name of the Private Service Connect endpoint in {name}, as your Google Cloud project has it");
+    let question =
+        format!("Name of the Private Service Connect endpoint in {name}, as your Google Cloud project has it");
     if !may_be_left_out {
         return again(&question, "", |said| check_endpoint_name(said).map(|()| Some(said.to_owned()))).await;
     }
@@ -125,11 +126,7 @@ pub(super) async fn hidden(user: &str, file: &str) -> Result<Secret, CommandErro
 }
 
 /// Asks until the answer is one.
-async fn again<T>(
-    question: &str,
-    usual: &str,
-    read: impl Fn(&str) -> Result<T, String>,
-) -> Result<T, CommandError> {
+async fn again<T>(question: &str, usual: &str, read: impl Fn(&str) -> Result<T, String>) -> Result<T, CommandError> {
     let default = if usual.is_empty() { String::new() } else { format!(" [{}]", printable(usual)) };
     loop {
         let said = questions::line(&format!("\n{}{default}", question.trim_end_matches('\n'))).await?;

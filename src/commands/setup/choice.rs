@@ -85,7 +85,10 @@ fn faults_of(wishes: &Wishes, found: &Found, can_ask: bool) -> Vec<String> {
             let kinds = wishes.path.clone().or_else(|| (!can_ask).then(|| usual_path(wishes))).unwrap_or_default();
             // Regions that are still to be answered may make it good.
             let is_open = can_ask && wishes.regions.is_none();
-            if !is_open && !kinds.is_empty() && let Some(rule) = ways::fault(&chosen, &kinds) {
+            if !is_open
+                && !kinds.is_empty()
+                && let Some(rule) = ways::fault(&chosen, &kinds)
+            {
                 faults.push(format!("--path: {rule}"));
             }
         }
@@ -121,7 +124,8 @@ fn missing(wishes: &Wishes, found: &Found) -> Vec<String> {
     let regions = wishes.regions.clone().unwrap_or_else(|| usual_regions(found));
     for region in nameless(wishes, &ways::in_order(found, &regions).unwrap_or_default(), &kinds) {
         // Another way leads there, so the flag may have been left out on purpose.
-        if wishes.psc.is_empty() || !kinds.iter().any(|kind| *kind != EndpointKind::Psc && region.host(*kind).is_some()) {
+        if wishes.psc.is_empty() || !kinds.iter().any(|kind| *kind != EndpointKind::Psc && region.host(*kind).is_some())
+        {
             missing.push(format!(
                 "--psc-endpoint {}=NAME is missing, what the endpoint is called in your network",
                 printable(&region.name)

@@ -1,7 +1,7 @@
 //! The cluster that settings are made for: found, fit to be connected to, and told to whoever asked.
 
 use crate::{
-    cloud::{Cloud, Cluster, ClusterState, Known, Plan, known},
+    cloud::{self, Cloud, Cluster, ClusterState, Known, Plan, Provider, known},
     commands::{
         CommandError,
         ca::{Fetched, in_words},
@@ -59,7 +59,7 @@ impl Found {
         Ok(Self {
             name: Name::new(&cluster.name).or_else(|| Name::new("cluster")).ok_or_else(no_name)?,
             summary: summary(&cluster),
-            has_psc: cluster.cloud_provider == Some(crate::cloud::Provider::Gcp),
+            has_psc: cluster.cloud_provider == Some(Provider::Gcp),
             regions: regions(&cluster),
             id: cluster.id,
             users,
@@ -98,45 +98,21 @@ impl Found {
 
 /// Refuses what cannot be connected to, and notes what the operator should know.
 fn judge(cluster: &Cluster) -> Result<(), CommandError> {
-    let name = printable(&cluster.name);
-    match &cluster.plan {
-        Some(Plan::Advanced) | None => {}
-        Some(plan @ (Plan::Basic | Plan::Standard)) => {
-            return Err(CommandError::Said(
-                2,
-                format!(
-                    "cluster \"{name}\" has the plan {plan}, and setup is for ADVANCED ones, which have a host name for \
-                     each region and a CA of their own; give the connection string of this one to crdb-proxy itself \
-                     (with sslrootcert=system)"
-                ),
-            ));
-        }
-        Some(plan) => note(&format!("the plan {plan} of cluster \"{name}\" is not known here; going on")),
+    let remarks = cloud::remarks(cluster);
+    let told = |remarks: &str| format!("cluster \"{}\": {remarks}; nothing was written", printable(&cluster.name));
+    if matches!(cluster.plan, Some(Plan::Basic | Plan::Standard)) {
+        return Err(CommandError::Said(2, told(&remarks.join("; "))));
     }
-    let unfit = |why: &str| Err(CommandError::Said(1, format!("cluster \"{name}\" {why}; nothing was written")));
-    match &cluster.state {
-        Some(ClusterState::Created) | None => {}
-        Some(ClusterState::Creating) => return unfit("is still being created (CREATING): try again in some minutes"),
-        Some(ClusterState::CreationFailed) => {
-            return unfit("was never made (CREATION_FAILED): create another one, or ask Cockroach Labs' support");
-        }
-        Some(ClusterState::Deleted) => return unfit("is deleted (DELETED): name another one"),
-        Some(ClusterState::Locked) => {
-            return unfit("is locked (LOCKED), most likely over billing: the Cloud Console tells, or the support does");
-        }
-        Some(state) => note(&format!("the state {state} of cluster \"{name}\" is not known here; going on")),
-    }
-    for status in [&cluster.operation_status, &cluster.upgrade_status].into_iter().flatten() {
-        let status = printable(status);
-        if status.ends_with("RUNNING") {
-            note(&format!("an operation is under way on cluster \"{name}\" ({status}): its nodes restart one by one"));
-        } else if status.ends_with("FAILED") {
-            note(&format!("an operation on cluster \"{name}\" has failed ({status}): the Cloud Console tells more"));
-        }
+    // A locked one serves: it is locked against changes.
+    let is_unfit =
+        |state| matches!(state, &ClusterState::Creating | &ClusterState::CreationFailed | &ClusterState::Deleted);
+    if cluster.state.as_ref().is_some_and(is_unfit) {
+        return Err(CommandError::Said(1, told(&remarks.join("; "))));
     }
     if cluster.regions.is_empty() {
-        return unfit("has no region yet: try again in some minutes");
+        return Err(CommandError::Said(1, told("it has no region yet; try again in some minutes")));
     }
+    remarks.iter().for_each(|remark| note(remark));
     Ok(())
 }
 
@@ -152,7 +128,7 @@ fn regions(cluster: &Cluster) -> Vec<Region> {
     let prefix = cluster.cloud_provider.as_ref().map(|provider| format!("{}-", provider.word().to_ascii_lowercase()));
     let prefix = prefix.unwrap_or_default();
     let named = |name: &str| if name.starts_with(&prefix) { name.to_owned() } else { format!("{prefix}{name}") };
-    let region = |region: &crate::cloud::Region| Region {
+    let region = |region: &cloud::Region| Region {
         name: named(&region.name),
         public: region.sql_dns.clone(),
         internal: region.internal_dns.clone(),

@@ -1,7 +1,12 @@
 //! What `setup` leaves behind: the settings, the CA beside them and, where it was typed, the password. All of it is
 //! held against what is there before the first file is written.
 
-use super::{choice::Choice, cluster::Found, text, wishes::{PasswordAt, Wishes}};
+use super::{
+    choice::Choice,
+    cluster::Found,
+    text,
+    wishes::{PasswordAt, Wishes},
+};
 use crate::{
     commands::{
         CommandError,
@@ -64,7 +69,13 @@ impl Outcome {
         }
         if kept != Kept::Unchanged {
             let bytes = Secret::new(found.ca.text.clone().into_bytes());
-            files.push(File { path: ca_file, bytes, mode: ca::MODE, what: "the CA certificate", is_new: kept == Kept::New });
+            files.push(File {
+                path: ca_file,
+                bytes,
+                mode: ca::MODE,
+                what: "the CA certificate",
+                is_new: kept == Kept::New,
+            });
         }
         if !is_settled {
             let (path, bytes) = (wishes.file.clone(), Secret::new(text.into_bytes()));

@@ -64,7 +64,11 @@ pub(super) fn fault(regions: &[&Region], kinds: &[EndpointKind]) -> Option<Strin
     let is_lost = |region: &&&Region| kinds.iter().all(|kind| region.host(*kind).is_none());
     let lost = regions.iter().find(is_lost)?;
     let kinds: Vec<_> = kinds.iter().map(|kind| word(*kind)).collect();
-    Some(format!("{} leads nowhere in region {}; add another path, or name the regions", kinds.join(", "), printable(&lost.name)))
+    Some(format!(
+        "{} leads nowhere in region {}; add another path, or name the regions",
+        kinds.join(", "),
+        printable(&lost.name)
+    ))
 }
 
 /// Endpoints in use, by region and then by kind, and all the others that there are. A way by Private Service
@@ -84,7 +88,9 @@ pub(super) fn ways(
     let used = regions.iter().flat_map(|region| kinds.iter().filter_map(|kind| way(region, *kind)));
     let used: Vec<_> = used.filter(|way| way.kind != EndpointKind::Psc || way.endpoint_name.is_some()).collect();
     let every = found.regions.iter().flat_map(|region| {
-        [EndpointKind::Public, EndpointKind::Internal, EndpointKind::Psc].into_iter().filter_map(|kind| way(region, kind))
+        [EndpointKind::Public, EndpointKind::Internal, EndpointKind::Psc]
+            .into_iter()
+            .filter_map(|kind| way(region, kind))
     });
     let spare = every.filter(|way| !used.contains(way)).collect();
     (used, spare)

@@ -92,11 +92,7 @@ impl Faults {
     }
 }
 
-fn password_of(
-    flags: &SetupFlags,
-    absolute: &impl Fn(&Path) -> PathBuf,
-    faults: &mut Faults,
-) -> Option<PasswordAt> {
+fn password_of(flags: &SetupFlags, absolute: &impl Fn(&Path) -> PathBuf, faults: &mut Faults) -> Option<PasswordAt> {
     let file = flags.password_file.as_deref().map(|file| Ok(PasswordAt::File(absolute(file))));
     let env = flags.password_env.as_deref().map(variable);
     let command = flags.password_command.as_deref().map(command);
