@@ -160,6 +160,17 @@ const FIRST_USE: &str = "nothing but this network vouches for this CA so far: fe
                          server's) too, and compare the SHA-256";
 
 #[cfg(test)]
+impl Fetched {
+    /// One that was never fetched.
+    pub(super) fn of_nobody() -> Self {
+        let certificate =
+            Authority { sha256: "ab".repeat(32), subject: "CN=CA".to_owned(), validity: "now".to_owned() };
+        let authorities = Authorities { certificates: vec![certificate], warnings: Vec::new() };
+        Self { text: String::new(), authorities, id: String::new(), server: String::new() }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

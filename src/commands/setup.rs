@@ -6,6 +6,8 @@ mod choice;
 mod cluster;
 mod outcome;
 mod password;
+#[cfg(test)]
+mod tests;
 mod text;
 mod ways;
 mod wishes;

@@ -153,3 +153,29 @@ fn no_name() -> CommandError {
 
 const NONE: &str = "none";
 const NO_SERVICE: &str = "none: its service is not created yet (crdb-proxy private-endpoint services)";
+
+#[cfg(test)]
+impl Found {
+    /// A cluster `prod` of two regions on GCP, the first of which has a Private Service Connect service.
+    pub(super) fn example() -> Self {
+        let region = |name: &str, psc: Option<&str>| Region {
+            name: format!("gcp-{name}"),
+            public: Some(format!("prod-abc.gcp-{name}.cockroachlabs.cloud")),
+            internal: Some(format!("internal-prod-abc.gcp-{name}.cockroachlabs.cloud")),
+            psc: psc.map(str::to_owned),
+        };
+        Self {
+            name: Name::new("prod").unwrap(),
+            id: "01234567-89ab-cdef-0123-456789abcdef".to_owned(),
+            regions: vec![
+                region("us-east1", Some("private-prod-abc.gcp-us-east1.cockroachlabs.cloud")),
+                region("us-west2", None),
+            ],
+            users: Known::Is(vec!["app".to_owned(), "root".to_owned()]),
+            databases: Known::Unknown("the role does not suffice".to_owned()),
+            ca: Fetched::of_nobody(),
+            summary: "cluster prod".to_owned(),
+            has_psc: true,
+        }
+    }
+}
