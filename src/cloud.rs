@@ -226,7 +226,7 @@ impl Cloud {
     pub async fn private_services(&self, id: &str) -> Result<Vec<PrivateService>, CloudError> {
         let path = ["clusters", id, "networking", "private-endpoint-services"];
         let call = Call::get(&path, "read private endpoint services", OPERATOR, cluster_of(id));
-        self.list(call, "services", |object| Some(decode::private_service(object))).await
+        self.list(call, "services", decode::private_service).await
     }
 
     /// The private endpoints that the cluster knows.
