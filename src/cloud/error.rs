@@ -263,7 +263,7 @@ impl Stage {
         match self {
             Self::Dns => "its name has no address",
             Self::Tcp => "no connection",
-            Self::Tls => "its certificate is not accepted",
+            Self::Tls => "its certificate is not accepted, or it speaks no TLS",
             Self::Proxy => "the proxy of HTTPS_PROXY does not let it through",
         }
     }

@@ -16,6 +16,7 @@ mod by_hand;
 mod cancel;
 mod certificates_matrix;
 mod changes;
+mod cloud;
 mod commands;
 mod config;
 mod connect;
