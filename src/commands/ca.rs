@@ -36,7 +36,12 @@ pub fn ca_fetch(flags: &CaFetchFlags) -> Result<u8, CommandError> {
     if kept != Kept::Unchanged {
         whole_file::write(&file, fetched.text.as_bytes(), MODE)?;
     }
-    say(&fetched.told(&file, &kept))?;
+    let what = match kept {
+        Kept::New => "written",
+        Kept::Unchanged => "unchanged, it holds this CA already",
+        Kept::Replaced => "replaced",
+    };
+    say(&format!("{}: {what}\n{}", printable(&file.display().to_string()), fetched.told()))?;
     fetched.note_doubts(&kept);
     Ok(0)
 }
@@ -112,15 +117,9 @@ impl Fetched {
         ))
     }
 
-    /// For whoever asked for it.
-    pub(super) fn told(&self, file: &Path, kept: &Kept) -> String {
-        let what = match kept {
-            Kept::New => "written",
-            Kept::Unchanged => "unchanged, it holds this CA already",
-            Kept::Replaced => "replaced",
-        };
-        let file = printable(&file.display().to_string());
-        format!("{file}: {what}\n{}", list(&format!("cluster {}:", self.id), &self.authorities.certificates))
+    /// What is to be compared.
+    pub(super) fn told(&self) -> String {
+        list(&format!("CA certificate of cluster {}:", self.id), &self.authorities.certificates)
     }
 
     /// Says what should be looked at although it works.

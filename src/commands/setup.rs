@@ -38,7 +38,7 @@ pub fn setup(flags: &SetupFlags, inputs: &Inputs) -> Result<u8, CommandError> {
 async fn prepare(wishes: &Wishes) -> Result<Outcome, CommandError> {
     let cloud = Cloud::from_env().map_err(in_words)?;
     let found = Found::ask(&cloud, &wishes.cluster).await?;
-    say(&found.told())?;
+    say(&format!("{}{}", found.told(), found.ca.told()))?;
     let choice = Choice::settle(wishes, &found, questions::can_be_asked()).await?;
     Outcome::compare(wishes, &found, choice)
 }

@@ -59,10 +59,9 @@ pub(super) async fn regions(found: &Found) -> Result<Regions, CommandError> {
 pub(super) async fn path(chosen: &[&Region]) -> Result<Vec<EndpointKind>, CommandError> {
     let is_there = |kind: EndpointKind| chosen.iter().any(|region| region.host(kind).is_some());
     let there: Vec<_> = PATHS.iter().filter(|(_, kind)| is_there(*kind)).collect();
-    let lines: String = there.iter().map(|(word, kind)| format!("\n  {word:8}  {}", about(*kind))).collect();
-    let question = format!("Paths into the cluster, by commas and in order, of{lines}\n");
+    let options: Vec<_> = there.iter().map(|(word, kind)| (*word, about(*kind).to_owned())).collect();
     let usual = there.first().map_or("public", |(word, _)| word);
-    again(&question, usual, |said| {
+    choose("Paths into the cluster, by commas and in order", usual, &options, |said| {
         let kinds = wishes::path(said)?;
         ways::fault(chosen, &kinds).map_or(Ok(kinds), Err)
     })
@@ -97,10 +96,9 @@ pub(super) async fn endpoint_name(region: &Region, may_be_left_out: bool) -> Res
 pub(super) async fn password(user: &str, file: &str, is_there: bool) -> Result<PasswordAnswer, CommandError> {
     let (user, file) = (printable(user), printable(file));
     let (what, usual) = if is_there { (IT_IS_THERE, "file") } else { (TYPE_IT, "type") };
-    let question = format!(
-        "Where the password of {user} is; the settings say where, never what\n  {usual:8}  {what} {file}\n{ELSEWHERE}"
-    );
-    again(&question, usual, |said| {
+    let mut options = vec![(usual, format!("{what} {file}"))];
+    options.extend(ELSEWHERE.map(|(form, meaning)| (form, meaning.to_owned())));
+    choose(&format!("Where the password of {user} is; the settings say where, never what"), usual, &options, |said| {
         let (word, rest) = said.split_once(' ').unwrap_or((said, ""));
         match word {
             "type" | "file" if word == usual && rest.is_empty() => Ok(PasswordAnswer::Usual),
@@ -127,9 +125,21 @@ pub(super) async fn hidden(user: &str, file: &str) -> Result<Secret, CommandErro
 
 /// Asks until the answer is one.
 async fn again<T>(question: &str, usual: &str, read: impl Fn(&str) -> Result<T, String>) -> Result<T, CommandError> {
+    choose(question, usual, &[], read).await
+}
+
+/// The same, of what may be answered, each with its meaning.
+async fn choose<T>(
+    question: &str,
+    usual: &str,
+    options: &[(&str, String)],
+    read: impl Fn(&str) -> Result<T, String>,
+) -> Result<T, CommandError> {
     let default = if usual.is_empty() { String::new() } else { format!(" [{}]", printable(usual)) };
+    let width = options.iter().map(|(form, _)| form.len()).max().unwrap_or_default();
+    let options: String = options.iter().map(|(form, meaning)| format!("\n  {form:width$}  {meaning}")).collect();
     loop {
-        let said = questions::line(&format!("\n{}{default}", question.trim_end_matches('\n'))).await?;
+        let said = questions::line(&format!("\n{question}{default}{options}")).await?;
         match read(if said.is_empty() { usual } else { &said }) {
             Ok(answer) => return Ok(answer),
             Err(rule) => diagnostics::plainly(&format!("  {}", printable(&rule))),
@@ -152,6 +162,8 @@ const NAMES_MAX: usize = 10;
 const USER: &str = "app";
 const TYPE_IT: &str = "type it now; it is kept in";
 const IT_IS_THERE: &str = "it is there already:";
-const ELSEWHERE: &str = "  file PATH  in another file
-  env NAME   in a variable of the daemon
-  run COMMAND  a command prints it";
+const ELSEWHERE: [(&str, &str); 3] = [
+    ("file PATH", "in another file"),
+    ("env NAME", "in a variable of the daemon"),
+    ("run COMMAND", "printed by a command, which is run without a shell"),
+];

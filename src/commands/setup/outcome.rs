@@ -25,8 +25,6 @@ use std::path::{Path, PathBuf};
 pub(super) struct Outcome {
     folder: PathBuf,
     files: Vec<File>,
-    /// What was fetched is told again once it is trusted.
-    told: String,
 }
 
 struct File {
@@ -60,7 +58,6 @@ impl Outcome {
             }
         };
         let kept = found.ca.judged(&ca_file, wishes.force)?;
-        let told = found.ca.told(&ca_file, &kept);
         found.ca.note_doubts(&kept);
 
         let mut files = Vec::new();
@@ -82,12 +79,11 @@ impl Outcome {
             let is_new = settings_before == Before::Nothing;
             files.push(File { path, bytes, mode: 0o600, what: "the settings", is_new });
         }
-        Ok(Self { folder, files, told })
+        Ok(Self { folder, files })
     }
 
     /// Writes each as a whole.
     pub(super) fn write(self) -> Result<(), CommandError> {
-        say(&self.told)?;
         if self.files.is_empty() {
             return say("nothing has changed\n");
         }

@@ -151,13 +151,10 @@ fn ways_that_are_not_used_stand_there_as_comments_that_load_once_they_are_none()
     let spare: Vec<_> = text.lines().filter(|line| line.starts_with("# host = ")).collect();
     assert_eq!(spare.len(), 4, "{text}");
     assert!(text.contains("# endpoint_name = \"ENDPOINT_NAME\""), "{text}");
-    let is_spare = |line: &&str| {
-        ["# [[cluster.", "# region = \"", "# kind = ", "# host = ", "# endpoint_name"]
-            .iter()
-            .any(|key| line.starts_with(key))
-    };
-    let used: Vec<_> = text.lines().map(|line| if is_spare(&line) { &line[2..] } else { line }).collect();
-    let used = used.join("\n").replace("ENDPOINT_NAME", "my-psc");
+    let (before, rest) = text.split_once("# There are these too").unwrap();
+    let (spare, after) = rest.split_once("\n[[listener]]").unwrap();
+    let used: Vec<_> = spare.lines().skip(1).map(|line| line.strip_prefix("# ").unwrap_or(line)).collect();
+    let used = format!("{before}\n{}\n[[listener]]{after}", used.join("\n").replace("ENDPOINT_NAME", "my-psc"));
     let settings =
         settings::load_text(&used, Path::new(FILE), None).unwrap_or_else(|faults| panic!("{faults}")).settings;
     assert_eq!(settings.clusters[0].endpoints.len(), 5);

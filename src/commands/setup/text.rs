@@ -30,6 +30,8 @@ pub(super) fn text(found: &Found, choice: &Choice, folder: &Path, ca: &Path) -> 
     text += &format!("password = {}\n", password(&choice.password.at, folder)?);
     text += "# The cluster's ID in the Cloud API, for crdb-proxy check.\n";
     text += &format!("cluster_id = {}\n", quoted(&found.id));
+    text += "# Where its key is, if not in that variable; a source as for the password.\n\
+             # api_key = { env = \"COCKROACH_API_KEY\" }\n";
 
     text += "\n# The ways into the cluster, in order of preference. Hosts are the Cloud's own, and the certificate carries them.\n";
     for way in &choice.ways {
@@ -66,11 +68,11 @@ fn endpoint(cluster: &str, way: &Way) -> String {
     text + &format!("host = {}\n", quoted(&way.host))
 }
 
-/// Each line as a comment. A comment in it stays one.
+/// Each line as a comment; what was one already stays one once the first `# ` is taken away.
 fn commented(text: &str) -> String {
     let mut lines = String::from("#\n");
     for line in text.lines() {
-        lines += &format!("# {}\n", printable(line.trim_start_matches("# ")));
+        lines += &format!("# {}\n", printable(line));
     }
     lines
 }
