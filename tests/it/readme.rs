@@ -1,11 +1,12 @@
 //! Every command of the README is run as it stands there, in order, in one folder.
 //!
-//! What is replaced: `HOST`, `CLUSTER_ID` and ports by those of a local server and of free ones. Cargo is
+//! What is replaced: `HOST`, `KEY`, `CLUSTER_ID` and ports by those of local servers and of free ones. Cargo is
 //! the real one, so the first run builds the release profile, which takes minutes; `tests/run` has done
 //! that before. `tests/run` is what runs this test, so it is the one exception.
 
 use crate::harness::{
     DEADLINE, PASSWORD, Postgres, TestProxy,
+    cloud_api::{CLUSTER_ID, CloudApi, KEY},
     markdown::{self, Block},
     process::{self, Lines, mortal},
     settings::{Cluster, write_private},
@@ -142,6 +143,7 @@ fn action(script: &str) -> Option<Action> {
 struct Reader {
     folder: TempDir,
     server: Postgres,
+    api: CloudApi,
     running: Running,
     /// What the last command wrote.
     output: String,
@@ -159,7 +161,9 @@ impl Reader {
     fn new(blocks: &[Block]) -> Self {
         let server = Postgres::start();
         let folder = tempfile::Builder::new().prefix("crdb-proxy-readme-").tempdir().unwrap();
-        let reader = Self { folder, server, running: Running::Nothing, output: String::new() };
+        let api = CloudApi::start();
+        api.state(|state| server.authority().pem().clone_into(&mut state.ca));
+        let reader = Self { folder, server, api, running: Running::Nothing, output: String::new() };
         for name in ["path", "installed"] {
             fs::create_dir(reader.folder.path().join(name)).unwrap();
         }
@@ -174,7 +178,6 @@ impl Reader {
             .replace("INSTALLED", installed.to_str().unwrap());
         fs::write(&cargo, script).unwrap();
         fs::set_permissions(&cargo, Permissions::from_mode(0o755)).unwrap();
-        write_private(&reader.folder.path().join("served.crt"), reader.server.authority().pem());
         let file = blocks.iter().find(|block| block.language == "toml" && block.text.starts_with("[cluster.prod]"));
         let file = reader.real(&file.expect("the README's prod.toml").text);
         fs::write(reader.folder.path().join("prod.toml"), file).unwrap();
@@ -293,9 +296,9 @@ impl Reader {
             Running::Demo(_, address) => (address.clone(), String::new()),
             Running::Daemon(proxy) => (proxy.address().to_string(), proxy.listener("admin")),
         };
-        let served = format!("file://{}/served.crt", self.folder.path().display());
         let text = text
-            .replace("https://cockroachlabs.cloud/clusters/CLUSTER_ID/cert", &served)
+            .replace("--cluster-id CLUSTER_ID", &format!("--cluster-id {CLUSTER_ID}"))
+            .replace("API_KEY=KEY", &format!("API_KEY={KEY}"))
             .replace("HOST:26257", &format!("localhost:{port}"))
             .replace("--port 26257", &format!("--port {port}"))
             .replace("PORT=26257", &format!("PORT={port}"))
@@ -314,7 +317,7 @@ impl Reader {
         let path = std::env::var("PATH").unwrap();
         let path = format!("{0}/path:{0}/installed/bin:{path}", folder.display());
         shell.args(["-e", "-c", script]).current_dir(folder).env_clear();
-        shell.env("PATH", path).env("HOME", folder);
+        shell.env("PATH", path).env("HOME", folder).env("COCKROACH_SERVER", self.api.url());
         let admin = match &self.running {
             Running::Daemon(proxy) => proxy.listener("admin"),
             _ => "127.0.0.1:0".to_owned(),
@@ -332,8 +335,20 @@ impl Drop for Reader {
 }
 
 /// Commands that end by themselves.
-const COMMANDS: [&str; 10] =
-    ["completions", "config", "endpoint", "health", "man", "reload", "shutdown", "status", "url", "wait"];
+const COMMANDS: [&str; 12] = [
+    "ca",
+    "completions",
+    "config",
+    "endpoint",
+    "health",
+    "man",
+    "reload",
+    "setup",
+    "shutdown",
+    "status",
+    "url",
+    "wait",
+];
 
 /// A build of the release profile, in case nobody has made one.
 const BUILD: Duration = Duration::from_secs(15 * 60);
