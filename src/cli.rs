@@ -1,6 +1,7 @@
 //! The command line: which command, and what its flags said. Owns `--help`. Checks no value and reads
 //! no file, so that all faults of flags, variables and file are told together by [`load`](crate::settings::load).
 
+mod cloud;
 mod flags;
 mod line;
 mod setup;
@@ -10,7 +11,10 @@ mod wrong;
 
 #[cfg(feature = "demo")]
 pub use self::flags::DemoFlags;
-pub use self::setup::{CaFetchFlags, SetupFlags};
+pub use self::{
+    cloud::{AllowFlags, CloudOrder},
+    setup::{CaFetchFlags, SetupFlags},
+};
 
 use self::{
     line::{ConfigSub, Line, Sub},
@@ -86,6 +90,15 @@ pub enum Command {
     Setup(Box<SetupFlags>),
     /// Fetch a cluster's CA certificate.
     CaFetch(CaFetchFlags),
+    /// Ask or tell the Cloud API something about a cluster.
+    Cloud {
+        /// Which settings to load, if there are any.
+        flags: Flags,
+        /// The cluster's name or ID.
+        cluster: Option<String>,
+        /// What.
+        order: CloudOrder,
+    },
     /// Serve an embedded cluster.
     #[cfg(feature = "demo")]
     Demo(DemoFlags),
@@ -131,6 +144,9 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, D
         Some(Sub::Endpoint { command }) => Ok(command.into()),
         Some(Sub::Setup(flags)) => Ok(Command::Setup(flags)),
         Some(Sub::Ca { command: CaSub::Fetch(flags) }) => Ok(Command::CaFetch(flags)),
+        Some(Sub::Allowlist { command }) => Ok(command.into()),
+        Some(Sub::PrivateEndpoint { command }) => Ok(command.into()),
+        Some(Sub::Users { command }) => Ok(command.into()),
         #[cfg(feature = "demo")]
         Some(Sub::Demo(flags)) => Ok(Command::Demo(flags)),
     }

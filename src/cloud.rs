@@ -10,6 +10,7 @@ mod error;
 mod key;
 mod known;
 mod lenient;
+mod own_address;
 mod pages;
 mod said;
 mod server;
@@ -25,6 +26,7 @@ pub use self::{
     },
     error::{CloudError, Stage},
     known::{Known, known},
+    own_address::own_address,
     server::Server,
     shapes::{
         AllowedNetwork, Allowlist, Cidr, Cluster, ClusterState, ConnectionParameters, ConnectionWish, Database, Node,

@@ -3,24 +3,29 @@
 //! for goes to standard output, everything else to standard error; nothing that a daemon or a file says
 //! reaches the terminal as a control character.
 
+mod allowlist;
 mod ca;
+mod cloud;
 mod completions;
 mod config;
 mod difference;
 mod endpoint;
 mod health;
 mod man;
+mod private_endpoint;
 mod questions;
 mod reload;
 mod setup;
 mod shutdown;
 mod status;
 mod url;
+mod users;
 mod wait;
 mod whole_file;
 
 pub use self::{
     ca::ca_fetch,
+    cloud::cloud,
     completions::completions,
     config::{check, diff, show},
     endpoint::endpoint,
@@ -35,6 +40,7 @@ pub use self::{
 };
 
 use crate::{
+    cloud::CloudError,
     control::{Client, ControlError},
     daemon::StartError,
     diagnostics,
@@ -51,6 +57,8 @@ pub enum CommandError {
     Start(StartError),
     /// The daemon was not asked, or did not answer.
     Control(ControlError),
+    /// The Cloud API was not asked, or did not answer.
+    Cloud(CloudError),
     /// Anything else, in words, and the exit code.
     Said(u8, String),
 }
@@ -64,6 +72,12 @@ impl From<Faults> for CommandError {
 impl From<StartError> for CommandError {
     fn from(error: StartError) -> Self {
         Self::Start(error)
+    }
+}
+
+impl From<CloudError> for CommandError {
+    fn from(error: CloudError) -> Self {
+        Self::Cloud(error)
     }
 }
 
@@ -83,7 +97,10 @@ fn block_on<T>(work: impl Future<Output = Result<T, CommandError>>) -> Result<T,
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime =
         runtime.map_err(|error| CommandError::Said(1, format!("the system gives no event queue: {error}")))?;
-    runtime.block_on(work)
+    let done = runtime.block_on(work);
+    // A resolver that hangs must not hold up the exit.
+    runtime.shutdown_background();
+    done
 }
 
 /// What was asked for, to standard output.
@@ -115,6 +132,7 @@ impl fmt::Display for CommandError {
             Self::Settings(faults) => faults.fmt(f),
             Self::Start(error) => error.fmt(f),
             Self::Control(error) => error.fmt(f),
+            Self::Cloud(error) => error.fmt(f),
             Self::Said(_, text) => f.write_str(text),
         }
     }

@@ -57,6 +57,7 @@ impl From<CommandError> for Failure {
             CommandError::Settings(faults) => faults.into(),
             CommandError::Start(error) => error.into(),
             CommandError::Control(error) => Self::new(error.exit_code(), error.to_string()),
+            CommandError::Cloud(error) => Self::new(error.exit_code(), error.to_string()),
             CommandError::Said(code, text) => Self::new(code, text),
         }
     }

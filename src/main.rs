@@ -61,6 +61,7 @@ fn obey(command: Command) -> Result<u8, Failure> {
         Command::Url { flags, listener } => commands::url(&inputs(flags), listener.as_deref()),
         Command::Completions(shell) => commands::completions(shell),
         Command::Man => commands::man(),
+        Command::Cloud { flags, cluster, order } => commands::cloud(&inputs(flags), cluster.as_deref(), &order),
         Command::Endpoint { flags, order } => commands::endpoint(&inputs(flags), &order),
         Command::Setup(flags) => commands::setup(&flags, &inputs(Flags::default())),
         Command::CaFetch(flags) => commands::ca_fetch(&flags),

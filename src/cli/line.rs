@@ -4,6 +4,7 @@
 use super::flags::DemoFlags;
 use super::{
     Command, NAME,
+    cloud::{AllowlistSub, PrivateEndpointSub, UsersSub},
     flags::{DaemonFlags, EndpointFlags, SettingsFlags, SpanFlag},
     setup::{CaSub, SETUP_AFTER_HELP, SetupFlags},
 };
@@ -96,6 +97,24 @@ pub(super) enum Sub {
     Ca {
         #[command(subcommand)]
         command: CaSub,
+    },
+    /// Ask the Cloud API who may connect over the public path, and change that
+    #[command(arg_required_else_help = false)]
+    Allowlist {
+        #[command(subcommand)]
+        command: AllowlistSub,
+    },
+    /// Ask the Cloud API about private endpoints (Private Service Connect, PrivateLink, Private Link), and add one
+    #[command(arg_required_else_help = false)]
+    PrivateEndpoint {
+        #[command(subcommand)]
+        command: PrivateEndpointSub,
+    },
+    /// Ask the Cloud API for SQL users
+    #[command(arg_required_else_help = false)]
+    Users {
+        #[command(subcommand)]
+        command: UsersSub,
     },
     /// Print what a shell needs to complete command lines of this program
     Completions {

@@ -17,14 +17,19 @@ pub(super) fn sentence(error: &Error) -> String {
         }
         (ErrorKind::InvalidValue, Some(flag)) => format!("`{flag}` needs a value"),
         (ErrorKind::TooManyValues, Some(flag)) => format!("`{flag}` takes no value"),
-        (ErrorKind::ArgumentConflict, Some(flag)) => format!("`{flag}` was given twice"),
+        (ErrorKind::ArgumentConflict, Some(flag)) => match context(error, ContextKind::PriorArg).split(' ').next() {
+            Some(other) if is_flag(other) && other != flag => format!("`{flag}` and `{other}` exclude each other"),
+            Some("[CIDR]") => format!("`{flag}` and a range exclude each other"),
+            _ => format!("`{flag}` was given twice"),
+        },
         (ErrorKind::ArgumentConflict, None) => "the command goes before everything else".to_owned(),
         // "crdb-proxy endpoint"
         (ErrorKind::MissingSubcommand, _) if context(error, ContextKind::InvalidSubcommand).ends_with(" endpoint") => {
             "`endpoint` needs a command: `endpoint disable`, `endpoint enable` or `endpoint prefer`".to_owned()
         }
-        (ErrorKind::MissingSubcommand, _) if context(error, ContextKind::InvalidSubcommand).ends_with(" ca") => {
-            "`ca` needs a command: `ca fetch`".to_owned()
+        (ErrorKind::MissingSubcommand, _) if group(error).is_some() => {
+            let (name, commands) = group(error).unwrap_or_default();
+            format!("`{name}` needs a command: {commands}")
         }
         (ErrorKind::MissingSubcommand, _) => {
             "`config` needs a command: `config check`, `config show` or `config diff`".to_owned()
@@ -32,12 +37,24 @@ pub(super) fn sentence(error: &Error) -> String {
         (ErrorKind::InvalidValue, None) if argument == "<SHELL>" => format!("this is none of the shells: {SHELLS}"),
         (ErrorKind::MissingRequiredArgument, _) if argument == "<SHELL>" => format!("the shell is missing: {SHELLS}"),
         (ErrorKind::MissingRequiredArgument, Some(flag)) => format!("`{flag}` is missing"),
+        (ErrorKind::MissingRequiredArgument, _) if argument == "<CIDR>" => {
+            "the range is missing: see `allowlist list`".to_owned()
+        }
+        (ErrorKind::MissingRequiredArgument, _) if argument == "<ENDPOINT_ID>" => {
+            "the private endpoint's ID is missing".to_owned()
+        }
         (ErrorKind::MissingRequiredArgument, _) => "the endpoint's name is missing".to_owned(),
         (ErrorKind::InvalidSubcommand, _) => stray(context(error, ContextKind::InvalidSubcommand), "no command"),
         (ErrorKind::InvalidUtf8, _) => "an argument is not UTF-8".to_owned(),
         _ => "an argument is not expected here".to_owned(),
     };
     format!("{said} {SEE_HELP}")
+}
+
+/// Which of the commands that ask the Cloud API it is, and what may follow.
+fn group(error: &Error) -> Option<(&'static str, &'static str)> {
+    let asked = context(error, ContextKind::InvalidSubcommand);
+    GROUPS.into_iter().find(|(name, _)| asked.split(' ').next_back() == Some(name))
 }
 
 /// The sentence for an argument that stands where a connection string may, and is none.
@@ -114,6 +131,9 @@ const COMMANDS: &[(&str, &str)] = &[
     ("drain", "shutdown"),
     ("endpoint", "endpoint disable"),
     ("disable", "endpoint disable"),
+    ("allowlist", "allowlist list"),
+    ("private-endpoint", "private-endpoint list"),
+    ("users", "users list"),
     ("enable", "endpoint enable"),
     ("prefer", "endpoint prefer"),
     #[cfg(feature = "demo")]
@@ -122,7 +142,16 @@ const COMMANDS: &[(&str, &str)] = &[
     ("version", "--version"),
 ];
 /// Longer than any command, shorter than most passwords.
-const WORD_MAX: usize = 12;
+const WORD_MAX: usize = 16;
+const GROUPS: [(&str, &str); 4] = [
+    ("ca", "`ca fetch`"),
+    ("allowlist", "`allowlist list`, `allowlist add` or `allowlist remove`"),
+    (
+        "private-endpoint",
+        "`private-endpoint list`, `private-endpoint services`, `private-endpoint add` or `private-endpoint status`",
+    ),
+    ("users", "`users list`"),
+];
 const SHELLS: &str = "bash, elvish, fish, powershell, zsh";
 const FLAG_MAX: usize = 24;
 const NO_PASSWORD: &str =

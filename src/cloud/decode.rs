@@ -7,8 +7,8 @@ use super::{
 };
 
 pub(super) fn cluster(object: Object<'_>) -> Option<Cluster> {
-    let at_rest = ["UNSPECIFIED", "CLUSTER_STATUS_UNSPECIFIED", ""];
-    let status = |key: &str| object.text(key).map(|word| plain_word(&word)).filter(|word| !at_rest.contains(&&**word));
+    let is_at_rest = |word: &String| word.ends_with("UNSPECIFIED");
+    let status = |key: &str| object.text(key).map(|word| plain_word(&word)).filter(|word| !is_at_rest(word));
     let machines = object.object("config").and_then(|config| config.object("dedicated"));
     Some(Cluster {
         id: object.text("id")?,

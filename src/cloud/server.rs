@@ -63,7 +63,8 @@ fn plain(url: &Url) -> String {
     url.as_str().trim_end_matches('/').to_owned()
 }
 
-fn is_loopback(host: &str) -> bool {
+/// Whether a host in an address can only be this machine.
+pub(super) fn is_loopback(host: &str) -> bool {
     let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
     host == "localhost" || address.is_ok_and(|address| address.is_loopback())
 }

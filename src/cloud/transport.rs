@@ -7,6 +7,8 @@ mod answer;
 mod failure;
 mod lookup;
 
+pub(super) use self::lookup::Lookup;
+
 use self::{answer::Answer, failure::Failed};
 use super::{Clocks, CloudError, Limits, Server, said};
 use crate::{jitter, lock::lock, secret::Secret, tls};
@@ -78,7 +80,7 @@ impl Transport {
         let inside = |error: &dyn std::fmt::Display| CloudError::Inside(error.to_string());
         let mut http = Client::builder()
             .tls_backend_preconfigured(tls::public_client().map_err(|error| inside(&error))?)
-            .dns_resolver(Arc::new(lookup::Lookup { only_loopback: !server.is_secure() }))
+            .dns_resolver(Arc::new(Lookup { only_loopback: !server.is_secure() }))
             .redirect(redirect::Policy::none())
             // Ours are counted, and never of a change.
             .retry(retry::never())

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     cli::CaFetchFlags,
-    cloud::{Cloud, CloudError},
+    cloud::Cloud,
     diagnostics::{Chain, printable},
     tls::{self, Authorities, Authority, Place},
 };
@@ -29,7 +29,7 @@ pub fn ca_fetch(flags: &CaFetchFlags) -> Result<u8, CommandError> {
     }
     let file = flags.output.clone().unwrap_or_else(|| PathBuf::from(format!("{id}-ca.crt")));
     let fetched = block_on(async {
-        let cloud = Cloud::from_env().map_err(in_words)?;
+        let cloud = Cloud::from_env()?;
         Interrupt::new()?.or(Fetched::of(&cloud, id)).await
     })?;
     let kept = fetched.judged(&file, flags.force)?;
@@ -71,7 +71,7 @@ pub(super) enum Kept {
 impl Fetched {
     /// Asks the server.
     pub(super) async fn of(cloud: &Cloud, id: &str) -> Result<Self, CommandError> {
-        let text = cloud.ca(id).await.map_err(in_words)?;
+        let text = cloud.ca(id).await?;
         let server = cloud.server().to_string();
         let place = Place::CaFetched(server.clone());
         let authorities = tls::authorities(text.as_bytes(), &place, SystemTime::now());
@@ -143,11 +143,6 @@ fn is_id(text: &str) -> bool {
     let parts: Vec<_> = text.split('-').collect();
     let is_hex = |part: &&str| part.bytes().all(|byte| byte.is_ascii_hexdigit());
     parts.iter().map(|part| part.len()).eq([8, 4, 4, 4, 12]) && parts.iter().all(is_hex)
-}
-
-/// As the program tells it at its end.
-pub(super) fn in_words(error: CloudError) -> CommandError {
-    CommandError::Said(error.exit_code(), Chain(&error).to_string())
 }
 
 const NO_ID: &str = "--cluster-id is not the ID of a cluster, which looks like 01234567-89ab-cdef-0123-456789abcdef: it is \

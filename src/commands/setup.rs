@@ -6,16 +6,13 @@ mod choice;
 mod cluster;
 mod outcome;
 mod password;
-#[cfg(test)]
-mod tests;
 mod text;
 mod ways;
 mod wishes;
 
 use self::{choice::Choice, cluster::Found, outcome::Outcome, wishes::Wishes};
 use super::{
-    CommandError, block_on,
-    ca::in_words,
+    CommandError, block_on, note,
     questions::{self, Interrupt},
     say,
 };
@@ -31,20 +28,31 @@ pub fn setup(flags: &SetupFlags, inputs: &Inputs) -> Result<u8, CommandError> {
     let wishes = Wishes::read(flags, inputs)?;
     let outcome = block_on(async { Interrupt::new()?.or(prepare(&wishes)).await })?;
     outcome.write()?;
-    look_at(&wishes.file)
+    look_at(&wishes.file, inputs.usual_files.contains(&wishes.file))
 }
 
 /// All that takes time, and writes nothing.
 async fn prepare(wishes: &Wishes) -> Result<Outcome, CommandError> {
-    let cloud = Cloud::from_env().map_err(in_words)?;
+    let cloud = Cloud::from_env()?;
     let found = Found::ask(&cloud, &wishes.cluster).await?;
     say(&format!("{}{}", found.told(), found.ca.told()))?;
-    let choice = Choice::settle(wishes, &found, questions::can_be_asked()).await?;
+    let can_ask = questions::can_be_asked();
+    if can_ask && !wishes.force && wishes.file.exists() {
+        let file = wishes.file.display();
+        note(&format!("{file} is there already: what would change in it is shown, and only --force replaces it"));
+    }
+    let choice = Choice::settle(wishes, &found, can_ask).await?;
     Outcome::compare(wishes, &found, choice)
 }
 
 /// What comes last: whether the settings work. Signals end nothing by themselves here, as [`Interrupt`] has it.
-fn look_at(file: &Path) -> Result<u8, CommandError> {
-    say(&format!("next: crdb-proxy check --config {}\n", outcome::quoted(file)))?;
+fn look_at(file: &Path, is_usual: bool) -> Result<u8, CommandError> {
+    let config = format!(" --config {}", outcome::quoted(file));
+    // What the daemon finds by itself needs no flag.
+    let by_itself = if is_usual { "" } else { config.as_str() };
+    say(&format!("next: crdb-proxy check{config}\nthen: crdb-proxy{by_itself}\n"))?;
     Ok(0)
 }
+
+#[cfg(test)]
+mod tests;

@@ -18,6 +18,7 @@ mod cancel;
 mod certificates_matrix;
 mod changes;
 mod cloud;
+mod cloud_commands;
 mod commands;
 mod config;
 mod connect;

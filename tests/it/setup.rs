@@ -107,11 +107,12 @@ fn flags_alone_write_settings_that_the_daemon_takes_where_it_looks_for_them() {
         "                psc       none: its service is not created yet (crdb-proxy private-endpoint services)"
     );
     assert_eq!(
-        lines[lines.len() - 3..],
+        lines[lines.len() - 4..],
         [
             format!("written {}: the CA certificate (mode 0644)", ca.display()),
             format!("written {}: the settings (mode 0600)", settings.display()),
             format!("next: crdb-proxy check --config {}", settings.display()),
+            "then: crdb-proxy".to_owned(),
         ]
     );
     // No flag says where: it is the usual place.

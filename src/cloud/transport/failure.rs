@@ -68,18 +68,23 @@ impl Transport {
 fn stage(error: &reqwest::Error) -> (Stage, String) {
     let mut stage = Stage::Proxy;
     for cause in causes(error) {
-        let inner = cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
         if cause.is::<NotFound>() {
             return (Stage::Dns, cause.to_string());
-        } else if cause.is::<rustls::Error>() {
-            return (Stage::Tls, cause.to_string());
-        } else if let Some(tls) = inner.and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+        } else if let Some(tls) = tls_error(cause) {
             return (Stage::Tls, tls.to_string());
         } else if cause.is::<io::Error>() {
             stage = Stage::Tcp;
         }
     }
     (stage, deepest(error).to_string())
+}
+
+/// The error of TLS that this is, or that lies in it: `source` passes by what an I/O error was made of.
+fn tls_error<'e>(mut error: &'e (dyn Error + 'static)) -> Option<&'e rustls::Error> {
+    while let Some(inner) = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+        error = inner;
+    }
+    error.downcast_ref()
 }
 
 fn causes<'e>(error: &'e (dyn Error + 'static)) -> impl Iterator<Item = &'e (dyn Error + 'static)> {

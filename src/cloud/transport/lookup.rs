@@ -5,9 +5,9 @@ use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use std::{error::Error, fmt, io, net::SocketAddr};
 
 /// Asks the system.
-pub(super) struct Lookup {
+pub(in crate::cloud) struct Lookup {
     /// Of a name that means this machine, and must go on meaning it.
-    pub(super) only_loopback: bool,
+    pub(in crate::cloud) only_loopback: bool,
 }
 
 /// A name has no address.

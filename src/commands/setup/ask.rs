@@ -37,7 +37,7 @@ async fn named(what: &str, known: &Known<Vec<String>>, usual: &str) -> Result<St
         Known::Is(names) if !names.is_empty() => format!("; there are {}", listed(names)),
         _ => String::new(),
     };
-    again(&format!("{what}{those}"), usual, |said| wishes::name(said)).await
+    again(&format!("{what}{those}"), usual, wishes::name).await
 }
 
 /// Which regions serve, and in which order.

@@ -2,11 +2,7 @@
 
 use crate::{
     cloud::{self, Cloud, Cluster, ClusterState, Known, Plan, Provider, known},
-    commands::{
-        CommandError,
-        ca::{Fetched, in_words},
-        note,
-    },
+    commands::{CommandError, ca::Fetched, note},
     diagnostics::printable,
     settings::{EndpointKind, Name},
 };
@@ -49,12 +45,12 @@ impl Region {
 impl Found {
     /// Asks for all of it.
     pub(super) async fn ask(cloud: &Cloud, name_or_id: &str) -> Result<Self, CommandError> {
-        let cluster = cloud.find(name_or_id).await.map_err(in_words)?;
+        let cluster = cloud.find(name_or_id).await?;
         judge(&cluster)?;
         let ca = Fetched::of(cloud, &cluster.id).await?;
-        let users = known(cloud.users(&cluster.id).await).map_err(in_words)?;
+        let users = known(cloud.users(&cluster.id).await)?;
         let users = names(users, "user", |user| user.name);
-        let databases = known(cloud.databases(&cluster.id).await).map_err(in_words)?;
+        let databases = known(cloud.databases(&cluster.id).await)?;
         let databases = names(databases, "database", |database| database.name);
         Ok(Self {
             name: Name::new(&cluster.name).or_else(|| Name::new("cluster")).ok_or_else(no_name)?,

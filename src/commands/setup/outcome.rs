@@ -23,7 +23,6 @@ use std::path::{Path, PathBuf};
 
 /// Files to write, in this order: the settings come last, since they name the others.
 pub(super) struct Outcome {
-    folder: PathBuf,
     files: Vec<File>,
 }
 
@@ -79,7 +78,7 @@ impl Outcome {
             let is_new = settings_before == Before::Nothing;
             files.push(File { path, bytes, mode: 0o600, what: "the settings", is_new });
         }
-        Ok(Self { folder, files })
+        Ok(Self { files })
     }
 
     /// Writes each as a whole.
@@ -87,8 +86,8 @@ impl Outcome {
         if self.files.is_empty() {
             return say("nothing has changed\n");
         }
-        whole_file::make_folder(&self.folder)?;
         for File { path, bytes, mode, what, is_new } in self.files {
+            path.parent().map_or(Ok(()), whole_file::make_folder)?;
             whole_file::write(&path, bytes.expose(), mode)?;
             let done = if is_new { "written" } else { "replaced" };
             say(&format!("{done} {}: {what} (mode {mode:04o})\n", printable(&path.display().to_string())))?;

@@ -9,7 +9,12 @@ use crdb_proxy::{
     cloud::{AllowedNetwork, Cidr, Cloud, CloudError, Limits, Server, Stage},
     secret::Secret,
 };
-use std::time::{Duration, Instant};
+use std::{
+    io::{Read, Write},
+    net::{Ipv4Addr, TcpListener},
+    thread,
+    time::{Duration, Instant},
+};
 
 fn network() -> AllowedNetwork {
     AllowedNetwork { cidr_ip: "192.0.2.0".to_owned(), cidr_mask: 24, name: None, sql: true, ui: true }
@@ -223,8 +228,17 @@ fn a_server_that_is_not_there_is_told_by_stage() {
     assert_eq!(stage, Stage::Dns);
     assert!(text.starts_with("https://nowhere.invalid cannot be reached: its name has no address ("), "{text}");
 
-    let clear = CloudApi::start();
-    let (stage, text) = told(&format!("https://{}", clear.address()));
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let address = listener.local_addr().unwrap();
+    let clear = thread::spawn(move || {
+        let (mut socket, _) = listener.accept().unwrap();
+        let mut hello = [0; 4096];
+        let length = socket.read(&mut hello).unwrap();
+        socket.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").unwrap();
+        length + socket.read(&mut hello).unwrap_or(0)
+    });
+    let (stage, text) = told(&format!("https://{address}"));
+    clear.join().unwrap();
     assert_eq!(stage, Stage::Tls);
     assert!(text.contains("its certificate is not accepted, or it speaks no TLS ("), "{text}");
 }
