@@ -5,12 +5,13 @@ use super::{
     CommandError, block_on, note,
     questions::Interrupt,
     say,
-    whole_file::{self, Before},
+    whole_file::{self, Before, placed},
 };
 use crate::{
     cli::CaFetchFlags,
     cloud::Cloud,
     diagnostics::{Chain, printable},
+    settings::Inputs,
     tls::{self, Authorities, Authority, Place},
 };
 use std::{
@@ -22,12 +23,14 @@ use std::{
 ///
 /// # Errors
 /// The server does not give it, it is none, or the file holds another CA.
-pub fn ca_fetch(flags: &CaFetchFlags) -> Result<u8, CommandError> {
+pub fn ca_fetch(flags: &CaFetchFlags, inputs: &Inputs) -> Result<u8, CommandError> {
     let id = &flags.cluster_id;
     if !is_id(id) {
         return Err(CommandError::Said(2, NO_ID.to_owned()));
     }
-    let file = flags.output.clone().unwrap_or_else(|| PathBuf::from(format!("{id}-ca.crt")));
+    // As it was said, unless no shell has read it: so it is told.
+    let said = flags.output.clone().unwrap_or_else(|| PathBuf::from(format!("{id}-ca.crt")));
+    let file = if said.starts_with("~") || said.starts_with("$HOME") { placed(&said, inputs) } else { said };
     let fetched = block_on(async {
         let cloud = Cloud::from_env()?;
         Interrupt::new()?.or(Fetched::of(&cloud, id)).await

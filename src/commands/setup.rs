@@ -32,7 +32,7 @@ pub fn setup(flags: &SetupFlags, inputs: &Inputs) -> Result<u8, CommandError> {
 }
 
 /// All that takes time, and writes nothing.
-async fn prepare(wishes: &Wishes) -> Result<Outcome, CommandError> {
+async fn prepare(wishes: &Wishes<'_>) -> Result<Outcome, CommandError> {
     let cloud = Cloud::from_env()?;
     let found = Found::ask(&cloud, &wishes.cluster).await?;
     say(&format!("{}{}", found.told(), found.ca.told()))?;

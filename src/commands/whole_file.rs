@@ -1,12 +1,23 @@
 //! Files that a command leaves behind: each is there as a whole or as it was before, whatever happens half-way.
 
 use super::CommandError;
+use crate::settings::Inputs;
 use std::{
     fs::{self, DirBuilder, File, OpenOptions, Permissions},
     io::{self, Read, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
 };
+
+/// Where a path leads that a flag or an answer names: from the working folder on, and a leading `~/` or `$HOME/` is
+/// the user's own folder, which no shell may have put there.
+pub(super) fn placed(path: &Path, inputs: &Inputs) -> PathBuf {
+    let below = ["~", "$HOME"].iter().find_map(|home| path.strip_prefix(home).ok());
+    match (below, &inputs.home) {
+        (Some(below), Some(home)) => home.join(below),
+        _ => inputs.working_folder.join(path),
+    }
+}
 
 /// What stands in a file's place.
 #[derive(Debug, PartialEq, Eq)]
@@ -112,6 +123,18 @@ mod tests {
         write(&path, b"two", 0o644).unwrap();
         assert_eq!((before(&path).unwrap(), mode(&path)), (Before::Text(b"two".to_vec()), 0o644));
         assert_eq!(names(folder.path()), ["new"]);
+    }
+
+    #[test]
+    fn a_path_counts_from_the_working_folder_or_from_the_users_own() {
+        let inputs = Inputs { working_folder: "/work".into(), home: Some("/home/app".into()), ..Inputs::default() };
+        let placed = |path: &str| placed(Path::new(path), &inputs);
+
+        assert_eq!(placed("a/b"), Path::new("/work/a/b"));
+        assert_eq!(placed("/a"), Path::new("/a"));
+        assert_eq!(placed("~/a"), Path::new("/home/app/a"));
+        assert_eq!(placed("$HOME/a"), Path::new("/home/app/a"));
+        assert_eq!(placed("~other/a"), Path::new("/work/~other/a"));
     }
 
     #[test]

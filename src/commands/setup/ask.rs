@@ -4,17 +4,18 @@
 use super::{
     choice::DATABASE,
     cluster::{Found, Region},
-    password::PasswordAnswer,
+    password::{self, PasswordAnswer},
     ways,
-    wishes::{self, PATHS, Regions},
+    wishes::{self, PATHS, PasswordAt, Regions},
 };
 use crate::{
     cloud::Known,
-    commands::{CommandError, questions},
+    commands::{CommandError, questions, whole_file::placed},
     diagnostics::{self, printable},
     secret::Secret,
-    settings::{EndpointKind, check_endpoint_name},
+    settings::{EndpointKind, Inputs, check_endpoint_name},
 };
+use std::path::Path;
 
 /// Who logs in.
 pub(super) async fn user(users: &Known<Vec<String>>) -> Result<String, CommandError> {
@@ -59,6 +60,9 @@ pub(super) async fn regions(found: &Found) -> Result<Regions, CommandError> {
 pub(super) async fn path(chosen: &[&Region]) -> Result<Vec<EndpointKind>, CommandError> {
     let is_there = |kind: EndpointKind| chosen.iter().any(|region| region.host(kind).is_some());
     let there: Vec<_> = PATHS.iter().filter(|(_, kind)| is_there(*kind)).collect();
+    if let [(_, only)] = there.as_slice() {
+        return Ok(vec![*only]);
+    }
     let options: Vec<_> = there.iter().map(|(word, kind)| (*word, about(*kind).to_owned())).collect();
     let usual = there.first().map_or("public", |(word, _)| word);
     choose("Paths into the cluster, by commas and in order", usual, &options, |said| {
@@ -93,7 +97,12 @@ pub(super) async fn endpoint_name(region: &Region, may_be_left_out: bool) -> Res
 }
 
 /// Where the password is. `file` is where a typed one goes, or which holds one already.
-pub(super) async fn password(user: &str, file: &str, is_there: bool) -> Result<PasswordAnswer, CommandError> {
+pub(super) async fn password(
+    user: &str,
+    file: &str,
+    is_there: bool,
+    inputs: &Inputs,
+) -> Result<PasswordAnswer, CommandError> {
     let (user, file) = (printable(user), printable(file));
     let (what, usual) = if is_there { (IT_IS_THERE, "file") } else { (TYPE_IT, "type") };
     let mut options = vec![(usual, format!("{what} {file}"))];
@@ -102,7 +111,10 @@ pub(super) async fn password(user: &str, file: &str, is_there: bool) -> Result<P
         let (word, rest) = said.split_once(' ').unwrap_or((said, ""));
         match word {
             "type" | "file" if word == usual && rest.is_empty() => Ok(PasswordAnswer::Usual),
-            "file" if !rest.trim().is_empty() => Ok(PasswordAnswer::File(rest.trim().to_owned())),
+            "file" if !rest.trim().is_empty() => {
+                let at = PasswordAt::File(placed(Path::new(rest.trim()), inputs));
+                password::fault(&at, true).map_or(Ok(PasswordAnswer::At(at)), Err)
+            }
             "env" => wishes::variable(rest.trim()).map(PasswordAnswer::At),
             "run" => wishes::command(rest).map(PasswordAnswer::At),
             _ => Err(format!("must be {usual}, file PATH, env NAME or run COMMAND")),

@@ -31,7 +31,7 @@ pub(super) struct Choice {
 
 impl Choice {
     /// Asks for what is missing, where there is somebody to ask.
-    pub(super) async fn settle(wishes: &Wishes, found: &Found, can_ask: bool) -> Result<Self, CommandError> {
+    pub(super) async fn settle(wishes: &Wishes<'_>, found: &Found, can_ask: bool) -> Result<Self, CommandError> {
         let mut faults = faults_of(wishes, found, can_ask);
         if !can_ask {
             faults.extend(missing(wishes, found));
@@ -76,7 +76,7 @@ impl Choice {
 }
 
 /// What is wrong whatever would be answered.
-fn faults_of(wishes: &Wishes, found: &Found, can_ask: bool) -> Vec<String> {
+fn faults_of(wishes: &Wishes<'_>, found: &Found, can_ask: bool) -> Vec<String> {
     let mut faults = Vec::new();
     let regions = wishes.regions.clone().unwrap_or(Regions::Nearest);
     match ways::in_order(found, &regions) {
@@ -101,12 +101,13 @@ fn faults_of(wishes: &Wishes, found: &Found, can_ask: bool) -> Vec<String> {
     if wishes.path.as_ref().is_some_and(|kinds| !kinds.contains(&EndpointKind::Psc)) && !wishes.psc.is_empty() {
         faults.push("--psc-endpoint: --path does not have psc".to_owned());
     }
-    faults.extend(password::fault(wishes.password.as_ref(), can_ask));
+    let of_password = wishes.password.as_ref().and_then(|at| password::fault(at, can_ask));
+    faults.extend(of_password.map(|rule| format!("--password-file: {rule}")));
     faults
 }
 
 /// What must be said where nobody can be asked.
-fn missing(wishes: &Wishes, found: &Found) -> Vec<String> {
+fn missing(wishes: &Wishes<'_>, found: &Found) -> Vec<String> {
     let mut missing = Vec::new();
     if wishes.user.is_none() {
         let hint = match &found.users {
@@ -139,14 +140,14 @@ fn missing(wishes: &Wishes, found: &Found) -> Vec<String> {
 }
 
 /// Regions to be reached by Private Service Connect of which no flag says how the endpoint is called.
-fn nameless<'f>(wishes: &Wishes, chosen: &[&'f Region], kinds: &[EndpointKind]) -> Vec<&'f Region> {
+fn nameless<'f>(wishes: &Wishes<'_>, chosen: &[&'f Region], kinds: &[EndpointKind]) -> Vec<&'f Region> {
     let is_named = |region: &Region| wishes.psc.iter().any(|(named, _)| same_region(named, &region.name));
     let with_psc = chosen.iter().filter(|region| kinds.contains(&EndpointKind::Psc) && region.psc.is_some());
     with_psc.filter(|region| !is_named(region)).copied().collect()
 }
 
 async fn endpoint_names(
-    wishes: &Wishes,
+    wishes: &Wishes<'_>,
     chosen: &[&Region],
     kinds: &[EndpointKind],
     can_ask: bool,
@@ -197,7 +198,7 @@ fn usual_regions(found: &Found) -> Regions {
 }
 
 /// Whoever names endpoints of Private Service Connect means to use them.
-fn usual_path(wishes: &Wishes) -> Vec<EndpointKind> {
+fn usual_path(wishes: &Wishes<'_>) -> Vec<EndpointKind> {
     vec![if wishes.psc.is_empty() { EndpointKind::Public } else { EndpointKind::Psc }]
 }
 

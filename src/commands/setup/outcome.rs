@@ -36,11 +36,11 @@ struct File {
 
 impl Outcome {
     /// Makes the texts, has the daemon's own reader check them, and looks at what is there.
-    pub(super) fn compare(wishes: &Wishes, found: &Found, choice: Choice) -> Result<Self, CommandError> {
+    pub(super) fn compare(wishes: &Wishes<'_>, found: &Found, choice: Choice) -> Result<Self, CommandError> {
         let folder = wishes.file.parent().unwrap_or(Path::new("/")).to_owned();
         let ca_file = folder.join(format!("{}-ca.crt", found.name));
         let text = text::text(found, &choice, &folder, &ca_file)?;
-        let loaded = settings::load_text(&text, &wishes.file, wishes.home.as_deref());
+        let loaded = settings::load_text(&text, &wishes.file, wishes.inputs.home.as_deref());
         let loaded = loaded.map_err(|faults| CommandError::Said(2, format!("{BREAKS}\n{faults}")))?;
         loaded.warnings.iter().for_each(|warning| note(warning));
 

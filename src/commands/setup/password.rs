@@ -10,11 +10,7 @@ use crate::{
     commands::{CommandError, note},
     secret::Secret,
 };
-use std::{
-    fs, io,
-    os::unix::fs::PermissionsExt,
-    path::{Path, PathBuf},
-};
+use std::{fs, io, os::unix::fs::PermissionsExt, path::Path};
 
 /// What the settings say of it.
 pub(super) struct Password {
@@ -27,15 +23,13 @@ pub(super) struct Password {
 pub(super) enum PasswordAnswer {
     /// The first choice that was offered.
     Usual,
-    /// This file.
-    File(String),
-    /// Somewhere else.
+    /// Elsewhere.
     At(PasswordAt),
 }
 
 /// Asks where it is and what it is, unless that is known.
 pub(super) async fn settle(
-    wishes: &Wishes,
+    wishes: &Wishes<'_>,
     found: &Found,
     user: &str,
     can_ask: bool,
@@ -58,43 +52,33 @@ pub(super) async fn settle(
     Ok(Password { at, typed })
 }
 
-async fn asked(wishes: &Wishes, found: &Found, user: &str) -> Result<PasswordAt, CommandError> {
+async fn asked(wishes: &Wishes<'_>, found: &Found, user: &str) -> Result<PasswordAt, CommandError> {
     let usual = wishes.file.with_file_name(format!("{}.pw", found.name));
-    let said = ask::password(user, &usual.display().to_string(), usual.exists()).await?;
+    let said = ask::password(user, &usual.display().to_string(), usual.exists(), wishes.inputs).await?;
     let at = match said {
         PasswordAnswer::Usual => PasswordAt::File(usual),
-        PasswordAnswer::File(path) => PasswordAt::File(expanded(&path, wishes.home.as_deref())?),
         PasswordAnswer::At(at) => at,
     };
-    fault(Some(&at), true).map_or(Ok(at), |rule| Err(CommandError::Said(2, rule)))
-}
-
-/// From the working folder, as in a flag; no shell has expanded it.
-fn expanded(path: &str, home: Option<&Path>) -> Result<PathBuf, CommandError> {
-    let path = match (path.strip_prefix("~/"), home) {
-        (Some(below), Some(home)) => home.join(below),
-        _ => PathBuf::from(path),
-    };
-    std::path::absolute(path).map_err(|error| CommandError::Said(2, format!("the password file: {error}")))
+    fault(&at, true).map_or(Ok(at), |rule| Err(CommandError::Said(2, rule)))
 }
 
 /// Why a source that was named cannot be the one. `can_type`: a file that is not there is made.
-pub(super) fn fault(at: Option<&PasswordAt>, can_type: bool) -> Option<String> {
-    let PasswordAt::File(file) = at? else { return None };
+pub(super) fn fault(at: &PasswordAt, can_type: bool) -> Option<String> {
+    let PasswordAt::File(file) = at else { return None };
     let shown = file.display();
     match fs::metadata(file) {
         Err(error) if error.kind() == io::ErrorKind::NotFound && can_type => None,
         Err(error) if error.kind() == io::ErrorKind::NotFound => Some(gone(file)),
-        Err(error) => Some(format!("--password-file: {shown} cannot be looked at: {error}")),
-        Ok(metadata) if !metadata.is_file() => Some(format!("--password-file: {shown} is not a regular file")),
-        Ok(metadata) if metadata.len() == 0 => Some(format!("--password-file: {shown} is empty")),
+        Err(error) => Some(format!("{shown} cannot be looked at: {error}")),
+        Ok(metadata) if !metadata.is_file() => Some(format!("{shown} is not a regular file")),
+        Ok(metadata) if metadata.len() == 0 => Some(format!("{shown} is empty")),
         Ok(_) => None,
     }
 }
 
 fn gone(file: &Path) -> String {
     let shown = file.display();
-    format!("--password-file: {shown} does not exist; put the user's password there, in a file that only you can read")
+    format!("{shown} does not exist; put the user's password there, in a file that only you can read")
 }
 
 fn warn_of_readers(file: &Path) {

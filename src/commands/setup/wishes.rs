@@ -3,13 +3,13 @@
 
 use crate::{
     cli::SetupFlags,
-    commands::CommandError,
-    settings::{EndpointKind, Inputs, check_endpoint_name},
+    commands::{CommandError, whole_file::placed},
+    settings::{EndpointKind, Inputs, check_endpoint_name, same_region},
 };
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// What was asked for; what was not said is `None` or empty.
-pub(super) struct Wishes {
+pub(super) struct Wishes<'i> {
     pub(super) cluster: String,
     pub(super) user: Option<String>,
     pub(super) database: Option<String>,
@@ -20,7 +20,8 @@ pub(super) struct Wishes {
     pub(super) password: Option<PasswordAt>,
     /// What is to be written, absolute.
     pub(super) file: PathBuf,
-    pub(super) home: Option<PathBuf>,
+    /// What paths in answers count from.
+    pub(super) inputs: &'i Inputs,
     pub(super) force: bool,
 }
 
@@ -41,11 +42,10 @@ pub(super) enum PasswordAt {
     Command(Vec<String>),
 }
 
-impl Wishes {
+impl<'i> Wishes<'i> {
     /// Tells all faults at once.
-    pub(super) fn read(flags: &SetupFlags, inputs: &Inputs) -> Result<Self, CommandError> {
+    pub(super) fn read(flags: &SetupFlags, inputs: &'i Inputs) -> Result<Self, CommandError> {
         let mut faults = Faults::default();
-        let absolute = |path: &Path| inputs.working_folder.join(path);
         let usual = inputs.usual_files.first().cloned().unwrap_or_default();
         let read = Self {
             cluster: flags.cluster.clone(),
@@ -54,16 +54,16 @@ impl Wishes {
             path: faults.take("--path", flags.path.as_deref().map(path)),
             regions: faults.take("--region", flags.region.as_deref().map(regions)),
             psc: flags.psc_endpoint.iter().filter_map(|said| faults.take("--psc-endpoint", Some(psc(said)))).collect(),
-            password: password_of(flags, &absolute, &mut faults),
-            file: flags.config.as_deref().map_or(usual, absolute),
-            home: inputs.home.clone(),
+            password: password_of(flags, inputs, &mut faults),
+            file: flags.config.as_deref().map_or(usual, |file| placed(file, inputs)),
+            inputs,
             force: flags.force,
         };
         if read.cluster.is_empty() {
             faults.0.push("--cluster: must not be empty".to_owned());
         }
         for (index, (region, _)) in read.psc.iter().enumerate() {
-            if read.psc.iter().take(index).any(|(other, _)| other == region) {
+            if read.psc.iter().take(index).any(|(other, _)| same_region(other, region)) {
                 faults.0.push(format!("--psc-endpoint: {region} has two names"));
             }
         }
@@ -92,8 +92,8 @@ impl Faults {
     }
 }
 
-fn password_of(flags: &SetupFlags, absolute: &impl Fn(&Path) -> PathBuf, faults: &mut Faults) -> Option<PasswordAt> {
-    let file = flags.password_file.as_deref().map(|file| Ok(PasswordAt::File(absolute(file))));
+fn password_of(flags: &SetupFlags, inputs: &Inputs, faults: &mut Faults) -> Option<PasswordAt> {
+    let file = flags.password_file.as_deref().map(|file| Ok(PasswordAt::File(placed(file, inputs))));
     let env = flags.password_env.as_deref().map(variable);
     let command = flags.password_command.as_deref().map(command);
     let mut given: Vec<_> = [("--password-file", file), ("--password-env", env), ("--password-command", command)]
@@ -184,21 +184,27 @@ pub(super) const NEAREST: &str = "nearest";
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::path::Path;
 
-    fn read(change: impl FnOnce(&mut SetupFlags)) -> Result<Wishes, String> {
-        let mut flags = SetupFlags { cluster: "prod".to_owned(), ..SetupFlags::default() };
-        change(&mut flags);
-        let inputs = Inputs {
+    fn inputs() -> Inputs {
+        Inputs {
             working_folder: "/work".into(),
             usual_files: vec!["/home/app/.config/crdb-proxy/crdb-proxy.toml".into()],
             ..Inputs::default()
-        };
-        Wishes::read(&flags, &inputs).map_err(|error| error.to_string())
+        }
+    }
+
+    fn read(inputs: &Inputs, change: impl FnOnce(&mut SetupFlags)) -> Result<Wishes<'_>, String> {
+        let mut flags = SetupFlags { cluster: "prod".to_owned(), ..SetupFlags::default() };
+        change(&mut flags);
+        Wishes::read(&flags, inputs).map_err(|error| error.to_string())
     }
 
     #[test]
     fn what_was_not_said_is_left_open() {
-        let read = read(|_| ()).ok().unwrap();
+        let inputs = inputs();
+
+        let read = read(&inputs, |_| ()).ok().unwrap();
 
         assert!(read.user.is_none() && read.path.is_none() && read.regions.is_none() && read.password.is_none());
         assert_eq!(read.file, Path::new("/home/app/.config/crdb-proxy/crdb-proxy.toml"));
@@ -206,7 +212,9 @@ mod tests {
 
     #[test]
     fn every_flag_is_read() {
-        let read = read(|flags| {
+        let inputs = inputs();
+
+        let read = read(&inputs, |flags| {
             flags.path = Some("psc,public".to_owned());
             flags.region = Some("gcp-us-east1, gcp-us-west2".to_owned());
             flags.psc_endpoint = vec!["gcp-us-east1=one".to_owned(), "gcp-us-west2=two".to_owned()];
@@ -224,11 +232,13 @@ mod tests {
 
     #[test]
     fn all_that_is_wrong_is_told_at_once_and_no_secret_with_it() {
-        let told = read(|flags| {
+        let inputs = inputs();
+
+        let told = read(&inputs, |flags| {
             flags.user = Some(String::new());
             flags.path = Some("private".to_owned());
             flags.region = Some("nearest,gcp-us-east1".to_owned());
-            flags.psc_endpoint = ["one", "=x", "gcp-us-east1=Bad", "r=a", "r=b"].map(str::to_owned).to_vec();
+            flags.psc_endpoint = ["one", "=x", "gcp-us-east1=Bad", "r=a", "gcp-r=b"].map(str::to_owned).to_vec();
             flags.password_env = Some("hunter2!".to_owned());
             flags.password_command = Some(" ".to_owned());
         });
@@ -238,7 +248,7 @@ mod tests {
         assert!(told.contains("--path: must be public, internal or psc"), "{told}");
         assert!(told.contains("--region: \"nearest\" stands alone"), "{told}");
         assert!(told.contains("--psc-endpoint: must be REGION=NAME"), "{told}");
-        assert!(told.contains("--psc-endpoint: r has two names"), "{told}");
+        assert!(told.contains("--psc-endpoint: gcp-r has two names"), "{told}");
         assert!(told.contains("--password-env, --password-command: one of them is enough"), "{told}");
         assert!(!told.contains("hunter2"), "{told}");
     }

@@ -1,6 +1,7 @@
 //! The questions of `setup`, at a real terminal.
 
 use super::{Scene, mode, names};
+use serde_json::json;
 use std::fs;
 
 /// What the terminal shows last before an answer.
@@ -64,6 +65,7 @@ fn an_answer_that_cannot_be_is_asked_for_again() {
     answer(PSC, "My-Psc\n", "  must be the name of a Private Service Connect endpoint");
     answer(PSC, "my-psc\n", "region gcp-us-west2 is not reached by Private Service Connect, but by its other paths");
     answer(PASSWORD_PLACE, "hunter2\n", "  must be type, file PATH, env NAME or run COMMAND");
+    answer(PASSWORD_PLACE, "file ~/\n", " is not a regular file");
     answer(PASSWORD_PLACE, "env hunter2!\n", "  must be the name of a variable, which holds the password");
     answer(PASSWORD_PLACE, "run vault read secret\n", "next: crdb-proxy check");
 
@@ -100,6 +102,29 @@ fn what_flags_say_is_not_asked_and_a_password_file_that_is_not_there_is_made() {
     let mut again = scene.at_terminal(&format!("{words} --password-file new.pw"));
     assert_eq!(again.exit_code(), 0, "{}", again.text());
     assert!(again.text().contains("nothing has changed"), "{}", again.text());
+}
+
+#[test]
+fn what_leaves_no_choice_is_not_asked() {
+    let scene = Scene::new();
+    let region = json!({"name": "us-east-1", "sql_dns": "prod-abc.aws-us-east-1.cockroachlabs.example"});
+    scene.api.cluster("cloud_provider", json!("AWS"));
+    scene.api.cluster("regions", json!([region]));
+    let mut terminal = scene.at_terminal("setup --cluster prod --user app --database shop --config prod.toml");
+
+    terminal.wait_for(PASSWORD_PLACE);
+    terminal.type_keys("file ~/app.pw\n");
+
+    assert_eq!(terminal.exit_code(), 0, "{}", terminal.text());
+    let text = fs::read_to_string(scene.path("prod.toml")).unwrap();
+    for line in ["path = [\"public\"]", "regions = [\"aws-us-east-1\"]", "password = { file = \"app.pw\" }"] {
+        assert!(text.lines().any(|found| found == line), "{line}\n{text}");
+    }
+    assert!(
+        !terminal.text().contains("Paths into") && !terminal.text().contains("Regions that"),
+        "{}",
+        terminal.text()
+    );
 }
 
 #[test]
