@@ -205,12 +205,11 @@ impl Cloud {
     /// Adds an entry. Asked once, never again.
     pub async fn allow(&self, id: &str, network: &AllowedNetwork) -> Result<AllowedNetwork, CloudError> {
         let path = ["clusters", id, "networking", "allowlist"];
-        let mut body = json!({
-            "cidr_ip": network.cidr_ip, "cidr_mask": network.cidr_mask, "sql": network.sql, "ui": network.ui,
-        });
-        if let Some(name) = &network.name {
-            body["name"] = json!(name);
-        }
+        let AllowedNetwork { cidr_ip, cidr_mask, name, sql, ui } = network;
+        let body = match name {
+            Some(name) => json!({"cidr_ip": cidr_ip, "cidr_mask": cidr_mask, "name": name, "sql": sql, "ui": ui}),
+            None => json!({"cidr_ip": cidr_ip, "cidr_mask": cidr_mask, "sql": sql, "ui": ui}),
+        };
         let call = Call::get(&path, "change the allowlist", OPERATOR, cluster_of(id));
         self.one(call.change(Method::POST, Some(body)), decode::allowed).await
     }

@@ -83,7 +83,7 @@ pub(super) enum PrivateEndpointSub {
     Services(ListFlags),
     /// Have the cluster accept a private endpoint
     Add {
-        /// GCP: the PSC Connection ID, a number; AWS: vpce-…; Azure: the endpoint's Resource ID
+        /// GCP: the PSC Connection ID, a number; AWS: the endpoint's ID, vpce-0123; Azure: its Resource ID
         #[arg(value_name = "ENDPOINT_ID", value_hint = ValueHint::Other)]
         endpoint_id: String,
         #[command(flatten)]
@@ -102,7 +102,7 @@ pub(super) enum UsersSub {
 /// Which cluster is meant.
 #[derive(Args)]
 pub(super) struct CloudFlags {
-    /// The cluster: its name in the settings file, or its name or ID in the Cloud [default: the only one]
+    /// The cluster: its name in the settings file, or its name or ID in the Cloud
     #[arg(long, value_name = "NAME|ID", help_heading = "Cloud", value_hint = ValueHint::Other)]
     cluster: Option<String>,
     /// Settings file (TOML), whose cluster_id and api_key are used
@@ -135,7 +135,7 @@ pub struct AllowFlags {
     #[arg(value_name = "CIDR", value_hint = ValueHint::Other)]
     pub cidr: Option<String>,
     /// Allow this machine's own public address; with --address or --address-from
-    #[arg(long, conflicts_with = "cidr")]
+    #[arg(long)]
     pub me: bool,
     /// The public IPv4 address of this machine, for --me
     #[arg(long, value_name = "ADDRESS", value_hint = ValueHint::Other)]

@@ -19,7 +19,6 @@ pub(super) fn sentence(error: &Error) -> String {
         (ErrorKind::TooManyValues, Some(flag)) => format!("`{flag}` takes no value"),
         (ErrorKind::ArgumentConflict, Some(flag)) => match context(error, ContextKind::PriorArg).split(' ').next() {
             Some(other) if is_flag(other) && other != flag => format!("`{flag}` and `{other}` exclude each other"),
-            Some("[CIDR]") => format!("`{flag}` and a range exclude each other"),
             _ => format!("`{flag}` was given twice"),
         },
         (ErrorKind::ArgumentConflict, None) => "the command goes before everything else".to_owned(),

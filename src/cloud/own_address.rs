@@ -14,7 +14,7 @@ use std::{
 /// # Errors
 /// In one sentence, with the next step.
 pub async fn own_address(url: &str, limits: Limits) -> Result<Ipv4Addr, String> {
-    let meant = Url::parse(url).map_err(|_| FORM.to_owned())?;
+    let meant = Url::parse(url).ok().ok_or(FORM)?;
     let is_good = match (meant.scheme(), meant.host_str()) {
         ("https", Some(_)) => true,
         ("http", Some(host)) => is_loopback(host),

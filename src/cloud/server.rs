@@ -18,7 +18,7 @@ impl Server {
     /// It is none, or the key would travel in clear.
     pub fn new(text: &str) -> Result<Self, CloudError> {
         let rule = |rule: &str| CloudError::BadServer(rule.to_owned());
-        let url = Url::parse(text.trim()).map_err(|_| rule(FORM))?;
+        let url = Url::parse(text.trim()).ok().ok_or_else(|| rule(FORM))?;
         let is_bare = url.username().is_empty() && url.password().is_none() && url.query().is_none();
         if !is_bare || url.path() != "/" || url.fragment().is_some() {
             return Err(rule(FORM));

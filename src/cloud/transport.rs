@@ -200,7 +200,7 @@ impl Key {
         }
         let mut text = Zeroizing::new(b"Bearer ".to_vec());
         text.extend_from_slice(secret.expose());
-        let mut header = HeaderValue::from_bytes(&text).map_err(|_| CloudError::BadKey)?;
+        let mut header = HeaderValue::from_bytes(&text).ok().ok_or(CloudError::BadKey)?;
         header.set_sensitive(true);
         Ok(Self { secret, header })
     }

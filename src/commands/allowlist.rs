@@ -42,7 +42,7 @@ fn purpose(entry: &AllowedNetwork) -> &'static str {
 pub(super) async fn entry(flags: &AllowFlags) -> Result<AllowedNetwork, CommandError> {
     let wrong = |text: &str| Err(CommandError::Said(2, text.to_owned()));
     let cidr = match (&flags.cidr, flags.me, &flags.address, &flags.address_from) {
-        (Some(cidr), _, None, None) => range(cidr)?,
+        (Some(cidr), false, None, None) => range(cidr)?,
         (None, true, Some(address), None) => own(address)?,
         (None, true, None, Some(url)) => {
             let address = cloud::own_address(url, Limits::default()).await;

@@ -157,9 +157,9 @@ impl Target {
             },
             "warnings": cloud::remarks(cluster).iter().chain(warnings).collect::<Vec<_>>(),
         });
-        text[key] = list;
-        if let (Value::Object(more), Some(all)) = (more, text.as_object_mut()) {
-            all.extend(more);
+        if let Some(all) = text.as_object_mut() {
+            all.insert(key.to_owned(), list);
+            all.extend(more.as_object().cloned().unwrap_or_default());
         }
         say(&format!("{}\n", ascii(&text.to_string())))
     }

@@ -52,6 +52,15 @@ fn commands(page: &mut Roff, root: &Command) {
     page.text([bold("--admin"), roman(", the variable "), bold("CRDB_PROXY_ADMIN"), roman(", or")]);
     page.text([bold("admin"), roman(" in the settings file ("), bold("--config"), roman(" or the usual place),")]);
     page.text([roman("which is the daemon's own only if it was not changed since the start.")]);
+    page.text([roman("Those that ask the Cloud API ("), bold("allowlist"), roman(", "), bold("private-endpoint")]);
+    page.text([
+        roman("and "),
+        bold("users"),
+        roman(") take "),
+        bold("--cluster"),
+        roman(" (a cluster's name in the settings"),
+    ]);
+    page.text([roman("file, or its name or ID in the Cloud) and "), bold("--config"), roman(".")]);
     let mut orders = vec![roman("Orders (")];
     for (index, name) in ORDERS.into_iter().enumerate() {
         orders.extend([roman(if index > 0 { ", " } else { "" }), bold(name)]);
@@ -124,7 +133,8 @@ const SECTIONS: &[(&str, &[(&str, &str)])] = &[
             ("0", "Done; of the daemon: every session had ended; of health and wait: ready."),
             (
                 "1",
-                "A fault of the daemon; of other commands: it is not ready, cannot be reached, or refused the order.",
+                "A fault of the daemon; of other commands: it, or the Cloud API, is not ready, cannot be reached, or \
+                 refused the order.",
             ),
             (
                 "2",
@@ -159,6 +169,12 @@ const SECTIONS: &[(&str, &[(&str, &str)])] = &[
             ),
             ("CRDB_PROXY_URL", "The connection string."),
             ("CRDB_PROXY_PASSWORD", "The password."),
+            (
+                "COCKROACH_API_KEY",
+                "The key of the Cloud API, of the commands that ask it, where the cluster has no api_key in the settings.",
+            ),
+            ("COCKROACH_SERVER", "The Cloud API's address; https://cockroachlabs.cloud where that is not set."),
+            ("HTTPS_PROXY, NO_PROXY", "The way to the Cloud API."),
             ("NO_COLOR", "No colours on a terminal."),
         ],
     ),

@@ -112,7 +112,9 @@ fn region(name: Option<&String>) -> String {
 /// What the API said, and a sentence of ours.
 fn advised(thing: &impl serde::Serialize, advice: String) -> Value {
     let mut value = json!(thing);
-    value["advice"] = json!(advice);
+    if let Some(object) = value.as_object_mut() {
+        object.insert("advice".to_owned(), json!(advice));
+    }
     value
 }
 

@@ -454,7 +454,15 @@ fn collect_source(folder: &Path, into: &mut String) {
 }
 
 /// Commands with flags of their own.
-const COMMANDS: [&[&str]; 4] = [&["endpoint", "disable"], &["wait"], &["shutdown"], &["status"]];
+const COMMANDS: [&[&str]; 7] = [
+    &["endpoint", "disable"],
+    &["wait"],
+    &["shutdown"],
+    &["status"],
+    &["allowlist", "add"],
+    &["private-endpoint", "add"],
+    &["users", "list"],
+];
 
 const MINIMAL: &str = "[cluster.c]\nca = \"ca.crt\"\nuser = \"u\"\npassword = { file = \"p\" }\n\
     [[cluster.c.endpoint]]\nhost = \"h\"\n";

@@ -6,11 +6,12 @@
 
 use crate::harness::{
     DEADLINE, PASSWORD, Postgres, TestProxy,
-    cloud_api::{CLUSTER_ID, CloudApi, KEY},
+    cloud_api::{self, CloudApi},
     markdown::{self, Block},
     process::{self, Lines, mortal},
     settings::{Cluster, write_private},
 };
+use serde_json::json;
 use std::{
     fs::{self, Permissions},
     io::Write,
@@ -143,7 +144,7 @@ fn action(script: &str) -> Option<Action> {
 struct Reader {
     folder: TempDir,
     server: Postgres,
-    api: CloudApi,
+    cloud: CloudApi,
     running: Running,
     /// What the last command wrote.
     output: String,
@@ -161,9 +162,13 @@ impl Reader {
     fn new(blocks: &[Block]) -> Self {
         let server = Postgres::start();
         let folder = tempfile::Builder::new().prefix("crdb-proxy-readme-").tempdir().unwrap();
-        let api = CloudApi::start();
-        api.state(|state| server.authority().pem().clone_into(&mut state.ca));
-        let reader = Self { folder, server, api, running: Running::Nothing, output: String::new() };
+        let cloud = CloudApi::start();
+        let office = json!({"cidr_ip": "192.0.2.0", "cidr_mask": 24, "name": "office", "sql": true, "ui": true});
+        cloud.state(|state| {
+            state.allowlist.push(office);
+            server.authority().pem().clone_into(&mut state.ca);
+        });
+        let reader = Self { folder, server, cloud, running: Running::Nothing, output: String::new() };
         for name in ["path", "installed"] {
             fs::create_dir(reader.folder.path().join(name)).unwrap();
         }
@@ -297,8 +302,8 @@ impl Reader {
             Running::Daemon(proxy) => (proxy.address().to_string(), proxy.listener("admin")),
         };
         let text = text
-            .replace("--cluster-id CLUSTER_ID", &format!("--cluster-id {CLUSTER_ID}"))
-            .replace("API_KEY=KEY", &format!("API_KEY={KEY}"))
+            .replace("--cluster-id CLUSTER_ID", &format!("--cluster-id {}", cloud_api::CLUSTER_ID))
+            .replace("API_KEY=KEY", &format!("API_KEY={}", cloud_api::KEY))
             .replace("HOST:26257", &format!("localhost:{port}"))
             .replace("--port 26257", &format!("--port {port}"))
             .replace("PORT=26257", &format!("PORT={port}"))
@@ -317,13 +322,14 @@ impl Reader {
         let path = std::env::var("PATH").unwrap();
         let path = format!("{0}/path:{0}/installed/bin:{path}", folder.display());
         shell.args(["-e", "-c", script]).current_dir(folder).env_clear();
-        shell.env("PATH", path).env("HOME", folder).env("COCKROACH_SERVER", self.api.url());
+        shell.env("PATH", path).env("HOME", folder);
         let admin = match &self.running {
             Running::Daemon(proxy) => proxy.listener("admin"),
             _ => "127.0.0.1:0".to_owned(),
         };
         shell.env("CRDB_PROXY_LISTEN", "127.0.0.1:0").env("CRDB_PROXY_ADMIN", admin);
         shell.env("CRDB_PROXY_LOG_FORMAT", "json");
+        shell.env("COCKROACH_SERVER", self.cloud.url()).env("COCKROACH_API_KEY", cloud_api::KEY);
         shell
     }
 }
@@ -335,7 +341,8 @@ impl Drop for Reader {
 }
 
 /// Commands that end by themselves.
-const COMMANDS: [&str; 12] = [
+const COMMANDS: [&str; 13] = [
+    "allowlist",
     "ca",
     "completions",
     "config",

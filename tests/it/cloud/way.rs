@@ -46,7 +46,7 @@ fn a_certificate_of_an_unknown_authority_is_refused_before_the_key_is_sent() {
         socket.set_read_timeout(Some(DEADLINE)).unwrap();
         let mut stream = StreamOwned::new(ServerConnection::new(Arc::new(config)).unwrap(), socket);
         let mut read = [0; 1024];
-        stream.read(&mut read).map_or_else(|_| 0, |length| length)
+        stream.read(&mut read).unwrap_or(0)
     });
 
     let error = wait(client_of(&url, Some(KEY)).clusters()).unwrap_err();

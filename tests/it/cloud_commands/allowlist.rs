@@ -150,6 +150,11 @@ fn a_range_that_cannot_be_is_refused_before_anything_is_asked() {
         ("allowlist add 192.0.2.0/+8", no_range),
         ("allowlist remove 192.0.2.0/", no_range),
         ("allowlist add", "name the range to allow, as 192.0.2.0/24, or say --me"),
+        ("allowlist add 192.0.2.1 --me", "--me and a range exclude each other"),
+        (
+            "allowlist add --me --address 192.0.2.1 --address-from https://x",
+            "--address and --address-from exclude each other",
+        ),
         ("allowlist add --address 192.0.2.1", "--address and --address-from go with --me"),
         ("allowlist add --me --address 192.0.2.0/24", "--address must be one address, as 192.0.2.7"),
         (

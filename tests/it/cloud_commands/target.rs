@@ -3,10 +3,11 @@
 use super::{command, command_in, refusal, told};
 use crate::harness::{
     cloud_api::{CLUSTER_ID, CloudApi, Fault, KEY, Role, cluster},
+    markdown,
     proxy::run_daemon,
 };
-use serde_json::json;
-use std::fs;
+use serde_json::{Value, json};
+use std::{collections::BTreeSet, fs};
 
 const OTHER_ID: &str = "11111111-89ab-cdef-0123-456789abcdef";
 
@@ -167,8 +168,7 @@ fn a_group_without_a_command_says_which_there_are() {
     for (words, sentence) in [
         ("allowlist", "`allowlist` needs a command: `allowlist list`, `allowlist add` or `allowlist remove`"),
         ("users", "`users` needs a command: `users list`"),
-        ("allowlist add 192.0.2.1 --me", "`--me` and a range exclude each other"),
-        ("allowlist add 192.0.2.1 --ui --sql-only", "`--sql-only` and `--ui` exclude each other"),
+        ("allowlist add 192.0.2.1 --ui --sql-only", "`--ui` and `--sql-only` exclude each other"),
         ("allowlist remove", "the range is missing: see `allowlist list`"),
         ("private-endpoint add", "the private endpoint's ID is missing"),
         (
@@ -184,4 +184,36 @@ fn a_group_without_a_command_says_which_there_are() {
         groups.starts_with("crdb-proxy: `private-endpoint` needs a command: `private-endpoint list`, "),
         "{groups}"
     );
+}
+
+#[test]
+fn every_field_of_json_is_documented_and_no_other() {
+    let api = CloudApi::start();
+    api.state(|state| {
+        state.allowlist = vec![json!({"cidr_ip": "192.0.2.0", "cidr_mask": 24})];
+        state.services = vec![json!({"name": "s"})];
+        state.connections = vec![json!({"endpoint_id": "1"})];
+    });
+    let mut fields = BTreeSet::new();
+    for words in ["allowlist list", "private-endpoint services", "private-endpoint list", "users list"] {
+        let json: Value = serde_json::from_str(&told(&api, &format!("{words} --json")).0).unwrap();
+        collect(&json, &mut fields);
+    }
+
+    let tables = markdown::tables(&markdown::read("docs/cloud.md"));
+    let table = tables.iter().find(|table| table.header[0] == "field").unwrap();
+    let documented = table.rows.iter().flat_map(|row| [markdown::code(&row[0]), markdown::code(&row[2])].concat());
+    let documented: BTreeSet<_> = documented.filter(|name| name != "STATUS_" && name != "null").collect();
+    assert_eq!(documented, fields);
+}
+
+fn collect(json: &Value, fields: &mut BTreeSet<String>) {
+    match json {
+        Value::Object(object) => object.iter().for_each(|(key, value)| {
+            fields.insert(key.clone());
+            collect(value, fields);
+        }),
+        Value::Array(list) => list.iter().for_each(|value| collect(value, fields)),
+        _ => {}
+    }
 }

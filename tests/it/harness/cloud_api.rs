@@ -128,10 +128,6 @@ impl CloudApi {
         Self { address, shared }
     }
 
-    pub(crate) fn address(&self) -> SocketAddr {
-        self.address
-    }
-
     /// For `COCKROACH_SERVER`.
     pub(crate) fn url(&self) -> String {
         format!("http://{}", self.address)

@@ -143,7 +143,8 @@ fn allow(state: &mut State, asked: &Asked) -> Answer {
 }
 
 fn disallow(state: &mut State, address: &str, mask: &str) -> Answer {
-    let is_meant = |entry: &Value| entry["cidr_ip"] == address && entry["cidr_mask"].to_string() == mask;
+    let mask: u64 = mask.parse().unwrap();
+    let is_meant = |entry: &Value| entry["cidr_ip"] == address && entry["cidr_mask"] == mask;
     let Some(place) = state.allowlist.iter().position(is_meant) else { return refusal(404, "no such entry") };
     state.propagating = true;
     good(&state.allowlist.remove(place))
