@@ -10,19 +10,19 @@ pub struct SetupFlags {
     #[arg(long, value_name = "NAME|ID", value_hint = ValueHint::Other)]
     pub cluster: String,
     /// SQL user that every session is to log in as
-    #[arg(long, value_name = "NAME", help_heading = "Settings", value_hint = ValueHint::Other)]
+    #[arg(long, value_name = "NAME", help_heading = "Connection", value_hint = ValueHint::Other)]
     pub user: Option<String>,
     /// Database of clients that name none; defaultdb where there is nobody to ask
-    #[arg(long, value_name = "NAME", help_heading = "Settings", value_hint = ValueHint::Other)]
+    #[arg(long, value_name = "NAME", help_heading = "Connection", value_hint = ValueHint::Other)]
     pub database: Option<String>,
     /// Ways into the cluster, in order: public, internal, psc; public where there is nobody to ask
-    #[arg(long, value_name = "A,B", help_heading = "Settings", value_hint = ValueHint::Other)]
+    #[arg(long, value_name = "A,B", help_heading = "Connection", value_hint = ValueHint::Other)]
     pub path: Option<String>,
     /// Regions to use, in order, or "nearest"; nearest where there is nobody to ask
-    #[arg(long, value_name = "A,B", help_heading = "Settings", value_hint = ValueHint::Other)]
+    #[arg(long, value_name = "A,B", help_heading = "Connection", value_hint = ValueHint::Other)]
     pub region: Option<String>,
     /// What the Private Service Connect endpoint of a region is called in your network; may be repeated
-    #[arg(long, value_name = "REGION=NAME", help_heading = "Settings", value_hint = ValueHint::Other)]
+    #[arg(long, value_name = "REGION=NAME", help_heading = "Connection", value_hint = ValueHint::Other)]
     pub psc_endpoint: Vec<String>,
     /// File with the user's password; at a terminal it is made, mode 0600, where it is not there
     #[arg(long, value_name = "FILE", help_heading = "Password", value_hint = ValueHint::FilePath)]
