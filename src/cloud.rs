@@ -197,9 +197,10 @@ impl Cloud {
     /// Who may come in over the public path.
     pub async fn allowlist(&self, id: &str) -> Result<Allowlist, CloudError> {
         let path = ["clusters", id, "networking", "allowlist"];
-        let pages = pages(&self.0, Call::get(&path, "read the allowlist", DEVELOPER, cluster_of(id))).await?;
+        let mut call = Call::get(&path, "read the allowlist", DEVELOPER, cluster_of(id));
+        let pages = pages(&self.0, &mut call).await?;
         let propagating = pages.iter().filter_map(Object::of).any(|page| page.flag("propagating") == Some(true));
-        Ok(Allowlist { entries: entries(&self.0, &pages, "allowlist", decode::allowed)?, propagating })
+        Ok(Allowlist { entries: entries(&self.0, &call, (&pages, "allowlist"), decode::allowed)?, propagating })
     }
 
     /// Adds an entry. Asked once, never again.
@@ -252,26 +253,23 @@ impl Cloud {
         let call = Call { with_key: false, ..Call::get(&path, "read the CA certificate", MONITOR, cluster_of(id)) };
         let pem = String::from_utf8(self.0.bytes(&call).await?).ok();
         let pem = pem.filter(|text| text.contains("-----BEGIN CERTIFICATE-----"));
-        pem.ok_or_else(|| self.malformed("no certificate (PEM) where the cluster's CA was due"))
+        pem.ok_or_else(|| self.0.malformed(&call, "no certificate (PEM) where the cluster's CA was due"))
     }
 
     async fn one<T>(&self, call: Call<'_>, read: impl Fn(Object<'_>) -> Option<T>) -> Result<T, CloudError> {
         let answer = self.0.json(&call).await?;
         let read = Object::of(&answer).and_then(read);
-        read.ok_or_else(|| self.malformed("no object with what names the thing that was asked for"))
+        read.ok_or_else(|| self.0.malformed(&call, "no object with what names the thing that was asked for"))
     }
 
     async fn list<T>(
         &self,
-        call: Call<'_>,
+        mut call: Call<'_>,
         key: &str,
         read: impl Fn(Object<'_>) -> Option<T>,
     ) -> Result<Vec<T>, CloudError> {
-        entries(&self.0, &pages(&self.0, call).await?, key, read)
-    }
-
-    fn malformed(&self, fault: &str) -> CloudError {
-        CloudError::Malformed { server: self.server().clone(), fault: fault.to_owned() }
+        let pages = pages(&self.0, &mut call).await?;
+        entries(&self.0, &call, (&pages, key), read)
     }
 }
 

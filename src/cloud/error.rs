@@ -115,6 +115,8 @@ pub enum CloudError {
         server: Server,
         /// What is wrong with it.
         fault: String,
+        /// Something was to be changed, and may have been.
+        is_change: bool,
     },
     /// The answer is longer than any that the API would give.
     TooLong {
@@ -122,6 +124,8 @@ pub enum CloudError {
         server: Server,
         /// What was read at most, in bytes.
         limit: usize,
+        /// Something was to be changed, and may have been.
+        is_change: bool,
     },
     /// This program cannot make requests at all.
     Inside(String),
@@ -206,7 +210,7 @@ impl fmt::Display for CloudError {
             }
             Self::Refused { act, status, said } => write!(
                 f,
-                "the Cloud API does not {act} ({status}{}); nothing was changed, so correct what it names and try again",
+                "the Cloud API does not {act} ({status}{}); correct what it names, and try again",
                 Said(said)
             ),
             Self::Redirected { server } => write!(
@@ -241,16 +245,14 @@ impl CloudError {
             Self::Lost { server, cause, is_change } => {
                 write!(f, "the answer of {server} ended half-way ({cause}); {}", again(*is_change, "try again"))
             }
-            Self::Malformed { server, fault } => write!(
+            Self::Malformed { server, fault, is_change } => {
+                write!(f, "{server} answers what the Cloud API would not: {fault}; {}", again(*is_change, ELSEWHERE))
+            }
+            Self::TooLong { server, limit, is_change } => write!(
                 f,
-                "{server} answers what the Cloud API would not: {fault}; does COCKROACH_SERVER or HTTPS_PROXY lead to \
-                 something else?"
-            ),
-            Self::TooLong { server, limit } => write!(
-                f,
-                "{server} answers with more than {} MiB, which the Cloud API would not; does COCKROACH_SERVER or \
-                 HTTPS_PROXY lead to something else?",
-                limit >> 20
+                "{server} answers with more than {} MiB, which the Cloud API would not; {}",
+                limit >> 20,
+                again(*is_change, ELSEWHERE)
             ),
             // All others are told above.
             _ => Ok(()),
@@ -272,7 +274,7 @@ impl Stage {
         match self {
             Self::Dns => "check the network and its resolver, and the name in COCKROACH_SERVER if that is set",
             Self::Tcp => {
-                "check the network and its firewall (TCP 443 out), or set HTTPS_PROXY where a proxy is the way out"
+                "check the network and its firewall (TCP 443 out), and HTTPS_PROXY: whether a proxy is the way out, and runs"
             }
             Self::Tls => {
                 "a proxy that opens TLS may stand between, which sees the API key then: ask your network's people for a \
@@ -318,5 +320,6 @@ impl fmt::Display for Said<'_> {
 }
 
 const NAMES_SHOWN: usize = 20;
+const ELSEWHERE: &str = "see whether COCKROACH_SERVER or HTTPS_PROXY leads to something else";
 const NO_KEY: &str = "there is no Cloud API key; set the variable COCKROACH_API_KEY, or api_key = { file = \"…\" } of the \
     cluster in the settings file, to a key of a service account, which the Cloud Console makes under Access Management";

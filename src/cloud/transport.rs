@@ -112,15 +112,23 @@ impl Transport {
     /// The answer's JSON; `Null` where a change is answered with nothing. Asks again where that may help and
     /// nothing is changed.
     pub(super) async fn json(&self, call: &Call<'_>) -> Result<Value, CloudError> {
-        let body = self.bytes(call).await?;
+        self.parse(&self.bytes(call).await?, call)
+    }
+
+    /// The JSON of an answer.
+    pub(super) fn parse(&self, body: &[u8], call: &Call<'_>) -> Result<Value, CloudError> {
         if body.is_empty() && call.is_change() {
             return Ok(Value::Null);
         }
         // The parser's own words may quote what is in it.
-        serde_json::from_slice(&body).map_err(|error| {
-            let fault = format!("no JSON from line {}, column {} on", error.line(), error.column());
-            CloudError::Malformed { server: self.server.clone(), fault }
+        serde_json::from_slice(body).map_err(|error| {
+            self.malformed(call, &format!("no JSON from line {}, column {} on", error.line(), error.column()))
         })
+    }
+
+    /// The answer is none that the API would give.
+    pub(super) fn malformed(&self, call: &Call<'_>, fault: &str) -> CloudError {
+        CloudError::Malformed { server: self.server.clone(), fault: fault.to_owned(), is_change: call.is_change() }
     }
 
     /// The answer as it came.
@@ -128,12 +136,12 @@ impl Transport {
         let mut pause = self.limits.retry_pause;
         let mut left = TRIES_MAX - 1;
         loop {
-            let Failed { error, wait } = match self.once(call).await {
+            let Failed { error, wait, may_pass } = match self.once(call).await {
                 Ok(body) => return Ok(body),
                 Err(failed) => failed,
             };
             let wait = wait.unwrap_or_else(|| jitter::around(pause));
-            if left == 0 || call.is_change() || !error.may_pass() || wait > self.limits.retry_after_max {
+            if left == 0 || call.is_change() || !may_pass || wait > self.limits.retry_after_max {
                 return Err(error);
             }
             sleep(wait).await;
@@ -154,7 +162,7 @@ impl Transport {
         }
         let response = match request.send().await {
             Ok(response) => response,
-            Err(error) => return Err(self.failure(&error, call).into()),
+            Err(error) => return Err(self.failure(&error, call)),
         };
         if let Some(server) = answer::date(response.headers()) {
             *lock(&self.clocks) = Some(Clocks { server, local: SystemTime::now() });
@@ -162,7 +170,7 @@ impl Transport {
         let answer = Answer::read(response).await;
         match answer {
             Answer { status: 200..=299, body: Ok(body), .. } => Ok(body),
-            Answer { status: 200..=299, body: Err(fault), .. } => Err(self.cut_off(fault, call).into()),
+            Answer { status: 200..=299, body: Err(fault), .. } => Err(self.cut_off(fault, call)),
             refusal => Err(self.refusal(&refusal, call)),
         }
     }

@@ -15,34 +15,45 @@ use std::{error::Error, io, time::Duration};
 pub(super) struct Failed {
     pub(super) error: CloudError,
     pub(super) wait: Option<Duration>,
+    /// Whether the same question may be answered a moment later.
+    pub(super) may_pass: bool,
 }
 
 impl From<CloudError> for Failed {
     fn from(error: CloudError) -> Self {
-        Self { error, wait: None }
+        let may_pass = error.may_pass();
+        Self { error, wait: None, may_pass }
     }
 }
 
 impl Transport {
     /// There is no answer.
-    pub(super) fn failure(&self, error: &reqwest::Error, call: &Call<'_>) -> CloudError {
+    pub(super) fn failure(&self, error: &reqwest::Error, call: &Call<'_>) -> Failed {
         let server = self.server.clone();
         let is_change = call.is_change();
         if error.is_connect() {
+            if error.is_timeout() {
+                let cause = format!("no answer within {:?}", self.limits.connect);
+                let error = CloudError::Unreachable { server, stage: Stage::Tcp, cause };
+                // Whoever waits has waited long enough.
+                return Failed { error, wait: None, may_pass: false };
+            }
             let (stage, cause) = stage(error);
-            let cause = if error.is_timeout() { format!("no answer within {:?}", self.limits.connect) } else { cause };
-            return CloudError::Unreachable { server, stage, cause: printable(&cause) };
+            return CloudError::Unreachable { server, stage, cause: printable(&cause) }.into();
         }
         if error.is_timeout() {
-            return CloudError::Late { server, limit: self.limits.request, is_change };
+            return CloudError::Late { server, limit: self.limits.request, is_change }.into();
         }
-        CloudError::Lost { server, cause: printable(&deepest(error).to_string()), is_change }
+        CloudError::Lost { server, cause: printable(&deepest(error).to_string()), is_change }.into()
     }
 
     /// There is half an answer.
-    pub(super) fn cut_off(&self, fault: BodyFault, call: &Call<'_>) -> CloudError {
+    pub(super) fn cut_off(&self, fault: BodyFault, call: &Call<'_>) -> Failed {
         match fault {
-            BodyFault::TooLong => CloudError::TooLong { server: self.server.clone(), limit: BYTES_MAX },
+            BodyFault::TooLong => {
+                CloudError::TooLong { server: self.server.clone(), limit: BYTES_MAX, is_change: call.is_change() }
+                    .into()
+            }
             BodyFault::Lost(error) => self.failure(&error, call),
         }
     }
@@ -52,15 +63,15 @@ impl Transport {
         let (server, act) = (self.server.clone(), call.act.clone());
         let said = answer.body.as_ref().ok().and_then(|body| self.said(body));
         let error = match answer.status {
-            401 => CloudError::KeyRefused { server, said },
-            403 => CloudError::RoleMissing { act, role: call.role, said },
+            401 if call.with_key => CloudError::KeyRefused { server, said },
+            403 if call.with_key => CloudError::RoleMissing { act, role: call.role, said },
             404 => CloudError::NotFound { what: call.what.clone(), said },
             429 => CloudError::TooFast { wait: answer.wait },
             300..=399 => CloudError::Redirected { server },
             status @ 500.. => CloudError::ServerFault { server, status, said, is_change: call.is_change() },
             status => CloudError::Refused { act, status, said },
         };
-        Failed { error, wait: answer.wait }
+        Failed { wait: answer.wait, ..Failed::from(error) }
     }
 }
 

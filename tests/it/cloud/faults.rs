@@ -50,8 +50,8 @@ fn every_refusal_is_a_sentence_with_the_next_step() {
     );
     assert_eq!(
         of_status(400, "a\n\u{1b}[2J"),
-        "the Cloud API does not change the allowlist (400: a\\n\\u{1b}[2J); nothing was changed, so correct what it names \
-         and try again"
+        "the Cloud API does not change the allowlist (400: a\\n\\u{1b}[2J); correct what it names, and try \
+         again"
     );
     assert_eq!(
         of_status(503, ""),
@@ -155,13 +155,13 @@ fn what_the_api_would_not_say_is_refused_without_being_repeated() {
         api.next(fault);
         sentence(wait(cloud.clusters()))
     };
-    let elsewhere = "does COCKROACH_SERVER or HTTPS_PROXY lead to something else?";
+    let elsewhere = "see whether COCKROACH_SERVER or HTTPS_PROXY leads to something else";
 
     assert_eq!(
         told(Fault::Body("{\n  \"hunter2")),
         format!("{} answers what the Cloud API would not: no JSON from line 2, column 10 on; {elsewhere}", api.url())
     );
-    assert!(told(Fault::Body("[\"hunter2\"]")).contains("not: no object where one was due; does"));
+    assert!(told(Fault::Body("[\"hunter2\"]")).contains("not: no object where one was due; see"));
     assert!(
         told(Fault::Body("{\"clusters\":[{\"name\":\"hunter2\"}]}")).contains("an entry of \"clusters\" without what")
     );
@@ -221,7 +221,7 @@ fn a_server_that_is_not_there_is_told_by_stage() {
     assert_eq!(stage, Stage::Tcp);
     assert!(text.contains("cannot be reached: no connection (") && text.contains("refused"), "{text}");
     assert!(text.ends_with(
-        "; check the network and its firewall (TCP 443 out), or set HTTPS_PROXY where a proxy is the way out"
+        "; check the network and its firewall (TCP 443 out), and HTTPS_PROXY: whether a proxy is the way out, and runs"
     ));
 
     let (stage, text) = told("https://nowhere.invalid");
@@ -241,6 +241,51 @@ fn a_server_that_is_not_there_is_told_by_stage() {
     clear.join().unwrap();
     assert_eq!(stage, Stage::Tls);
     assert!(text.contains("its certificate is not accepted, or it speaks no TLS ("), "{text}");
+}
+
+#[test]
+fn a_server_that_takes_no_tls_in_time_is_given_up() {
+    let silent = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let server = Server::new(&format!("https://{}", silent.local_addr().unwrap())).unwrap();
+    let limits = Limits { connect: Duration::from_millis(100), ..limits() };
+    let cloud = Cloud::with_limits(server, Some(Secret::new(KEY.as_bytes().to_vec())), limits).unwrap();
+
+    let text = sentence(wait(cloud.clusters()));
+
+    assert!(text.contains("cannot be reached: no connection (no answer within 100ms); check the network"), "{text}");
+}
+
+#[test]
+fn a_change_with_an_answer_that_cannot_be_read_may_have_been_made() {
+    let api = CloudApi::start();
+    let cloud = client(&api);
+    for fault in [Fault::Body("{"), Fault::Body("[]"), Fault::Long] {
+        api.next(fault);
+
+        let text = sentence(wait(cloud.allow(CLUSTER_ID, &network())));
+
+        assert!(
+            text.contains("; whether the change was made is not known, so look before you repeat it, and see"),
+            "{text}"
+        );
+    }
+    assert_eq!(api.asked().len(), 3);
+}
+
+#[test]
+fn a_list_that_is_too_long_in_all_is_given_up() {
+    let api = CloudApi::start();
+    let page = |number: usize| {
+        let next = format!("\"pagination\":{{\"next_page\":\"{number}\"}}");
+        let body: &'static str = format!("{{\"clusters\":[],{next}{}}}", " ".repeat(3 << 20)).leak();
+        Fault::Body(body)
+    };
+    (0..3).for_each(|number| api.next(page(number)));
+
+    let text = sentence(wait(client(&api).clusters()));
+
+    assert!(text.contains("answers with more than 8 MiB, which the Cloud API would not"), "{text}");
+    assert_eq!(api.asked().len(), 3);
 }
 
 #[test]

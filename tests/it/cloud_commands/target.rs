@@ -95,6 +95,39 @@ fn a_clusters_own_key_goes_before_the_variable() {
 }
 
 #[test]
+fn the_daemons_own_variables_are_no_settings_and_odd_keys_are_refused() {
+    let api = CloudApi::start();
+    let folder = settings("cluster_id = \"../x\"", "any.example");
+    let url = api.url();
+    let cloud = [("COCKROACH_SERVER", url.as_str()), ("COCKROACH_API_KEY", KEY)];
+    let daemon =
+        [("CRDB_PROXY_LISTEN", "127.0.0.1:0"), ("CRDB_PROXY_ADMIN", "127.0.0.1:0"), ("CRDB_PROXY_LOG_FORMAT", "json")];
+
+    let with = run_daemon(folder.path(), &["users", "list"], &[&cloud[..], &daemon[..]].concat());
+    let odd = command_in(&folder, &api, "users list --config s.toml");
+
+    assert_eq!(with.expect_success(), "app\nmaintenance");
+    assert_eq!(odd.status.code(), Some(2));
+    assert!(odd.stderr.contains("cluster_id = \"../x\": must be the cluster's ID, as 0123"), "{}", odd.stderr);
+}
+
+#[test]
+fn shown_settings_have_the_id_and_the_keys_place() {
+    let api = CloudApi::start();
+    let lines = format!("cluster_id = \"{CLUSTER_ID}\"\napi_key = {{ env = \"CRDB_PROXY_API_KEY\" }}");
+    let folder = settings(&lines, "any.example");
+    let url = api.url();
+    let variables = [("COCKROACH_SERVER", url.as_str()), ("CRDB_PROXY_API_KEY", KEY)];
+
+    let shown = run_daemon(folder.path(), &["config", "show", "--config", "s.toml"], &variables).expect_success();
+    let users = run_daemon(folder.path(), &["users", "list", "--config", "s.toml"], &variables).expect_success();
+
+    assert!(shown.contains(&format!("cluster_id = \"{CLUSTER_ID}\"")), "{shown}");
+    assert!(shown.contains("api_key = { env = \"CRDB_PROXY_API_KEY\" }") && !shown.contains(KEY), "{shown}");
+    assert_eq!(users, "app\nmaintenance");
+}
+
+#[test]
 fn without_a_key_or_with_a_server_in_clear_nothing_is_asked() {
     let api = CloudApi::start();
     let folder = tempfile::tempdir().unwrap();
