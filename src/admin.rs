@@ -244,6 +244,7 @@ impl Admin {
     fn metrics(&self) -> Answer {
         self.sessions.count();
         self.count_off_preferred();
+        self.count_failover_ready();
         for cluster in &self.view().clusters {
             cluster.publish();
             for way in cluster.ways().iter() {
@@ -254,6 +255,15 @@ impl Admin {
         match self.metrics.render() {
             Ok(body) => answer(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", body),
             Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
+        }
+    }
+
+    /// Endpoints that could take over from the first that serves.
+    fn count_failover_ready(&self) {
+        for ListenerView { parts, .. } in &self.view().listeners {
+            let well = parts.cluster.well(&parts.setup, &parts.choice);
+            let ready = i64::try_from(well.saturating_sub(1)).unwrap_or(i64::MAX);
+            parts.metrics.failover_ready.set(ready);
         }
     }
 

@@ -30,6 +30,17 @@ use std::ffi::OsString;
 pub enum Command {
     /// Serve.
     Run(Flags),
+    /// Try every way to the cluster.
+    Check {
+        /// What to load.
+        flags: Flags,
+        /// Only this cluster.
+        cluster: Option<String>,
+        /// Require that another endpoint could take over.
+        failover: bool,
+        /// As JSON.
+        json: bool,
+    },
     /// Check settings, CA, certificates and secrets without opening a socket.
     ConfigCheck(Flags),
     /// Print the effective settings.
@@ -128,6 +139,10 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, D
     match line.command {
         None => line.settings.flags().map(Command::Run),
         Some(Sub::Run(settings)) => settings.flags().map(Command::Run),
+        Some(Sub::Check { failover, json, settings }) => {
+            let (flags, cluster) = settings.flags_and_cluster()?;
+            Ok(Command::Check { flags, cluster, failover, json })
+        }
         Some(Sub::Config { command: ConfigSub::Check(settings) }) => settings.flags().map(Command::ConfigCheck),
         Some(Sub::Config { command: ConfigSub::Show { settings, json } }) => {
             Ok(Command::ConfigShow { flags: settings.flags()?, json })

@@ -5,12 +5,14 @@
 
 mod allowlist;
 mod ca;
+mod check;
 mod cloud;
 mod completions;
 mod config;
 mod difference;
 mod endpoint;
 mod health;
+mod look;
 mod man;
 mod private_endpoint;
 mod questions;
@@ -25,6 +27,7 @@ mod whole_file;
 
 pub use self::{
     ca::ca_fetch,
+    check::check as walk,
     cloud::cloud,
     completions::completions,
     config::{check, diff, show},

@@ -5,6 +5,7 @@
 //! it, claims an `upstream` (from the `pool`, or anew: choose an endpoint, connect, log in), relays, and
 //! closes. Everything below them is a side room: it imports side rooms only.
 
+pub mod check;
 pub mod cli;
 pub mod commands;
 pub mod daemon;

@@ -3,6 +3,7 @@
 mod failure;
 
 use crdb_proxy::{
+    check::Wish,
     cli::{self, Command, Declined},
     commands,
     daemon::{self, Built},
@@ -50,6 +51,9 @@ fn obey(command: Command) -> Result<u8, Failure> {
     let inputs = Inputs::of_process;
     Ok(match command {
         Command::Run(flags) => return run(flags),
+        Command::Check { flags, cluster, failover, json } => {
+            commands::walk(&inputs(flags), &Wish { cluster, failover }, json, &World::of_machine())
+        }
         Command::ConfigCheck(flags) => commands::check(&inputs(flags)),
         Command::ConfigShow { flags, json } => commands::show(&inputs(flags), json),
         Command::ConfigDiff(flags) => commands::diff(&inputs(flags)),

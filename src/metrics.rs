@@ -56,6 +56,7 @@ pub struct Metrics {
     endpoint_latency: GaugeVec,
     failovers: IntCounterVec,
     sessions_off_preferred: IntGaugeVec,
+    failover_ready: IntGaugeVec,
     warm: WarmFamilies,
     by_hand: IntGaugeVec,
     ca_not_after: GaugeVec,
@@ -96,6 +97,8 @@ pub struct ListenerMetrics {
     pub failovers: IntCounter,
     /// Open sessions that are on another endpoint than the one where they belong.
     pub off_preferred: IntGauge,
+    /// Endpoints known to be well that could take over from the first.
+    pub failover_ready: IntGauge,
     /// Whether upstreams stood ready for sessions.
     pub warm_claims: Per<WarmResult, IntCounter>,
     /// Upstreams that stand ready.
@@ -187,6 +190,11 @@ impl Metrics {
                 "Open sessions on another endpoint than the one where they belong.",
                 LISTENER,
             )?,
+            failover_ready: r.gauges(
+                "failover_ready",
+                "Endpoints known to be well that could take over from the first.",
+                LISTENER,
+            )?,
             warm: WarmFamilies::new(&r)?,
             by_hand: r.gauges(
                 "endpoint_by_hand",
@@ -234,6 +242,7 @@ impl Metrics {
             recent_claims,
             failovers: self.failovers.with_label_values(&[name]),
             off_preferred: self.sessions_off_preferred.with_label_values(&[name]),
+            failover_ready: self.failover_ready.with_label_values(&[name]),
             warm_claims: Per::new(|result| self.warm.claims.with_label_values(&[name, result])),
             warm_ready: self.warm.ready.with_label_values(&[name]),
             warm_recycled: Per::new(|cause| self.warm.recycled.with_label_values(&[name, cause])),

@@ -24,10 +24,13 @@ mod tree;
 pub mod url;
 mod values;
 
-pub(crate) use self::source::nearest;
+pub(crate) use self::{
+    address::{DEFAULT_PORT, listen_text},
+    endpoints::{check_endpoint_name, kind_text, same_region},
+    source::nearest,
+};
 pub use self::{
     changes::{Change, changes},
-    endpoints::{check_endpoint_name, same_region},
     inputs::{Flag, Flags, Inputs},
     load::{FoundAdmin, Loaded, load, load_admin, load_text},
     paste::connection_string,

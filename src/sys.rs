@@ -1,9 +1,11 @@
 //! Calls that only some systems have: the one place to look at when porting.
 
+mod owner;
 mod passed;
 mod peer;
 mod process;
 
+pub use owner::listening_process;
 pub use passed::{Passed, PassedDescriptor, UNNAMED, take_passed};
 pub use peer::tcp_peer_uid;
 pub use process::{ProcessFacts, process_facts};

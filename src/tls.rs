@@ -12,14 +12,18 @@ mod error;
 mod pem;
 mod problem;
 mod public;
+mod shown;
 #[cfg(test)]
 mod testing;
+mod witness;
 
 pub use authority::{Authorities, Authority, authorities, certificates};
 pub use certificate::{not_after, server_end_point};
 pub use error::{Found, Place, TlsSetupError};
 pub use problem::CertificateProblem;
 pub use public::public_client;
+pub use shown::Described;
+pub use witness::Witness;
 
 use crate::settings::{CertificateFiles, Cluster};
 use ::aws_lc_rs::digest::{Context, SHA256};
@@ -38,6 +42,8 @@ pub struct ClusterTls {
     /// Verifies in full, TLS 1.2 or newer. It keeps resumable sessions of its own, so that none of
     /// them outlives the CA under which its certificate was verified.
     pub config: Arc<rustls::ClientConfig>,
+    /// What is trusted, and nothing else.
+    roots: Arc<RootCertStore>,
     /// Nothing when the system's roots are trusted: those are the machine's to watch.
     pub ca: Option<CaFacts>,
     /// When the client certificate ends, if one is configured.
@@ -82,16 +88,18 @@ pub struct ServerTls {
 /// Names the file and what is wrong with it; nothing is trusted half-way.
 pub fn cluster_tls(cluster: &Cluster, now: SystemTime) -> Result<ClusterTls, TlsSetupError> {
     let ca::Roots { store, facts, mut warnings } = ca::roots(&cluster.ca, now)?;
+    let roots = Arc::new(store);
     let provider = provider();
     let own = cluster.client_certificate.as_ref().map(|files| own_certificate(files, &provider)).transpose()?;
-    let identity = Identity::of(&store, own.as_ref());
+    let identity = Identity::of(&roots, own.as_ref());
     let builder = rustls::ClientConfig::builder_with_details(Arc::clone(&provider), Arc::new(Clock))
         .with_safe_default_protocol_versions()
         .map_err(|source| TlsSetupError::Rustls { source })?
-        .with_root_certificates(store);
+        .with_root_certificates(Arc::clone(&roots));
     let Some(own) = own else {
         return Ok(ClusterTls {
             config: Arc::new(builder.with_no_client_auth()),
+            roots,
             ca: facts,
             certificate_not_after: None,
             warnings,
@@ -105,6 +113,7 @@ pub fn cluster_tls(cluster: &Cluster, now: SystemTime) -> Result<ClusterTls, Tls
     let resolver = Arc::new(SingleCertAndKey::from(own.key));
     Ok(ClusterTls {
         config: Arc::new(builder.with_client_cert_resolver(resolver)),
+        roots,
         ca: facts,
         certificate_not_after: own.not_after,
         warnings,

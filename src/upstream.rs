@@ -7,6 +7,7 @@ mod claim;
 mod connect;
 mod dial;
 mod error;
+mod examine;
 mod health;
 mod login;
 mod names;
@@ -53,14 +54,15 @@ pub use by_hand::Order;
 pub(crate) use choice::Choice;
 pub(crate) use claim::{Claim, NotPrepared};
 pub(crate) use dial::set_keepalive;
-pub(crate) use error::{ClaimError, EndpointError};
+pub(crate) use error::{ClaimError, EndpointError, LoginError};
+pub(crate) use examine::{AskError, Secured, dial_once};
 pub(crate) use health::Health;
 pub(crate) use login::Greeting;
 pub use resolve::{Resolve, Resolving, SystemResolver};
 pub use setup::Means;
 pub(crate) use setup::Setup;
 pub(crate) use told::{Audience, Facts, Told};
-pub(crate) use way::Way;
+pub(crate) use way::{Way, is_public};
 
 /// A cluster, ready to be reached.
 pub struct Cluster {

@@ -4,6 +4,7 @@
 //! total: any bytes give a value or an error, never a panic, and nothing is read past a stated length.
 //! Protocol facts: PostgreSQL's documentation, chapter "Frontend/Backend Protocol", 53.2, 53.7 and 53.8.
 
+pub mod answer;
 pub mod cancel_key;
 pub mod conversation;
 pub mod error;
@@ -13,6 +14,7 @@ pub mod messages;
 pub mod parameters;
 pub mod reported;
 
+pub use answer::Answer;
 pub use cancel_key::CancelKey;
 pub use conversation::Conversation;
 pub use error::{ClientError, ServerError, SqlState};

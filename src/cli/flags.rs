@@ -110,6 +110,14 @@ impl SettingsFlags {
     }
 }
 
+impl SettingsFlags {
+    /// The same where one word may stand that is no connection string: the name of a cluster.
+    pub(super) fn flags_and_cluster(mut self) -> Result<(Flags, Option<String>), Declined> {
+        let cluster = self.url.take_if(|said| !said.contains("://"));
+        Ok((self.flags()?, cluster))
+    }
+}
+
 /// Which daemon a command speaks to.
 #[derive(Args)]
 pub(super) struct DaemonFlags {

@@ -36,6 +36,18 @@ pub(super) enum Sub {
     /// Serve; this is what happens without a command too
     #[command(after_help = AFTER_HELP)]
     Run(SettingsFlags),
+    /// Try every way to the cluster, stage by stage, and say what to mend; serves nobody and changes nothing
+    #[command(after_help = CHECK_EXIT)]
+    Check {
+        /// Also require of every listener that another endpoint could take over from its first: exit 1 without
+        #[arg(long, help_heading = "Check")]
+        failover: bool,
+        /// Print JSON, by docs/check.schema.json
+        #[arg(long, help_heading = "Check")]
+        json: bool,
+        #[command(flatten)]
+        settings: SettingsFlags,
+    },
     /// Check or show the settings without serving, or compare them with a running daemon's
     #[command(arg_required_else_help = false)]
     Config {
@@ -193,6 +205,14 @@ Columns; listeners count from the daemon's start (with /S: in each second of lat
 
 Below stand the last three refusals: SQLSTATE, how often, how long ago, at which listener, and what clients \
 read. A terminal gets lines of its width, anything else whole ones; --json has all of it.";
+
+const CHECK_EXIT: &str = "\
+In place of a connection string the name of a cluster of the settings file may stand; without one, all are checked.
+
+Exit codes: 0 all well; 1 no failover, where --failover asks for one; 2 command line, settings, or a file that they name; \
+else the stage at which the first failing endpoint fails: 10 secret, 11 DNS, 12 TCP, 13 TLS, 14 certificate, 15 login, \
+16 database, 17 query; 18 the Cloud API could not be asked. The API is asked where the cluster has an api_key, or \
+COCKROACH_API_KEY is set.";
 
 const AFTER_HELP: &str = "\
 Each flag is also a variable: CRDB_PROXY_ and the flag in capitals (CRDB_PROXY_PASSWORD_FILE); so are \

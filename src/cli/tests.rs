@@ -97,7 +97,7 @@ fn a_wrong_command_line_is_one_sentence() {
     for (arguments, expected) in cases {
         assert_eq!(wrong(arguments), format!("{expected} (see crdb-proxy --help)"), "{arguments}");
     }
-    assert!(wrong("check").contains("did you mean `config check`?"));
+    assert!(wrong("chekc").contains("did you mean `check`?"));
 }
 
 #[test]

@@ -4,10 +4,8 @@ mod screen;
 mod view;
 mod watch;
 
-use super::{CommandError, block_on, daemon_of, say};
+use super::{CommandError, block_on, daemon_of, look, say};
 use crate::settings::Inputs;
-use std::io::IsTerminal;
-use view::Look;
 
 /// Shows what the daemon is doing; with `watched` every second, until it is interrupted; with `json` as the
 /// daemon writes it, one object a line.
@@ -25,18 +23,8 @@ pub fn status(inputs: &Inputs, watched: bool, json: bool) -> Result<u8, CommandE
             say(&format!("{text}\n"))
         } else {
             let status = daemon.status().await?;
-            say(&view::told(&status, None, &look()))
+            say(&view::told(&status, None, &look::of_stdout()))
         }
     })?;
     Ok(0)
 }
-
-/// How it is to look, on what standard output is.
-fn look() -> Look {
-    let is_terminal = std::io::stdout().is_terminal();
-    let width = is_terminal.then(|| screen::size().map_or(USUAL_WIDTH, |(width, _)| width));
-    Look { width, with_colours: is_terminal && std::env::var_os("NO_COLOR").is_none_or(|said| said.is_empty()) }
-}
-
-/// Of a terminal that does not tell.
-const USUAL_WIDTH: u16 = 80;

@@ -10,7 +10,10 @@
 use crate::{
     metrics::labels::ResetResult,
     upstream::Upstream,
-    wire::{messages::frame, reported::Reported},
+    wire::{
+        messages::{self, frame},
+        reported::Reported,
+    },
 };
 use aws_lc_rs::rand;
 use std::{io, time::Duration};
@@ -56,7 +59,7 @@ async fn converse(used: Used) -> io::Result<Result<Upstream, ResetResult>> {
         if read == 0 || all > ANSWER_BYTES_MAX {
             return Ok(Err(ResetResult::Failed));
         }
-        while let Some((kind, body, size)) = whole_message(&bytes) {
+        while let Some((kind, body, size)) = messages::whole(&bytes) {
             if kind == b'S' {
                 reported.note(body);
             } else if !answers.take(kind, body) {
@@ -119,14 +122,6 @@ fn random_word() -> Option<String> {
     Some(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-/// Type, body and size of the message at the front, once it is whole.
-fn whole_message(bytes: &[u8]) -> Option<(u8, &[u8], usize)> {
-    let (header, after) = bytes.split_first_chunk::<5>()?;
-    let [kind, length @ ..] = *header;
-    let body = usize::try_from(u32::from_be_bytes(length)).ok()?.checked_sub(4)?;
-    Some((kind, after.get(..body)?, body.checked_add(5)?))
-}
-
 const LIMIT: Duration = Duration::from_secs(5);
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
 
@@ -179,14 +174,6 @@ mod tests {
         assert!(ends_well_with(None, &[C, Z, N, C, Z]));
         for other in [&[C, Z][..], &[Z, C, Z], &[C, C, Z], &[C, T, WORD, C, Z, C, Z], &[C, Z, C, Z, Z]] {
             assert!(!ends_well_with(None, other), "{other:?}");
-        }
-    }
-
-    #[test]
-    fn only_whole_messages_are_read() {
-        assert_eq!(whole_message(b"Z\0\0\0\x05I"), Some((b'Z', &b"I"[..], 6)));
-        for half in [&b""[..], b"Z\0\0\0", b"Z\0\0\0\x05", b"Z\0\0\0\x03I"] {
-            assert_eq!(whole_message(half), None);
         }
     }
 }

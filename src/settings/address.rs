@@ -44,7 +44,7 @@ pub(super) fn admin_address(node: &Node, places: &Places<'_>) -> Result<AdminAdd
 }
 
 /// An address as the settings file says it.
-pub(super) fn listen_text(address: &ListenAddress) -> String {
+pub(crate) fn listen_text(address: &ListenAddress) -> String {
     match address {
         ListenAddress::Localhost(port) => format!("localhost:{port}"),
         ListenAddress::Tcp(address) => address.to_string(),
@@ -170,7 +170,7 @@ fn length_checked(path: PathBuf) -> Result<PathBuf, String> {
 /// The port of the admin address that names none.
 pub(super) const ADMIN_PORT: u16 = 9257;
 /// The port of CockroachDB, and of a listener that names none.
-pub(super) const DEFAULT_PORT: u16 = 26257;
+pub(crate) const DEFAULT_PORT: u16 = 26257;
 const SOCKET_PREFIX: &str = ".s.PGSQL.";
 /// `sun_path` holds 108 bytes, one of them a NUL.
 const UNIX_PATH_MAX: usize = 107;

@@ -153,7 +153,7 @@ fn endpoint_name(node: &Node) -> Result<String, String> {
 ///
 /// # Errors
 /// The rule, in words.
-pub fn check_endpoint_name(said: &str) -> Result<(), String> {
+pub(crate) fn check_endpoint_name(said: &str) -> Result<(), String> {
     let well = said.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
     let ends = said.starts_with(|first: char| first.is_ascii_lowercase()) && !said.ends_with('-');
     if well && ends && said.len() <= 63 { Ok(()) } else { Err(ENDPOINT_NAME_RULE.to_owned()) }
@@ -216,12 +216,12 @@ fn region(node: &Node, _: &Places<'_>) -> Result<String, String> {
 }
 
 /// The word for a kind.
-pub(super) fn kind_text(kind: EndpointKind) -> &'static str {
+pub(crate) fn kind_text(kind: EndpointKind) -> &'static str {
     KINDS.iter().find(|(_, known)| *known == kind).map_or("public", |(word, _)| word)
 }
 
 /// Whether two spellings mean one region: SQL says `gcp-us-east1`, the Cloud API `us-east1`.
-pub fn same_region(one: &str, other: &str) -> bool {
+pub(crate) fn same_region(one: &str, other: &str) -> bool {
     let without_cloud = |region| ["gcp-", "aws-", "azure-"].iter().find_map(|cloud| str::strip_prefix(region, cloud));
     one == other || without_cloud(one) == Some(other) || without_cloud(other) == Some(one)
 }

@@ -113,6 +113,11 @@ impl Cluster {
         Some((first.name().clone(), why))
     }
 
+    /// How many endpoints that the choice may pick are known to be well.
+    pub(crate) fn well(&self, setup: &Setup, choice: &Choice) -> usize {
+        self.order_of(setup, choice).iter().filter(|way| way.health().state() == EndpointState::Well).count()
+    }
+
     /// Why no endpoint that the choice may pick is known to be reachable; `None` when one is.
     pub(crate) fn unreachable(&self, setup: &Setup, choice: &Choice) -> Option<String> {
         let allowed = self.allowed(setup, choice);

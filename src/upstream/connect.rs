@@ -131,7 +131,7 @@ impl Connector {
         })
     }
 
-    async fn resolve(&self, way: &Way, deadline: Instant) -> Result<Vec<SocketAddr>, EndpointError> {
+    pub(super) async fn resolve(&self, way: &Way, deadline: Instant) -> Result<Vec<SocketAddr>, EndpointError> {
         let endpoint = &way.endpoint;
         match timeout_at(deadline, self.names.look_up(&endpoint.host)).await {
             Ok(Ok(addresses)) => {
@@ -145,7 +145,7 @@ impl Connector {
 
     /// SSLRequest and the TLS handshake. Exactly one byte is read in clear, so that nothing sent before
     /// the handshake can be taken for something sent after it.
-    async fn secure(
+    pub(super) async fn secure(
         &self,
         mut socket: TcpStream,
         route: &Route,

@@ -85,9 +85,9 @@ impl ClaimError {
                     format!("the secret of cluster \"{cluster}\" could not be read"),
                 );
                 match audience {
-                    Audience::Local => {
-                        told.detail(cause).hint("Correct that source; the next connection reads it again.")
-                    }
+                    Audience::Local => told
+                        .detail(cause)
+                        .hint(format!("Correct that source; the next connection reads it again. {CHECK}")),
                     Audience::Remote => told.hint("The log of crdb-proxy says which source it is and why."),
                 }
             }
@@ -108,14 +108,14 @@ impl LoginError {
         let source = facts.secret_source.filter(|_| audience == Audience::Local);
         let failed = |text: String, hint: &'static str| {
             let message = format!("login at cluster \"{cluster}\" as \"{user}\" failed: {text}");
-            Told::Ours(ClientError::new(SqlState::CONNECT_FAILED, message).hint(hint))
+            Told::Ours(ClientError::new(SqlState::CONNECT_FAILED, message).hint(format!("{hint} {CHECK}")))
         };
         match self {
             Self::Server(error) if self.rejects_the_secret() => {
                 let secret =
                     source.map_or("its configured secret".to_owned(), |source| format!("the secret from {source}"));
                 let hint = format!(
-                    "crdb-proxy logged in as \"{user}\" with {secret}. Correct that secret or the cluster's \"user\" setting; the next connection uses it without a restart."
+                    "crdb-proxy logged in as \"{user}\" with {secret}. Correct that secret or the cluster's \"user\" setting; the next connection uses it without a restart. {CHECK}"
                 );
                 Told::Servers(error.clone().with_hint(&hint))
             }
@@ -195,8 +195,8 @@ fn no_endpoint(failures: &[(Arc<Endpoint>, LoginError)], cluster: &Name, audienc
     };
     let error = ClientError::new(SqlState::CONNECT_FAILED, message);
     match failures.first() {
-        Some((endpoint, LoginError::Endpoint(first))) => error.hint(first.hint(endpoint.kind)),
-        Some(_) => error.hint("Connect again in a moment: nodes that restart turn clients away."),
+        Some((endpoint, LoginError::Endpoint(first))) => error.hint(format!("{} {CHECK}", first.hint(endpoint.kind))),
+        Some(_) => error.hint(format!("Connect again in a moment: nodes that restart turn clients away. {CHECK}")),
         None => error.hint(
             "Each endpoint that its \"regions\" and \"path\" allow was disabled by hand: crdb-proxy endpoint enable NAME.",
         ),
@@ -219,6 +219,9 @@ fn describe(endpoint: &Endpoint, error: &LoginError, audience: Audience) -> Stri
         (Audience::Remote, _) => format!("\"{name}\": {what}"),
     }
 }
+
+/// What helps with all of them.
+const CHECK: &str = "On the daemon's host, `crdb-proxy check` tries each step and says what to mend.";
 
 #[cfg(test)]
 mod tests;

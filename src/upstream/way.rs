@@ -95,7 +95,7 @@ impl Way {
 }
 
 /// Whether an address can be reached from everywhere (the ranges that cannot: RFC 6890 and its registry).
-fn is_public(address: IpAddr) -> bool {
+pub(crate) fn is_public(address: IpAddr) -> bool {
     match address.to_canonical() {
         IpAddr::V4(address) => {
             let within = |network: Ipv4Addr, bits: u32| (address.to_bits() ^ network.to_bits()) >> (32 - bits) == 0;

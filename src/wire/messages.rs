@@ -167,6 +167,14 @@ impl<'a> Authentication<'a> {
     }
 }
 
+/// Type, body and size of the message at the front, once it is whole.
+pub fn whole(bytes: &[u8]) -> Option<(u8, &[u8], usize)> {
+    let (header, after) = bytes.split_first_chunk::<5>()?;
+    let [kind, length @ ..] = *header;
+    let body = usize::try_from(u32::from_be_bytes(length)).ok()?.checked_sub(4)?;
+    Some((kind, after.get(..body)?, body.checked_add(5)?))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -192,5 +200,13 @@ mod tests {
         assert_eq!(Authentication::parse(&[0, 0, 0]), None);
         assert_eq!(Authentication::parse(&[0, 0, 0, 10, b'x']), Some(Authentication::Sasl(b"x")));
         assert_eq!(Authentication::parse(&[0, 0, 0, 5, 1, 2, 3, 4]), Some(Authentication::Other(5)));
+    }
+
+    #[test]
+    fn only_whole_messages_are_read() {
+        assert_eq!(whole(b"Z\0\0\0\x05I"), Some((b'Z', &b"I"[..], 6)));
+        for half in [&b""[..], b"Z\0\0\0", b"Z\0\0\0\x05", b"Z\0\0\0\x03I"] {
+            assert_eq!(whole(half), None);
+        }
     }
 }

@@ -454,7 +454,8 @@ fn collect_source(folder: &Path, into: &mut String) {
 }
 
 /// Commands with flags of their own.
-const COMMANDS: [&[&str]; 7] = [
+const COMMANDS: [&[&str]; 8] = [
+    &["check"],
     &["endpoint", "disable"],
     &["wait"],
     &["shutdown"],

@@ -34,6 +34,18 @@ fn an_endpoint_that_refused_is_not_tried_again_while_another_one_is_well() {
     assert_eq!(proxy.metric("crdb_proxy_endpoint_state", &[("endpoint", "second"), ("state", "well")]), Some(1.0));
     assert_eq!(proxy.metric("crdb_proxy_failovers_total", &[("listener", "main")]), Some(1.0));
     assert_eq!(proxy.metric("crdb_proxy_sessions_off_preferred", &[("listener", "main")]), Some(0.0));
+    assert_eq!(proxy.metric("crdb_proxy_failover_ready", &[("listener", "main")]), Some(0.0));
+}
+
+#[test]
+fn endpoints_that_could_take_over_are_counted() {
+    let (first, second) = (FakeUpstream::answering(), FakeUpstream::answering());
+    let settings = SettingsFile::of(&first).endpoint("second", second.address());
+    let both = [first.authority.pem(), second.authority.pem()].concat();
+    // Distances are measured from the start.
+    let proxy = settings.file("ca.crt", &both).listener("regions = \"nearest\"").start();
+
+    proxy.wait_for_metric("crdb_proxy_failover_ready", &[("listener", "main")], 1.0);
 }
 
 #[test]

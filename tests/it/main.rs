@@ -17,6 +17,7 @@ mod ca_fetch;
 mod cancel;
 mod certificates_matrix;
 mod changes;
+mod check;
 mod cloud;
 mod cloud_commands;
 mod commands;

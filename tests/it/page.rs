@@ -269,7 +269,8 @@ fn a_secret_that_cannot_be_read_is_told_until_it_can() {
     fs::rename(&secret, &away).unwrap();
     proxy.client();
 
-    browser.wait_until("$('notices').childElementCount === 1");
+    // Beside it stands that the files are wrong, once the daemon has looked at them.
+    browser.wait_until("$('notices').innerText.includes('The secret of test cannot be read')");
     let notice = texts(&mut browser, ".notice").concat();
     assert!(notice.contains("The secret of test cannot be read; the last one stays in use"), "{notice}");
     assert!(notice.contains("app.pw does not exist"), "{notice}");

@@ -341,9 +341,10 @@ impl Drop for Reader {
 }
 
 /// Commands that end by themselves.
-const COMMANDS: [&str; 13] = [
+const COMMANDS: [&str; 14] = [
     "allowlist",
     "ca",
+    "check",
     "completions",
     "config",
     "endpoint",

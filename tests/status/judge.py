@@ -1,4 +1,4 @@
-"""Judges answers of /status by docs/status.schema.json, for tests/it/status.rs.
+"""Judges answers by a schema of docs/, for tests/it/status_schema.rs.
 
     judge.py SCHEMA    a JSON list of answers comes in; what is wrong with each goes out, as a list of lists
 

@@ -1,21 +1,14 @@
 //! The terminal while it is drawn on: another screen, no cursor, keys as they come. All of it is as it was
 //! once this is dropped.
 
-use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
+use crate::commands::look::size;
+use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
 use std::{
     io::{IsTerminal, Read, Write},
     sync::Arc,
     thread,
 };
 use tokio::sync::Notify;
-
-/// Columns and lines of the terminal that standard output is.
-pub(super) fn size() -> Option<(u16, u16)> {
-    let stdout = std::io::stdout();
-    let size = stdout.is_terminal().then(|| tcgetwinsize(&stdout).ok()).flatten()?;
-    // A terminal that does not know says 0.
-    (size.ws_col > 0 && size.ws_row > 0).then_some((size.ws_col, size.ws_row))
-}
 
 /// A screen to draw on.
 pub(super) struct Screen {

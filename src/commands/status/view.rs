@@ -2,19 +2,13 @@
 //! whatever else reads them. Nothing that came from a peer of the daemon gets through as a control character.
 
 use crate::{
+    commands::look::{Look, wrapped},
     control::status::{Cluster, Endpoint, Listening, Refusal, Secret, Session, Status},
     diagnostics::printable,
     settings::ListenAddress,
 };
 use comfy_table::{CellAlignment, ColumnConstraint, ContentArrangement, Row, Table, presets};
 use std::{fmt::Write, time::Duration};
-
-/// How it is to look.
-pub(super) struct Look {
-    /// Of the terminal; without one nothing is cut.
-    pub(super) width: Option<u16>,
-    pub(super) with_colours: bool,
-}
 
 /// What was known before, and how long ago that was.
 pub(super) struct Before<'a> {
@@ -207,37 +201,6 @@ fn drawn(Rows { words, rows }: Rows, look: &Look) -> String {
         }
     }
     table.lines().map(|line| format!("{}\n", line.trim_end())).collect()
-}
-
-/// The text in lines that fit, broken at blanks where there are any; those after the first begin with `hang`.
-/// Without a width it is as it was.
-pub(super) fn wrapped(text: &str, hang: &str, width: Option<u16>) -> String {
-    let Some(width) = width.map(usize::from) else { return text.to_owned() };
-    let (mut lines, mut line, mut used) = (String::new(), String::new(), 0);
-    let mut begin_anew = |line: &mut String| {
-        lines += line.trim_end();
-        lines.push('\n');
-        hang.clone_into(line);
-        hang.len()
-    };
-    for (place, word) in text.split(' ').enumerate() {
-        let is_bare = line.trim().is_empty() || line == hang;
-        if used + 1 + word.chars().count() > width && !is_bare {
-            used = begin_anew(&mut line);
-        } else if place > 0 {
-            line.push(' ');
-            used += 1;
-        }
-        // A word that is longer than a line is broken anywhere.
-        for letter in word.chars() {
-            if used >= width {
-                used = begin_anew(&mut line);
-            }
-            line.push(letter);
-            used += 1;
-        }
-    }
-    lines + &line
 }
 
 /// How long ago it was when the daemon told, if both times are times.

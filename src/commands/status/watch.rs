@@ -70,7 +70,7 @@ impl Showing {
         let text = match daemon.status().await {
             Ok(status) => {
                 let before = self.last.as_ref().map(|(status, at)| Before { status, span: now - *at });
-                let text = view::told(&status, before, &look());
+                let text = view::told(&status, before, &look::of_stdout());
                 self.last = Some((status, now));
                 self.fault = None;
                 text
@@ -79,7 +79,7 @@ impl Showing {
                 self.note(daemon, &error);
                 match (&self.screen, &self.last) {
                     // What was there last stays in sight.
-                    (Some(_), Some((status, _))) => view::told(status, None, &look()),
+                    (Some(_), Some((status, _))) => view::told(status, None, &look::of_stdout()),
                     (Some(_), None) => String::new(),
                     (None, _) => return Ok(()),
                 }
@@ -87,7 +87,10 @@ impl Showing {
         };
         match &self.screen {
             Some(screen) => {
-                let fault = self.fault.as_ref().map(|fault| format!("{}\n\n", view::wrapped(fault, "", look().width)));
+                let fault = self
+                    .fault
+                    .as_ref()
+                    .map(|fault| format!("{}\n\n", look::wrapped(fault, "", look::of_stdout().width)));
                 screen.draw(&format!("{}{text}", fault.unwrap_or_default()));
                 Ok(())
             }

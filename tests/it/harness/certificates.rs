@@ -50,12 +50,17 @@ impl Authority {
 
     /// Signs with `algorithm`, which decides the hash of `tls-server-end-point` channel binding.
     pub(crate) fn signing_with(algorithm: &'static SignatureAlgorithm) -> Self {
-        Self::valid_in(algorithm, (2020, 2100))
+        Self::valid_in(algorithm, (2020, 2100), "Throwaway test CA")
     }
 
     /// An authority whose own certificate has expired.
     pub(crate) fn expired() -> Self {
-        Self::valid_in(&PKCS_ECDSA_P256_SHA256, (2000, 2010))
+        Self::valid_in(&PKCS_ECDSA_P256_SHA256, (2000, 2010), "Throwaway test CA")
+    }
+
+    /// One of this name.
+    pub(crate) fn named(name: &str) -> Self {
+        Self::valid_in(&PKCS_ECDSA_P256_SHA256, (2020, 2100), name)
     }
 
     /// The authority's certificate as PEM text.
@@ -93,9 +98,9 @@ impl Authority {
         }
     }
 
-    fn valid_in(algorithm: &'static SignatureAlgorithm, years: (i32, i32)) -> Self {
+    fn valid_in(algorithm: &'static SignatureAlgorithm, years: (i32, i32), name: &str) -> Self {
         let mut params = CertificateParams::default();
-        params.distinguished_name.push(DnType::CommonName, "Throwaway test CA");
+        params.distinguished_name.push(DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         params.not_before = date_time_ymd(years.0, 1, 1);

@@ -72,6 +72,12 @@ impl SettingsFile {
         self
     }
 
+    /// All endpoints so far are of this kind.
+    pub(crate) fn kind(mut self, kind: &str) -> Self {
+        self.endpoints = self.endpoints.replace("kind = \"public\"", &format!("kind = \"{kind}\""));
+        self
+    }
+
     /// A line of the first block.
     pub(crate) fn global(mut self, line: &str) -> Self {
         self.global += &format!("{line}\n");
@@ -138,6 +144,11 @@ impl SettingsFile {
         self
     }
 
+    /// What was said by [`Self::variable`].
+    pub(crate) fn environment(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.environment.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+
     /// A hard limit of open descriptors.
     pub(crate) fn descriptors(self, limit: usize) -> Self {
         self.behind(&["prlimit", &format!("--nofile={limit}:{limit}"), "--"])
@@ -191,7 +202,7 @@ impl SettingsFile {
         let wrapper = self.wrapper.iter().map(String::as_str).collect::<Vec<_>>();
         let mut command = TestProxy::command_behind(&wrapper, self.folder.path());
         command.arg("--config").arg(self.write()).args(["--log-format", "json"]).args(&self.arguments);
-        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
+        command.envs(self.environment());
         prepare(&mut command);
         TestProxy::spawn(command, self.folder)
     }

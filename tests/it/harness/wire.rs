@@ -34,6 +34,12 @@ impl Message {
     }
 
     /// The SQLSTATE of an ErrorResponse; empty for any other message.
+    /// The text of a simple query.
+    pub(crate) fn query(&self) -> Option<String> {
+        let sql = self.body.strip_suffix(b"\0").filter(|_| self.tag == b'Q')?;
+        Some(String::from_utf8(sql.to_vec()).unwrap())
+    }
+
     pub(crate) fn sqlstate(&self) -> String {
         if self.tag == b'E' { self.field(b'C').unwrap_or_default() } else { String::new() }
     }
@@ -113,6 +119,16 @@ pub(crate) fn ready(state: u8) -> Vec<u8> {
 
 pub(crate) fn command_complete(tag: &str) -> Vec<u8> {
     message(b'C', &zero_terminated(tag))
+}
+
+/// A whole answer: one text column, these values.
+pub(crate) fn rows(values: &[&str]) -> Vec<u8> {
+    let mut answer = message(b'T', b"\0\x01value\0\0\0\0\0\0\0\0\0\0\x19\xff\xff\xff\xff\xff\xff\0\0");
+    for value in values {
+        let length = u32::try_from(value.len()).unwrap().to_be_bytes();
+        answer.extend(message(b'D', &[b"\0\x01", &length[..], value.as_bytes()].concat()));
+    }
+    [answer, command_complete("SELECT 1"), ready(b'I')].concat()
 }
 
 pub(crate) fn parameter_status(name: &str, value: &str) -> Vec<u8> {

@@ -1,0 +1,335 @@
+//! One endpoint, stage by stage, until one fails: what was met on the way, and how long each took. Decides nothing
+//! about what it means; `advice` does.
+
+use super::{
+    Stage,
+    report::{AddressReport, ServerReport, StageReport, TlsReport, ms},
+};
+use crate::{
+    credentials::{Lease, SecretError},
+    settings::EndpointKind,
+    tls::{CertificateProblem, Described},
+    upstream::{self, AskError, Cluster, EndpointError, LoginError, Secured, Setup, Upstream, Way},
+    wire::{SqlState, StartupParameters},
+};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
+use tokio::{net::TcpStream, task::JoinSet};
+
+mod shape;
+
+pub(super) use shape::Shape;
+
+/// Where a walk ended.
+pub(super) enum Failure {
+    Secret(SecretError),
+    Dns(EndpointError),
+    Tcp(EndpointError),
+    Tls(EndpointError),
+    Certificate(CertificateProblem),
+    Login(LoginError),
+    NoDatabase { name: String, existing: Vec<String> },
+    Query(AskError),
+}
+
+impl Failure {
+    /// At which stage.
+    pub(super) fn stage(&self) -> Stage {
+        match self {
+            Self::Secret(_) => Stage::Secret,
+            Self::Dns(_) => Stage::Dns,
+            Self::Tcp(_) => Stage::Tcp,
+            Self::Tls(_) => Stage::Tls,
+            Self::Certificate(_) => Stage::Certificate,
+            Self::Login(LoginError::Server(error)) if error.sqlstate == SqlState::NO_DATABASE => Stage::Database,
+            Self::Login(_) => Stage::Login,
+            Self::NoDatabase { .. } => Stage::Database,
+            Self::Query(_) => Stage::Query,
+        }
+    }
+}
+
+/// What was met on the way.
+pub(super) struct Seen {
+    /// When the walk began.
+    pub(super) at: SystemTime,
+    /// What can be said of the secret without saying it.
+    pub(super) secret_shape: Option<Shape>,
+    pub(super) addresses: Vec<AddressReport>,
+    pub(super) tls: Option<TlsReport>,
+    pub(super) chain: Vec<Described>,
+    pub(super) server: Option<ServerReport>,
+    pub(super) stages: Vec<StageReport>,
+    is_private: bool,
+}
+
+impl Seen {
+    /// An address in public space that the name of a private endpoint leads to.
+    pub(super) fn exposed(&self) -> Option<IpAddr> {
+        let public = self.addresses.iter().find(|address| self.is_private && address.public)?;
+        public.address.parse::<SocketAddr>().ok().map(|address| address.ip())
+    }
+}
+
+/// Where a walk goes, and as whom.
+pub(super) struct Walk<'a> {
+    pub(super) cluster: &'a Cluster,
+    pub(super) setup: &'a Setup,
+    pub(super) way: &'a Arc<Way>,
+    /// Those that listeners give to clients, the first to log in to; at least one.
+    pub(super) databases: &'a [String],
+    pub(super) parameters: &'a StartupParameters,
+    /// Told when a stage begins.
+    pub(super) begins: &'a (dyn Fn(Stage) + Sync),
+}
+
+impl Walk<'_> {
+    /// Walks until a stage fails.
+    pub(super) async fn walk(&self) -> (Seen, Option<Failure>) {
+        let mut seen = Seen {
+            at: SystemTime::now(),
+            secret_shape: None,
+            addresses: Vec::new(),
+            tls: None,
+            chain: Vec::new(),
+            server: None,
+            stages: Vec::new(),
+            is_private: matches!(self.way.endpoint.kind, EndpointKind::Internal | EndpointKind::Psc),
+        };
+        let failure = self.steps(&mut seen).await.err();
+        (seen, failure)
+    }
+
+    async fn steps(&self, seen: &mut Seen) -> Result<(), Failure> {
+        let began = self.begin(Stage::Secret);
+        let lease = self.setup.examine_secret().await;
+        let source = self.setup.credentials().map(crate::credentials::Credentials::describe);
+        let said = source.map_or("none: a client certificate alone".to_owned(), |source| format!("from {source}"));
+        let lease = seen.note(Stage::Secret, began, lease, |_| said, ToString::to_string).map_err(Failure::Secret)?;
+        seen.secret_shape = lease.as_ref().map(|lease| Shape::of(&lease.secret));
+
+        let began = self.begin(Stage::Dns);
+        let found = self.setup.examine_name(self.way).await;
+        let addresses = seen.note(Stage::Dns, began, found, |found| found_addresses(found), ToString::to_string);
+        let addresses = addresses.map_err(Failure::Dns)?;
+
+        let sockets = self.dial(seen, &addresses).await?;
+        let secured = self.secure(seen, sockets).await?;
+        let upstream = self.log_in(seen, secured, lease.as_ref()).await?;
+        self.ask(seen, upstream).await
+    }
+
+    fn begin(&self, stage: Stage) -> Instant {
+        (self.begins)(stage);
+        Instant::now()
+    }
+
+    /// Every address, all at once; those that took the connection, in dialling order.
+    async fn dial(&self, seen: &mut Seen, addresses: &[SocketAddr]) -> Result<Vec<(TcpStream, SocketAddr)>, Failure> {
+        let began = self.begin(Stage::Tcp);
+        let mut dialled: Vec<Option<(TcpStream, SocketAddr)>> = Vec::new();
+        let mut failure = EndpointError::TcpTimedOut;
+        let mut tries = JoinSet::new();
+        let addresses = addresses.get(..ADDRESSES_MAX).unwrap_or(addresses);
+        for (place, address) in addresses.iter().copied().enumerate() {
+            dialled.push(None);
+            seen.addresses.push(AddressReport {
+                address: address.to_string(),
+                public: upstream::is_public(address.ip()),
+                ms: None,
+                error: None,
+            });
+            let limits = Arc::clone(&self.setup.limits);
+            tries.spawn(async move { (place, address, upstream::dial_once(address, &limits).await) });
+        }
+        while let Some(tried) = tries.join_next().await {
+            let Ok((place, address, (took, result))) = tried else { continue };
+            let Some(report) = seen.addresses.get_mut(place) else { continue };
+            match result {
+                Ok(socket) => {
+                    report.ms = Some(ms(took));
+                    if let Some(slot) = dialled.get_mut(place) {
+                        *slot = Some((socket, address));
+                    }
+                }
+                Err(error) => {
+                    report.error = Some(error.to_string());
+                    // One that refuses says more than one that is silent.
+                    if !matches!(error, EndpointError::TcpTimedOut) || matches!(failure, EndpointError::TcpTimedOut) {
+                        failure = error;
+                    }
+                }
+            }
+        }
+        let connected: Vec<_> = dialled.into_iter().flatten().collect();
+        let result = if connected.is_empty() { Err(failure) } else { Ok(connected) };
+        let all = addresses.len();
+        let found = |connected: &Vec<_>| match (connected.len(), all) {
+            (1, 1) => "connected".to_owned(),
+            (some, all) => format!("{some} of {all} addresses connected"),
+        };
+        seen.note(Stage::Tcp, began, result, found, ToString::to_string).map_err(Failure::Tcp)
+    }
+
+    /// TLS at the first address that gives it; a certificate that is refused is the endpoint's, whichever address.
+    async fn secure(&self, seen: &mut Seen, sockets: Vec<(TcpStream, SocketAddr)>) -> Result<Secured, Failure> {
+        let began = self.begin(Stage::Tls);
+        let mut failure = EndpointError::NoAnswer;
+        for (socket, address) in sockets {
+            let shaken = self.setup.examine_tls(self.way, socket, address).await;
+            seen.chain = shaken.chain;
+            let distance_ms = shaken.answered.map(ms);
+            match shaken.result {
+                Ok(secured) => {
+                    let (version, cipher) = (secured.version.clone(), secured.cipher.clone());
+                    let said = version.clone().unwrap_or_else(|| "TLS".to_owned());
+                    seen.tls = Some(TlsReport { version, cipher, distance_ms });
+                    seen.stages.push(well(Stage::Tls, began.elapsed(), said));
+                    (self.begins)(Stage::Certificate);
+                    let said = seen.chain.first().map_or("accepted".to_owned(), Self::of_certificate);
+                    seen.stages.push(well(Stage::Certificate, Duration::ZERO, said));
+                    return Ok(secured);
+                }
+                Err(EndpointError::Certificate(problem)) => {
+                    seen.stages.push(well(Stage::Tls, began.elapsed(), "the server offers TLS".to_owned()));
+                    seen.stages.push(failed(Stage::Certificate, Duration::ZERO, problem.to_string()));
+                    return Err(Failure::Certificate(problem));
+                }
+                Err(error) => failure = error,
+            }
+        }
+        seen.stages.push(failed(Stage::Tls, began.elapsed(), failure.to_string()));
+        Err(Failure::Tls(failure))
+    }
+
+    fn of_certificate(certificate: &Described) -> String {
+        let days = certificate.not_after.duration_since(SystemTime::now()).unwrap_or_default().as_secs() / 86_400;
+        format!("accepted, ends in {days} days, SHA-256 {}…", certificate.sha256.get(..16).unwrap_or_default())
+    }
+
+    async fn log_in(&self, seen: &mut Seen, secured: Secured, lease: Option<&Lease>) -> Result<Upstream, Failure> {
+        let began = self.begin(Stage::Login);
+        let user = &self.setup.settings.user;
+        let done = self.cluster.examine_login(self.setup, self.way, secured, lease, self.parameters).await;
+        let result = done.map_err(Failure::Login);
+        match &result {
+            Ok(_) => seen.stages.push(well(Stage::Login, began.elapsed(), format!("as {user}"))),
+            Err(failure) => {
+                if failure.stage() == Stage::Database {
+                    seen.stages.push(well(Stage::Login, began.elapsed(), format!("as {user}")));
+                }
+                let Failure::Login(error) = failure else { return result };
+                seen.stages.push(failed(failure.stage(), began.elapsed(), error.in_short()));
+            }
+        }
+        result
+    }
+
+    async fn ask(&self, seen: &mut Seen, mut upstream: Upstream) -> Result<(), Failure> {
+        let began = self.begin(Stage::Database);
+        let existing = databases(&mut upstream).await;
+        let missing = match &existing {
+            Ok(existing) => self.databases.iter().find(|name| !existing.contains(*name)).cloned(),
+            // CockroachDB lets anybody in to a database that is not there, and says so at the first query.
+            Err(AskError::Server(error)) if error.sqlstate == SqlState::NO_DATABASE => self.databases.first().cloned(),
+            // Who may not read the list learns by SELECT 1 below.
+            Err(_) => None,
+        };
+        if let Some(name) = missing {
+            let existing = existing.unwrap_or_default();
+            seen.stages.push(failed(Stage::Database, began.elapsed(), format!("there is no \"{name}\"")));
+            upstream.leave().await;
+            return Err(Failure::NoDatabase { name, existing });
+        }
+        seen.stages.push(well(Stage::Database, began.elapsed(), self.databases.join(", ")));
+
+        let began = self.begin(Stage::Query);
+        let mut best: Option<Duration> = None;
+        for _ in 0..SAMPLES {
+            let asked = Instant::now();
+            if let Err(error) = upstream.ask("SELECT 1").await {
+                let said = match &error {
+                    AskError::Server(error) => format!("{}: {}", error.sqlstate, error.message),
+                    AskError::Lost(error) => format!("the connection was lost ({error})"),
+                    AskError::Late => "no answer in time".to_owned(),
+                };
+                seen.stages.push(failed(Stage::Query, began.elapsed(), said));
+                return Err(Failure::Query(error));
+            }
+            let took = asked.elapsed();
+            best = Some(best.map_or(took, |best| best.min(took)));
+        }
+        let server = self.describe(&mut upstream, best).await;
+        let ms = server.latency_ms.unwrap_or_default();
+        seen.stages.push(well(Stage::Query, began.elapsed(), format!("SELECT 1 in {ms:.1} ms")));
+        seen.server = Some(server);
+        upstream.leave().await;
+        Ok(())
+    }
+
+    /// What the server says of itself; one that does not say is not asked twice.
+    async fn describe(&self, upstream: &mut Upstream, best: Option<Duration>) -> ServerReport {
+        let version = upstream.ask("SELECT version()").await.ok().and_then(|answer| answer.value().map(str::to_owned));
+        let is_cockroach = version.as_deref().is_some_and(|version| version.contains("CockroachDB"));
+        let region = match is_cockroach {
+            true => upstream.ask("SELECT gateway_region()").await.ok(),
+            false => None,
+        };
+        ServerReport {
+            version,
+            region: region.and_then(|answer| answer.value().map(str::to_owned)),
+            latency_ms: best.map(ms),
+        }
+    }
+}
+
+impl Seen {
+    /// Notes how a stage went, and hands its result on.
+    fn note<T, E>(
+        &mut self,
+        stage: Stage,
+        began: Instant,
+        result: Result<T, E>,
+        of_ok: impl FnOnce(&T) -> String,
+        of_err: impl FnOnce(&E) -> String,
+    ) -> Result<T, E> {
+        let took = began.elapsed();
+        self.stages.push(match &result {
+            Ok(value) => well(stage, took, of_ok(value)),
+            Err(error) => failed(stage, took, of_err(error)),
+        });
+        result
+    }
+}
+
+async fn databases(upstream: &mut Upstream) -> Result<Vec<String>, AskError> {
+    let answer = match upstream.ask("SELECT datname FROM pg_catalog.pg_database ORDER BY 1 LIMIT 1000").await {
+        // CockroachDB has no catalogue to look at in a database that is not there, but this.
+        Err(AskError::Server(_)) => upstream.ask("SHOW DATABASES").await?,
+        other => other?,
+    };
+    Ok(answer.rows.into_iter().filter_map(|row| row.into_iter().next().flatten()).collect())
+}
+
+fn found_addresses(found: &[SocketAddr]) -> String {
+    let addresses: Vec<_> = found.iter().take(4).map(|address| address.ip().to_string()).collect();
+    let more = found.len().saturating_sub(addresses.len());
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    format!("{}{more}", addresses.join(", "))
+}
+
+fn well(stage: Stage, took: Duration, found: String) -> StageReport {
+    StageReport { stage: stage.name(), ok: true, ms: ms(took), found }
+}
+
+fn failed(stage: Stage, took: Duration, found: String) -> StageReport {
+    StageReport { stage: stage.name(), ok: false, ms: ms(took), found }
+}
+
+/// A name with more is nobody's.
+const ADDRESSES_MAX: usize = 16;
+/// The first query may meet caches that are cold.
+const SAMPLES: usize = 3;
