@@ -5,17 +5,23 @@ mod cloud;
 mod exec;
 mod flags;
 mod line;
+mod setup;
 #[cfg(test)]
 mod tests;
 mod wrong;
 
 #[cfg(feature = "demo")]
 pub use self::flags::DemoFlags;
+pub use self::{
+    cloud::{AllowFlags, CloudOrder},
+    exec::ExecOrder,
+    setup::{CaFetchFlags, SetupFlags},
+};
 
-pub use self::cloud::{AllowFlags, CloudOrder};
-pub use self::exec::ExecOrder;
-
-use self::line::{ConfigSub, Line, Sub};
+use self::{
+    line::{ConfigSub, Line, Sub},
+    setup::CaSub,
+};
 use crate::{control::Order, settings::Flags};
 use clap::{CommandFactory, Parser};
 use clap_complete::Shell;
@@ -102,6 +108,10 @@ pub enum Command {
         /// The order.
         order: Order,
     },
+    /// Make a settings file for a cluster of the Cloud.
+    Setup(Box<SetupFlags>),
+    /// Fetch a cluster's CA certificate.
+    CaFetch(CaFetchFlags),
     /// Ask or tell the Cloud API something about a cluster.
     Cloud {
         /// Which settings to load, if there are any.
@@ -159,6 +169,8 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, D
         Some(Sub::Completions { shell }) => Ok(Command::Completions(shell)),
         Some(Sub::Man) => Ok(Command::Man),
         Some(Sub::Endpoint { command }) => Ok(command.into()),
+        Some(Sub::Setup(flags)) => Ok(Command::Setup(flags)),
+        Some(Sub::Ca { command: CaSub::Fetch(flags) }) => Ok(Command::CaFetch(flags)),
         Some(Sub::Allowlist { command }) => Ok(command.into()),
         Some(Sub::PrivateEndpoint { command }) => Ok(command.into()),
         Some(Sub::Users { command }) => Ok(command.into()),

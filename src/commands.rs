@@ -4,10 +4,12 @@
 //! reaches the terminal as a control character.
 
 mod allowlist;
+mod ca;
 mod check;
 mod cloud;
 mod completions;
 mod config;
+mod difference;
 mod endpoint;
 mod environment;
 mod exec;
@@ -15,14 +17,18 @@ mod health;
 mod look;
 mod man;
 mod private_endpoint;
+mod questions;
 mod reload;
+mod setup;
 mod shutdown;
 mod status;
 mod url;
 mod users;
 mod wait;
+mod whole_file;
 
 pub use self::{
+    ca::ca_fetch,
     check::check as walk,
     cloud::cloud,
     completions::completions,
@@ -32,6 +38,7 @@ pub use self::{
     health::health,
     man::man,
     reload::reload,
+    setup::setup,
     shutdown::shutdown,
     status::status,
     url::url,

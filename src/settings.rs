@@ -26,13 +26,13 @@ mod values;
 
 pub(crate) use self::{
     address::{DEFAULT_PORT, listen_text},
-    endpoints::{kind_text, same_region},
+    endpoints::{check_endpoint_name, kind_text, same_region},
     source::nearest,
 };
 pub use self::{
     changes::{Change, changes},
     inputs::{Flag, Flags, Inputs},
-    load::{FoundAdmin, Loaded, load, load_admin},
+    load::{FoundAdmin, Loaded, load, load_admin, load_text},
     paste::{ClientHost, ConnectionParameters, escaped},
     policy::{Policy, Prefer, Regions},
     show::{show, show_json},

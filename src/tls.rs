@@ -5,6 +5,7 @@
 //! off, never add the machine's roots to a cluster's own CA, and never rely on a crypto provider
 //! that somebody else installed for the process.
 
+mod authority;
 mod ca;
 mod certificate;
 mod error;
@@ -16,6 +17,7 @@ mod shown;
 mod testing;
 mod witness;
 
+pub use authority::{Authorities, Authority, authorities, certificates};
 pub use certificate::{not_after, server_end_point};
 pub use error::{Found, Place, TlsSetupError};
 pub use problem::CertificateProblem;

@@ -7,6 +7,7 @@ use super::{
     cloud::{AllowlistSub, PrivateEndpointSub, UsersSub},
     exec,
     flags::{DaemonFlags, EndpointFlags, OneOf, SettingsFlags, SpanFlag},
+    setup::{CaSub, SETUP_AFTER_HELP, SetupFlags},
 };
 use crate::control::{Order, Verb};
 use clap::{Parser, Subcommand, ValueHint};
@@ -108,6 +109,15 @@ pub(super) enum Sub {
     Endpoint {
         #[command(subcommand)]
         command: EndpointSub,
+    },
+    /// Make a settings file for a cluster of CockroachDB Cloud, from what its API says and a few questions
+    #[command(after_help = SETUP_AFTER_HELP)]
+    Setup(Box<SetupFlags>),
+    /// Fetch the CA certificate of a cluster
+    #[command(arg_required_else_help = false)]
+    Ca {
+        #[command(subcommand)]
+        command: CaSub,
     },
     /// Ask the Cloud API who may connect over the public path, and change that
     #[command(arg_required_else_help = false)]

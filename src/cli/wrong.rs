@@ -38,6 +38,7 @@ pub(super) fn sentence(error: &Error) -> String {
         (ErrorKind::MissingRequiredArgument, _) if argument.starts_with("<CMD>") => {
             "`exec` needs the command to run".to_owned()
         }
+        (ErrorKind::MissingRequiredArgument, Some(flag)) => format!("`{flag}` is missing"),
         (ErrorKind::MissingRequiredArgument, _) if argument == "<CIDR>" => {
             "the range is missing: see `allowlist list`".to_owned()
         }
@@ -125,6 +126,10 @@ const COMMANDS: &[(&str, &str)] = &[
     ("completions", "completions"),
     ("completion", "completions"),
     ("man", "man"),
+    ("setup", "setup"),
+    ("init", "setup"),
+    ("ca", "ca fetch"),
+    ("fetch", "ca fetch"),
     ("reload", "reload"),
     ("shutdown", "shutdown"),
     ("stop", "shutdown"),
@@ -143,7 +148,8 @@ const COMMANDS: &[(&str, &str)] = &[
 ];
 /// Longer than any command, shorter than most passwords.
 const WORD_MAX: usize = 16;
-const GROUPS: [(&str, &str); 3] = [
+const GROUPS: [(&str, &str); 4] = [
+    ("ca", "`ca fetch`"),
     ("allowlist", "`allowlist list`, `allowlist add` or `allowlist remove`"),
     (
         "private-endpoint",

@@ -85,7 +85,7 @@ fn visible(command: &Command) -> impl Iterator<Item = &Command> {
 }
 
 fn entry(page: &mut Roff, name: &str, command: &Command) {
-    let of_its_own = |arg: &&Arg| !arg.is_hide_set() && arg.get_help_heading().is_none_or(|title| title == "Output");
+    let of_its_own = |arg: &&Arg| !arg.is_hide_set() && arg.get_help_heading().is_none_or(|title| OWN.contains(&title));
     let own: Vec<_> = command.get_arguments().filter(of_its_own).filter(|arg| arg.get_id() != "url").collect();
     let mut title = vec![bold(name)];
     for arg in own.iter().filter(|arg| arg.is_positional()) {
@@ -121,6 +121,9 @@ fn value_of(arg: &Arg) -> String {
 fn sentence(text: Option<&clap::builder::StyledStr>) -> String {
     text.map(|text| format!("{text}.")).unwrap_or_default()
 }
+
+/// Headings of `--help` under which a command has flags that no other has.
+const OWN: [&str; 3] = ["Connection", "Output", "Password"];
 
 /// Commands that a daemon takes from its own user and root only.
 const ORDERS: [&str; 4] = ["config diff", "endpoint", "reload", "shutdown"];
@@ -204,6 +207,19 @@ const SECTIONS: &[(&str, &[(&str, &str)])] = &[
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_flag_of_setup_stands_there() {
+        let page = String::from_utf8(page()).unwrap();
+        let root = cli::command();
+        let setup = root.get_subcommands().find(|command| command.get_name() == "setup").unwrap();
+
+        let flags: Vec<_> = setup.get_arguments().filter_map(Arg::get_long).filter(|flag| *flag != "help").collect();
+        assert!(flags.len() > 8, "{flags:?}");
+        for flag in flags {
+            assert!(page.contains(&format!("\\fB\\-\\-{}", flag.replace('-', "\\-"))), "{flag} is missing in {page}");
+        }
+    }
 
     #[test]
     fn every_command_has_its_entry() {

@@ -170,8 +170,7 @@ pub(super) const AUTHS: [(&str, AuthKind); 2] = [("password", AuthKind::Password
 const NO_CLUSTER: &str = "no cluster to reach; give a connection string, --host, or a file with \
                           [cluster.NAME]";
 const CA_MISSING: &str = "the server's certificate is verified against the cluster's own CA. \
-    Download it from the Connect dialog of the Cloud Console or from \
-    https://cockroachlabs.cloud/clusters/<cluster-id>/cert (no key needed); the Console's own \
+    Fetch it with crdb-proxy ca fetch --cluster-id ID (no key needed); the Cloud Console's own \
     command puts it at $HOME/Library/CockroachCloud/certs/<cluster>-ca.crt, on Linux as on macOS. Name that file with --ca-file, \
     sslrootcert= in the connection string, or ca = in the settings file";
 const USER_MISSING: &str = "the SQL user that every session logs in as; set user in the settings \

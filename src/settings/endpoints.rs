@@ -144,15 +144,19 @@ fn with_name_in_front(name: &str, host: &str) -> Option<String> {
     (dialled.len() <= HOST_MAX).then_some(dialled)
 }
 
-/// The rule of Google Cloud for names of endpoints: a DNS label that begins with a letter.
 fn endpoint_name(node: &Node) -> Result<String, String> {
     let said = text(node)?;
+    check_endpoint_name(said).map(|()| said.to_owned())
+}
+
+/// The rule of Google Cloud for names of endpoints: a DNS label that begins with a letter.
+///
+/// # Errors
+/// The rule, in words.
+pub(crate) fn check_endpoint_name(said: &str) -> Result<(), String> {
     let well = said.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
     let ends = said.starts_with(|first: char| first.is_ascii_lowercase()) && !said.ends_with('-');
-    if well && ends && said.len() <= 63 {
-        return Ok(said.to_owned());
-    }
-    Err(ENDPOINT_NAME_RULE.to_owned())
+    if well && ends && said.len() <= 63 { Ok(()) } else { Err(ENDPOINT_NAME_RULE.to_owned()) }
 }
 
 fn read_server_name(reader: &mut Reader<'_>, section: &mut Section, host: Option<&str>) -> Option<ServerName<'static>> {

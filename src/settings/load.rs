@@ -15,7 +15,7 @@ use super::{
     reader::{Places, Reader, Section},
     shown::{CONNECTION_STRING, is_connection_string},
     source::{Fault, Faults, Provenance, Source},
-    tree::{Table, read_file},
+    tree::{Table, parse, read_file},
 };
 use std::{
     ffi::{OsStr, OsString},
@@ -78,6 +78,23 @@ pub fn load(inputs: &Inputs) -> Result<Loaded, Faults> {
         return Ok(Loaded { settings, warnings, provenance });
     }
     Err(Faults::new(in_order(faults)).in_format(settings.log_format))
+}
+
+/// Checks the text of a settings file that is to be written there, as a daemon without variables and flags would
+/// read it.
+///
+/// # Errors
+/// Every broken rule at once.
+pub fn load_text(text: &str, file: &Path, home: Option<&Path>) -> Result<Loaded, Faults> {
+    let folder = file.parent().unwrap_or(Path::new("/")).to_owned();
+    let inputs = Inputs { working_folder: folder, home: home.map(Path::to_owned), cores: 1, ..Inputs::default() };
+    let shown = file.display().to_string();
+    let tree = parse(text, &shown).map_err(Faults::new)?;
+    let mut reader = reader_of(&inputs);
+    let whole = Source::File { path: shown.as_str().into(), line: None, column: None };
+    let settings = read(tree, whole, &inputs, &mut reader);
+    let Reader { faults, warnings, provenance, .. } = reader;
+    if faults.is_empty() { Ok(Loaded { settings, warnings, provenance }) } else { Err(Faults::new(in_order(faults))) }
 }
 
 /// A reader that has read nothing; paths count from the working folder until a file is known.

@@ -32,7 +32,16 @@ pub(super) fn roots(source: &CaSource, now: SystemTime) -> Result<Roots, TlsSetu
         CaSource::Inline(text) => (Place::CaInline, Cow::Borrowed(text.as_bytes())),
     };
     let certificates = pem::certificates(&text, &place)?;
-    Bundle::new(place, now, certificates.len()).read(&certificates)
+    judged(place, &certificates, now)
+}
+
+/// Sorts certificates into trusted ones and others; at least one must be trusted.
+pub(super) fn judged(
+    place: Place,
+    certificates: &[CertificateDer<'static>],
+    now: SystemTime,
+) -> Result<Roots, TlsSetupError> {
+    Bundle::new(place, now, certificates.len()).read(certificates)
 }
 
 fn system_roots() -> Result<Roots, TlsSetupError> {

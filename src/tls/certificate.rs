@@ -80,6 +80,8 @@ pub(super) fn day(time: SystemTime) -> String {
 
 /// What the choice of trusted certificates looks at.
 pub(super) struct Facts {
+    /// As RFC 4514 writes it.
+    pub(super) subject: String,
     pub(super) not_before: SystemTime,
     pub(super) not_after: SystemTime,
     ca: bool,
@@ -95,6 +97,7 @@ impl Facts {
             .get::<BasicConstraints>()
             .map_err(|error| format!("its basic constraints are broken ({error})"))?;
         Ok(Self {
+            subject: certificate.subject.to_string(),
             not_before: certificate.validity.not_before.to_system_time(),
             not_after: certificate.validity.not_after.to_system_time(),
             ca: constraints.is_some_and(|(_, constraints)| constraints.ca),

@@ -102,6 +102,8 @@ pub enum Place {
     CaFile(PathBuf),
     /// `sslrootcert` of a connection string with `sslinline=true`.
     CaInline,
+    /// A CA certificate that was just fetched from this host.
+    CaFetched(String),
     /// A `cert` or `tls_cert`.
     CertificateFile(PathBuf),
     /// A `key` or `tls_key`.
@@ -197,7 +199,7 @@ impl Error for TlsSetupError {
 impl Place {
     fn path(&self) -> String {
         match self {
-            Self::CaInline => "FILE".to_owned(),
+            Self::CaInline | Self::CaFetched(_) => "FILE".to_owned(),
             Self::CaFile(path) | Self::CertificateFile(path) | Self::KeyFile(path) => path.display().to_string(),
         }
     }
@@ -207,6 +209,7 @@ impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::CaInline => f.write_str("the connection string's sslrootcert"),
+            Self::CaFetched(host) => write!(f, "the CA certificate that {host} gives"),
             Self::CaFile(path) => write!(f, "CA file {}", path.display()),
             Self::CertificateFile(path) => write!(f, "certificate file {}", path.display()),
             Self::KeyFile(path) => write!(f, "key file {}", path.display()),

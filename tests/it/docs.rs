@@ -55,6 +55,15 @@ fn every_flag_is_documented_with_its_default_and_no_other() {
 }
 
 #[test]
+fn every_flag_of_setup_is_on_its_page_and_no_other() {
+    let known = flags_of_setup().into_keys().filter(|flag| flag != "--help").collect::<Vec<_>>();
+
+    let documented = column(&markdown::tables(&markdown::read("docs/setup.md")), "flag");
+
+    assert_eq!(documented.into_keys().collect::<Vec<_>>(), known);
+}
+
+#[test]
 fn every_variable_is_documented_and_taken_and_no_other() {
     let tables = markdown::tables(&markdown::read("docs/settings.md"));
     let documented = column(&tables, "variable");
@@ -121,6 +130,7 @@ fn no_page_names_a_flag_or_variable_that_does_not_exist() {
     flags.extend(flags_of(&["config", "show", "--help"]));
     flags.extend(flags_of(&["exec", "--help"]));
     COMMANDS.iter().for_each(|words| flags.extend(flags_of(&[*words, &["--help"]].concat())));
+    flags.extend(flags_of_setup());
     let others = ["--fail", "--output", "--silent", "--release", "--locked", "--path", "--version", "--crdb"];
     // Of the commands that docs/performance.md shows.
     let of_benches = ["--bench"];
@@ -371,6 +381,13 @@ fn flags_of(arguments: &[&str]) -> BTreeMap<String, Option<String>> {
     }
     let default = |text: &str| Some(text.split_once("[default: ")?.1.split_once(']')?.0.to_owned());
     flags.into_iter().map(|(flag, text)| (flag, default(&text))).collect()
+}
+
+/// Those that docs/setup.md has.
+fn flags_of_setup() -> BTreeMap<String, Option<String>> {
+    let mut flags = flags_of(&["setup", "--help"]);
+    flags.extend(flags_of(&["ca", "fetch", "--help"]));
+    flags
 }
 
 /// A metric's type, and each label with its values; free ones have none.

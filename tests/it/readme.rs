@@ -1,6 +1,6 @@
 //! Every command of the README is run as it stands there, in order, in one folder.
 //!
-//! What is replaced: `HOST`, `CLUSTER_ID` and ports by those of a local server and of free ones. Cargo is
+//! What is replaced: `HOST`, `KEY`, `CLUSTER_ID` and ports by those of local servers and of free ones. Cargo is
 //! the real one, so the first run builds the release profile, which takes minutes; `tests/run` has done
 //! that before. `tests/run` is what runs this test, so it is the one exception.
 
@@ -164,7 +164,10 @@ impl Reader {
         let folder = tempfile::Builder::new().prefix("crdb-proxy-readme-").tempdir().unwrap();
         let cloud = CloudApi::start();
         let office = json!({"cidr_ip": "192.0.2.0", "cidr_mask": 24, "name": "office", "sql": true, "ui": true});
-        cloud.state(|state| state.allowlist.push(office));
+        cloud.state(|state| {
+            state.allowlist.push(office);
+            server.authority().pem().clone_into(&mut state.ca);
+        });
         let reader = Self { folder, server, cloud, running: Running::Nothing, output: String::new() };
         for name in ["path", "installed"] {
             fs::create_dir(reader.folder.path().join(name)).unwrap();
@@ -180,7 +183,6 @@ impl Reader {
             .replace("INSTALLED", installed.to_str().unwrap());
         fs::write(&cargo, script).unwrap();
         fs::set_permissions(&cargo, Permissions::from_mode(0o755)).unwrap();
-        write_private(&reader.folder.path().join("served.crt"), reader.server.authority().pem());
         let file = blocks.iter().find(|block| block.language == "toml" && block.text.starts_with("[cluster.prod]"));
         let file = reader.real(&file.expect("the README's prod.toml").text);
         fs::write(reader.folder.path().join("prod.toml"), file).unwrap();
@@ -299,9 +301,9 @@ impl Reader {
             Running::Demo(_, address) => (address.clone(), String::new()),
             Running::Daemon(proxy) => (proxy.address().to_string(), proxy.listener("admin")),
         };
-        let served = format!("file://{}/served.crt", self.folder.path().display());
         let text = text
-            .replace("https://cockroachlabs.cloud/clusters/CLUSTER_ID/cert", &served)
+            .replace("--cluster-id CLUSTER_ID", &format!("--cluster-id {}", cloud_api::CLUSTER_ID))
+            .replace("API_KEY=KEY", &format!("API_KEY={}", cloud_api::KEY))
             .replace("HOST:26257", &format!("localhost:{port}"))
             .replace("--port 26257", &format!("--port {port}"))
             .replace("PORT=26257", &format!("PORT={port}"))
@@ -339,8 +341,9 @@ impl Drop for Reader {
 }
 
 /// Commands that end by themselves.
-const COMMANDS: [&str; 13] = [
+const COMMANDS: [&str; 15] = [
     "allowlist",
+    "ca",
     "check",
     "completions",
     "config",
@@ -349,6 +352,7 @@ const COMMANDS: [&str; 13] = [
     "health",
     "man",
     "reload",
+    "setup",
     "shutdown",
     "status",
     "url",

@@ -223,7 +223,7 @@ fn each_rule_of_a_cluster_has_its_sentence() {
     };
     let (ca, password) = ("ca = \"ca.crt\"\n", "password = { file = \"p\" }\n");
     let cases = [
-        (fault(ca, ""), "https://cockroachlabs.cloud/clusters/<cluster-id>/cert"),
+        (fault(ca, ""), "crdb-proxy ca fetch --cluster-id ID (no key needed)"),
         (fault(password, ""), "--password-file, --password-command or CRDB_PROXY_PASSWORD"),
         (fault(password, "cert = \"c\"\n"), "key: missing; cert and key go together"),
         (fault(password, "auth = \"jwt\"\ncert = \"c\"\nkey = \"k\"\n"), "sends the secret as a token"),

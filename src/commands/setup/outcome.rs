@@ -1,0 +1,115 @@
+//! What `setup` leaves behind: the settings, the CA beside them and, where it was typed, the password. All of it is
+//! held against what is there before the first file is written.
+
+use super::{
+    choice::Choice,
+    cluster::Found,
+    text,
+    wishes::{PasswordAt, Wishes},
+};
+use crate::{
+    commands::{
+        CommandError,
+        ca::{self, Kept},
+        difference::difference,
+        note, say,
+        whole_file::{self, Before},
+    },
+    diagnostics::printable,
+    secret::Secret,
+    settings,
+};
+use std::path::{Path, PathBuf};
+
+/// Files to write, in this order: the settings come last, since they name the others.
+pub(super) struct Outcome {
+    files: Vec<File>,
+}
+
+struct File {
+    path: PathBuf,
+    bytes: Secret,
+    mode: u32,
+    what: &'static str,
+    is_new: bool,
+}
+
+impl Outcome {
+    /// Makes the texts, has the daemon's own reader check them, and looks at what is there.
+    pub(super) fn compare(wishes: &Wishes<'_>, found: &Found, choice: Choice) -> Result<Self, CommandError> {
+        let folder = wishes.file.parent().unwrap_or(Path::new("/")).to_owned();
+        let ca_file = folder.join(format!("{}-ca.crt", found.name));
+        let text = text::text(found, &choice, &folder, &ca_file)?;
+        let loaded = settings::load_text(&text, &wishes.file, wishes.inputs.home.as_deref());
+        let loaded = loaded.map_err(|faults| CommandError::Said(2, format!("{BREAKS}\n{faults}")))?;
+        loaded.warnings.iter().for_each(|warning| note(warning));
+
+        let settings_before = whole_file::before(&wishes.file)?;
+        let is_settled = match &settings_before {
+            Before::Nothing => false,
+            Before::Text(old) if old == text.as_bytes() => true,
+            Before::Text(old) => {
+                show_difference(&wishes.file, old, &text)?;
+                if !wishes.force {
+                    return Err(CommandError::Said(2, format!("{} {IN_THE_WAY}", wishes.file.display())));
+                }
+                false
+            }
+        };
+        let kept = found.ca.judged(&ca_file, wishes.force)?;
+        found.ca.note_doubts(&kept);
+
+        let mut files = Vec::new();
+        if let (PasswordAt::File(path), Some(bytes)) = (choice.password.at, choice.password.typed) {
+            files.push(File { path, bytes, mode: 0o600, what: "the password", is_new: true });
+        }
+        if kept != Kept::Unchanged {
+            let bytes = Secret::new(found.ca.text.clone().into_bytes());
+            files.push(File {
+                path: ca_file,
+                bytes,
+                mode: ca::MODE,
+                what: "the CA certificate",
+                is_new: kept == Kept::New,
+            });
+        }
+        if !is_settled {
+            let (path, bytes) = (wishes.file.clone(), Secret::new(text.into_bytes()));
+            let is_new = settings_before == Before::Nothing;
+            files.push(File { path, bytes, mode: 0o600, what: "the settings", is_new });
+        }
+        Ok(Self { files })
+    }
+
+    /// Writes each as a whole.
+    pub(super) fn write(self) -> Result<(), CommandError> {
+        if self.files.is_empty() {
+            return say("nothing has changed\n");
+        }
+        for File { path, bytes, mode, what, is_new } in self.files {
+            path.parent().map_or(Ok(()), whole_file::make_folder)?;
+            whole_file::write(&path, bytes.expose(), mode)?;
+            let done = if is_new { "written" } else { "replaced" };
+            say(&format!("{done} {}: {what} (mode {mode:04o})\n", printable(&path.display().to_string())))?;
+        }
+        Ok(())
+    }
+}
+
+/// As `diff -u` has it, to standard output.
+fn show_difference(file: &Path, old: &[u8], new: &str) -> Result<(), CommandError> {
+    let shown = printable(&file.display().to_string());
+    let difference = difference(&String::from_utf8_lossy(old), new);
+    say(&format!("--- {shown} as it is\n+++ {shown} as it would be\n{difference}"))
+}
+
+/// A path as a shell takes it.
+pub(super) fn quoted(path: &Path) -> String {
+    let text = printable(&path.display().to_string());
+    let is_plain = |letter: char| letter.is_ascii_alphanumeric() || "/._-+=:,@".contains(letter);
+    if text.chars().all(is_plain) { text } else { format!("'{}'", text.replace('\'', "'\\''")) }
+}
+
+const BREAKS: &str = "what the Cloud says makes no sound settings, so nothing was written:";
+const IN_THE_WAY: &str = "is there already and would change as shown, so nothing was written: --force replaces it, \
+                          --config names another place";

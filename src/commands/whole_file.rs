@@ -1,0 +1,187 @@
+//! Files that a command leaves behind: each is there as a whole or as it was before, whatever happens half-way.
+
+use super::CommandError;
+use crate::settings::Inputs;
+use std::{
+    fs::{self, DirBuilder, File, OpenOptions, Permissions},
+    io::{self, Read, Write},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
+    path::{Path, PathBuf},
+};
+
+/// Where a path leads that a flag or an answer names: from the working folder on, and a leading `~/` or `$HOME/` is
+/// the user's own folder, which no shell may have put there.
+pub(super) fn placed(path: &Path, inputs: &Inputs) -> PathBuf {
+    let below = ["~", "$HOME"].iter().find_map(|home| path.strip_prefix(home).ok());
+    match (below, &inputs.home) {
+        (Some(below), Some(home)) => home.join(below),
+        _ => inputs.working_folder.join(path),
+    }
+}
+
+/// What stands in a file's place.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Before {
+    /// Nothing.
+    Nothing,
+    /// A file that holds this.
+    Text(Vec<u8>),
+}
+
+/// Reads what stands in a file's place, up to [`BYTES_MAX`].
+///
+/// # Errors
+/// Something that is no readable file of that size: it is never replaced.
+pub(super) fn before(path: &Path) -> Result<Before, CommandError> {
+    let refused = |why: String| CommandError::Said(2, format!("{} {why}", path.display()));
+    match fs::metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Before::Nothing),
+        Err(error) => return Err(refused(format!("cannot be looked at: {error}"))),
+        // A pipe would block the open itself.
+        Ok(metadata) if !metadata.is_file() => {
+            return Err(refused("is not a regular file; name another place".to_owned()));
+        }
+        Ok(_) => {}
+    }
+    let mut text = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(BYTES_MAX + 1).read_to_end(&mut text));
+    match read {
+        Err(error) => Err(refused(format!("cannot be read: {error}; who owns it?"))),
+        Ok(length) if u64::try_from(length).is_ok_and(|length| length > BYTES_MAX) => {
+            Err(refused("is over 1 MiB, so it is something else; name another place".to_owned()))
+        }
+        Ok(_) => Ok(Before::Text(text)),
+    }
+}
+
+/// Puts a file in its place, in one step; what stood there is gone. Where a symbolic link leads to it, the link stays.
+///
+/// # Errors
+/// The folder takes none; everything is as it was then.
+pub(super) fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<(), CommandError> {
+    let place = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let written = beside(&place).and_then(|temporary| {
+        let done = fill(&temporary, bytes, mode).and_then(|()| fs::rename(&temporary, &place));
+        if done.is_err() {
+            // It may not even have come to be.
+            let _ = fs::remove_file(&temporary);
+        }
+        done
+    });
+    written.map_err(|error| CommandError::Said(2, format!("{} cannot be written: {error}", path.display())))?;
+    // So that the name survives a power cut too; not every file system can.
+    let _ = place.parent().map(|folder| File::open(folder).and_then(|folder| folder.sync_all()));
+    Ok(())
+}
+
+fn fill(temporary: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode & 0o600).open(temporary)?;
+    file.write_all(bytes)?;
+    // Whatever the umask says.
+    file.set_permissions(Permissions::from_mode(mode))?;
+    file.sync_all()
+}
+
+/// A name in the same folder, since a rename does not cross file systems.
+fn beside(place: &Path) -> io::Result<PathBuf> {
+    let name = place.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_string_lossy();
+    Ok(place.with_file_name(format!(".{name}.{:08x}.new", fastrand::u32(..))))
+}
+
+/// Makes a folder, and those above it, that only this user may enter; one that is there stays as it is.
+///
+/// # Errors
+/// The system's reason.
+pub(super) fn make_folder(folder: &Path) -> Result<(), CommandError> {
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
+    made.map_err(|error| CommandError::Said(2, format!("the folder {} cannot be made: {error}", folder.display())))
+}
+
+/// As much as a settings file and a CA file may have.
+const BYTES_MAX: u64 = 1024 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().permissions().mode() & 0o7777
+    }
+
+    fn names(folder: &Path) -> Vec<String> {
+        fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+    }
+
+    #[test]
+    fn a_file_is_written_with_its_mode_and_nothing_else_is_left() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("new");
+
+        write(&path, b"one", 0o600).unwrap();
+        assert_eq!((before(&path).unwrap(), mode(&path)), (Before::Text(b"one".to_vec()), 0o600));
+
+        write(&path, b"two", 0o644).unwrap();
+        assert_eq!((before(&path).unwrap(), mode(&path)), (Before::Text(b"two".to_vec()), 0o644));
+        assert_eq!(names(folder.path()), ["new"]);
+    }
+
+    #[test]
+    fn a_path_counts_from_the_working_folder_or_from_the_users_own() {
+        let inputs = Inputs { working_folder: "/work".into(), home: Some("/home/app".into()), ..Inputs::default() };
+        let placed = |path: &str| placed(Path::new(path), &inputs);
+
+        assert_eq!(placed("a/b"), Path::new("/work/a/b"));
+        assert_eq!(placed("/a"), Path::new("/a"));
+        assert_eq!(placed("~/a"), Path::new("/home/app/a"));
+        assert_eq!(placed("$HOME/a"), Path::new("/home/app/a"));
+        assert_eq!(placed("~other/a"), Path::new("/work/~other/a"));
+    }
+
+    #[test]
+    fn a_link_stays_a_link_and_leads_to_what_is_new() {
+        let folder = tempfile::tempdir().unwrap();
+        let (real, link) = (folder.path().join("real"), folder.path().join("link"));
+        fs::write(&real, "old").unwrap();
+        std::os::unix::fs::symlink("real", &link).unwrap();
+
+        write(&link, b"new", 0o600).unwrap();
+
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+        assert_eq!(fs::read(&real).unwrap(), b"new");
+    }
+
+    #[test]
+    fn where_nothing_can_be_written_nothing_changes() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("taken")).unwrap();
+
+        let told = write(&folder.path().join("taken"), b"text", 0o600).unwrap_err().to_string();
+        let gone = write(&folder.path().join("no/file"), b"text", 0o600).unwrap_err().to_string();
+
+        assert!(told.contains("taken cannot be written: "), "{told}");
+        assert!(gone.contains("No such file or directory"), "{gone}");
+        assert_eq!(names(folder.path()), ["taken"]);
+    }
+
+    #[test]
+    fn what_is_no_file_of_reasonable_size_is_never_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let large = folder.path().join("large");
+        fs::write(&large, vec![b'x'; 1024 * 1024 + 1]).unwrap();
+
+        assert!(before(folder.path()).unwrap_err().to_string().contains("is not a regular file"));
+        assert!(before(&large).unwrap_err().to_string().contains("is over 1 MiB"));
+        assert_eq!(before(&folder.path().join("none")).unwrap(), Before::Nothing);
+    }
+
+    #[test]
+    fn a_new_folder_is_this_users_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let inner = folder.path().join("a/b");
+
+        make_folder(&inner).unwrap();
+        make_folder(&inner).unwrap();
+
+        assert_eq!((mode(&inner), mode(&folder.path().join("a"))), (0o700, 0o700));
+    }
+}

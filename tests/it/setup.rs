@@ -1,0 +1,390 @@
+//! `crdb-proxy setup`: from a cluster's name to a settings file that the daemon takes, what it says on the way, and
+//! that it leaves all or nothing.
+
+mod terminal;
+
+use crate::harness::{
+    Authority, Terminal, TestProxy,
+    cloud_api::{self, CLUSTER_ID, CloudApi, Fault, KEY, Role},
+    process::Finished,
+    proxy::{closed_port, run_daemon},
+    settings::write_private,
+};
+use serde_json::json;
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+};
+use tempfile::TempDir;
+
+/// A cluster of two regions, the second without a service for private endpoints, and a folder to set up in.
+struct Scene {
+    api: CloudApi,
+    folder: TempDir,
+    authority: Authority,
+}
+
+impl Scene {
+    fn new() -> Self {
+        let (api, authority) = (CloudApi::start(), Authority::new());
+        let mut prod = cloud_api::cluster(CLUSTER_ID, "prod", "GCP", &["us-east1", "us-west2"]);
+        prod["regions"][1]["private_endpoint_dns"] = json!("");
+        api.state(|state| {
+            state.clusters = vec![prod];
+            authority.pem().clone_into(&mut state.ca);
+        });
+        let folder = tempfile::Builder::new().prefix("crdb-proxy-it-").tempdir().unwrap();
+        write_private(&folder.path().join("app.pw"), "secret");
+        Self { api, folder, authority }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// With a key and without a terminal.
+    fn run(&self, words: &str) -> Finished {
+        self.run_with(words, &[("COCKROACH_SERVER", &self.api.url()), ("COCKROACH_API_KEY", KEY)])
+    }
+
+    fn run_with(&self, words: &str, variables: &[(&str, &str)]) -> Finished {
+        run_daemon(self.folder.path(), &words.split(' ').collect::<Vec<_>>(), variables)
+    }
+
+    /// With a key at a terminal.
+    fn at_terminal(&self, words: &str) -> Terminal {
+        let mut command = TestProxy::command_behind(&Terminal::PREFIX, self.folder.path());
+        command.args(words.split(' ')).env("COCKROACH_SERVER", self.api.url()).env("COCKROACH_API_KEY", KEY);
+        Terminal::start(command)
+    }
+
+    /// It failed with this exit code, said this, and left nothing.
+    #[track_caller]
+    fn assert_refused(&self, told: &Finished, code: i32, said: &str) {
+        assert_eq!(told.status.code(), Some(code), "{}\n{}", told.stdout, told.stderr);
+        assert!(told.stderr.contains(said), "{said}: {}", told.stderr);
+        assert!(!told.stderr.contains("secret") && !told.stderr.contains("panick"), "{}", told.stderr);
+        self.assert_left_nothing();
+    }
+
+    #[track_caller]
+    fn assert_left_nothing(&self) {
+        assert_eq!(names(self.folder.path()), ["app.pw"]);
+    }
+}
+
+fn names(folder: &Path) -> Vec<String> {
+    let mut names: Vec<_> =
+        fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+fn mode(path: &Path) -> u32 {
+    fs::metadata(path).unwrap().permissions().mode() & 0o777
+}
+
+const FLAGS: &str = "setup --cluster prod --user app --password-file app.pw";
+
+#[test]
+fn flags_alone_write_settings_that_the_daemon_takes_where_it_looks_for_them() {
+    let scene = Scene::new();
+
+    let told = scene.run(FLAGS);
+
+    let folder = scene.path(".config/crdb-proxy");
+    assert_eq!(names(&folder), ["crdb-proxy.toml", "prod-ca.crt"], "{}", told.stderr);
+    assert_eq!((mode(&scene.path(".config")), mode(&folder)), (0o700, 0o700));
+    let (settings, ca) = (folder.join("crdb-proxy.toml"), folder.join("prod-ca.crt"));
+    assert_eq!((mode(&settings), mode(&ca)), (0o600, 0o644));
+    assert_eq!(fs::read_to_string(&ca).unwrap(), scene.authority.pem());
+    let lines: Vec<_> = told.stdout.lines().collect();
+    assert_eq!(lines[0], format!("cluster prod ({CLUSTER_ID}): ADVANCED on GCP, v25.4.1"));
+    assert_eq!(lines[2], "  gcp-us-east1  public    prod-abc.gcp-us-east1.cockroachlabs.example");
+    assert_eq!(
+        lines[7],
+        "                psc       none: its service is not created yet (crdb-proxy private-endpoint services)"
+    );
+    assert_eq!(
+        lines[lines.len() - 4..],
+        [
+            format!("written {}: the CA certificate (mode 0644)", ca.display()),
+            format!("written {}: the settings (mode 0600)", settings.display()),
+            format!("next: crdb-proxy check --config {}", settings.display()),
+            "then: crdb-proxy".to_owned(),
+        ]
+    );
+    // No flag says where: it is the usual place.
+    let checked = scene.run_with("config check", &[]);
+    assert_eq!(checked.expect_success(), "the settings are sound");
+    let shown = scene.run_with("config show --json", &[]).expect_success();
+    for text in ["prod-abc.gcp-us-west2.cockroachlabs.example", CLUSTER_ID, "gcp-us-east1-public"] {
+        assert!(shown.contains(text), "{text}: {shown}");
+    }
+}
+
+#[test]
+fn every_flag_is_heeded_and_the_folder_of_the_file_made() {
+    let scene = Scene::new();
+
+    let words = format!(
+        "{FLAGS} --database shop --path psc,internal --region us-west2,us-east1 --psc-endpoint us-east1=my-psc \
+         --config new/prod.toml"
+    );
+    scene.run(&words).expect_success();
+
+    let text = fs::read_to_string(scene.path("new/prod.toml")).unwrap();
+    for line in [
+        "user = \"app\"",
+        &format!("password = {{ file = \"{}\" }}", scene.path("app.pw").display()),
+        &format!("cluster_id = \"{CLUSTER_ID}\""),
+        "endpoint_name = \"my-psc\"",
+        "host = \"private-prod-abc.gcp-us-east1.cockroachlabs.example\"",
+        "database = \"shop\"",
+        "regions = [\"gcp-us-west2\", \"gcp-us-east1\"]",
+        "path = [\"psc\", \"internal\"]",
+    ] {
+        assert!(text.lines().any(|found| found == line), "{line}\n{text}");
+    }
+    let checked = scene.run_with("config check --config new/prod.toml", &[]);
+    assert_eq!(checked.expect_success(), "the settings are sound");
+}
+
+#[test]
+fn a_cluster_is_found_by_its_id_too_and_on_other_clouds() {
+    let scene = Scene::new();
+    for (provider, region, shown) in [("AWS", "us-east-1", "aws-us-east-1"), ("AZURE", "eastus2", "azure-eastus2")] {
+        scene.api.state(|state| state.clusters = vec![cloud_api::cluster(CLUSTER_ID, "prod", provider, &[region])]);
+        let words = format!(
+            "setup --cluster {CLUSTER_ID} --user app --password-env PW --path internal --config {provider}/prod.toml"
+        );
+
+        let told = scene.run(&words).expect_success();
+
+        assert!(told.contains(&format!("  {shown}")) && !told.contains("psc"), "{told}");
+        let text = fs::read_to_string(scene.path(&format!("{provider}/prod.toml"))).unwrap();
+        assert!(text.contains(&format!("\nregions = [\"{shown}\"]\n")), "{text}");
+    }
+}
+
+#[test]
+fn the_same_again_changes_nothing_and_another_text_is_written_by_force_only() {
+    let scene = Scene::new();
+    let words = format!("{FLAGS} --config prod.toml");
+    scene.run(&words).expect_success();
+    let file = scene.path("prod.toml");
+    let first = fs::read_to_string(&file).unwrap();
+
+    let again = scene.run(&words).expect_success();
+    assert!(again.contains("\nnothing has changed\n"), "{again}");
+
+    let refused = scene.run(&format!("{words} --database shop"));
+    assert_eq!(refused.status.code(), Some(2));
+    let shown = format!("--- {0} as it is\n+++ {0} as it would be\n@@ -", file.display());
+    assert!(refused.stdout.contains(&shown), "{}", refused.stdout);
+    assert!(refused.stdout.contains("\n-database = \"defaultdb\"\n+database = \"shop\"\n"), "{}", refused.stdout);
+    assert!(
+        refused.stderr.ends_with(
+            "prod.toml is there already and would change as shown, so nothing was written: --force replaces it, \
+             --config names another place"
+        ),
+        "{}",
+        refused.stderr
+    );
+    assert_eq!(fs::read_to_string(&file).unwrap(), first);
+
+    let forced = scene.run(&format!("{words} --database shop --force")).expect_success();
+    assert!(forced.contains(&format!("replaced {}: the settings (mode 0600)", file.display())), "{forced}");
+    assert!(fs::read_to_string(&file).unwrap().contains("\ndatabase = \"shop\"\n"));
+    assert_eq!(names(scene.folder.path()), ["app.pw", "prod-ca.crt", "prod.toml"]);
+}
+
+#[test]
+fn what_stands_there_is_shown_without_its_secrets() {
+    let scene = Scene::new();
+    fs::write(scene.path("prod.toml"), "[cluster.prod]\npassword = \"hunter2\"\n").unwrap();
+
+    let refused = scene.run(&format!("{FLAGS} --config prod.toml"));
+
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(refused.stdout.contains("-password = ***\n"), "{}", refused.stdout);
+    assert!(!(refused.stdout + &refused.stderr).contains("hunter2"));
+}
+
+#[test]
+fn another_ca_beside_the_file_stops_everything() {
+    let scene = Scene::new();
+    let old = Authority::new();
+    fs::write(scene.path("prod-ca.crt"), old.pem()).unwrap();
+    let words = format!("{FLAGS} --config prod.toml");
+
+    let refused = scene.run(&words);
+
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(refused.stderr.contains("prod-ca.crt holds another CA than"), "{}", refused.stderr);
+    assert_eq!(names(scene.folder.path()), ["app.pw", "prod-ca.crt"]);
+    assert_eq!(fs::read_to_string(scene.path("prod-ca.crt")).unwrap(), old.pem());
+
+    let forced = scene.run(&format!("{words} --force")).expect_success();
+    assert!(forced.contains("prod-ca.crt: the CA certificate (mode 0644)"), "{forced}");
+    assert_eq!(fs::read_to_string(scene.path("prod-ca.crt")).unwrap(), scene.authority.pem());
+}
+
+#[test]
+fn without_a_terminal_nothing_is_asked_and_all_that_is_missing_told_at_once() {
+    let scene = Scene::new();
+
+    let told = scene.run("setup --cluster prod --path psc --region us-east1");
+
+    scene.assert_refused(&told, 2, "");
+    assert_eq!(
+        told.stderr,
+        "crdb-proxy: there is no terminal to ask at, so flags must say what is needed:\n\
+         crdb-proxy: --user is missing, the SQL user that every session logs in as (the cluster has app, maintenance)\n\
+         crdb-proxy: --password-file, --password-env or --password-command is missing: where the user's password is\n\
+         crdb-proxy: --psc-endpoint gcp-us-east1=NAME is missing, what the endpoint is called in your network"
+    );
+}
+
+#[test]
+fn a_flag_that_cannot_be_is_told_before_anything_is_asked() {
+    let scene = Scene::new();
+
+    let told = scene.run("setup --cluster prod --path private --psc-endpoint x --user app");
+
+    scene.assert_refused(&told, 2, "--path: must be public, internal or psc");
+    assert!(told.stderr.contains("--psc-endpoint: must be REGION=NAME"), "{}", told.stderr);
+    assert_eq!(scene.api.lines(), Vec::<String>::new());
+}
+
+#[test]
+fn a_user_or_database_that_the_cloud_does_not_list_is_told_and_taken() {
+    let scene = Scene::new();
+
+    let told = scene.run("setup --cluster prod --user ap --database shp --password-file app.pw --config prod.toml");
+
+    let notes = "crdb-proxy: the Cloud lists no SQL user \"ap\", but app, maintenance; going on with it\n\
+                 crdb-proxy: the Cloud lists no database \"shp\", but defaultdb, shop; going on with it\n";
+    assert!(told.stderr.starts_with(notes), "{}", told.stderr);
+    told.expect_success();
+}
+
+#[test]
+fn a_role_that_may_not_list_users_is_told_and_suffices() {
+    let scene = Scene::new();
+    scene.api.state(|state| state.keys = [(KEY.to_owned(), Role::Monitor)].into());
+
+    let told = scene.run(&format!("{FLAGS} --config prod.toml"));
+
+    let note = "crdb-proxy: whether there is a user cannot be looked up: the API key's service account may not";
+    assert!(told.stderr.starts_with(note), "{}", told.stderr);
+    assert!(told.stderr.contains("give it the role"), "{}", told.stderr);
+    told.expect_success();
+}
+
+#[test]
+fn a_cluster_that_is_none_of_those_that_there_are_is_told_with_their_names() {
+    let scene = Scene::new();
+    let unknown = "setup --cluster pord --user app --password-file app.pw";
+
+    scene.assert_refused(&scene.run(unknown), 2, "is called \"pord\"; did you mean \"prod\"?; there are \"prod\"");
+
+    let other = "11111111-89ab-cdef-0123-456789abcdef";
+    scene.api.state(|state| state.clusters.push(cloud_api::cluster(other, "prod", "AWS", &["us-east-1"])));
+    let told = scene.run(FLAGS);
+    scene.assert_refused(&told, 2, "2 clusters are called \"prod\"; name one by its ID: ");
+    assert!(told.stderr.contains(CLUSTER_ID) && told.stderr.contains(other), "{}", told.stderr);
+}
+
+#[test]
+fn what_cannot_be_connected_to_is_told_with_what_to_do_and_nothing_is_written() {
+    for (key, word, code, said) in [
+        ("plan", "BASIC", 2, "the cluster's plan is BASIC, and crdb-proxy is made for ADVANCED"),
+        ("plan", "STANDARD", 2, "the cluster's plan is STANDARD"),
+        ("state", "CREATING", 1, "the cluster is still being created"),
+        ("state", "CREATION_FAILED", 1, "the cluster could not be created"),
+        ("state", "DELETED", 1, "the cluster is deleted: name another one"),
+    ] {
+        let scene = Scene::new();
+        scene.api.cluster(key, json!(word));
+
+        let told = scene.run(FLAGS);
+
+        scene.assert_refused(&told, code, &format!("crdb-proxy: cluster \"prod\": {said}"));
+        assert!(told.stderr.ends_with("; nothing was written"), "{}", told.stderr);
+    }
+    let scene = Scene::new();
+    scene.api.cluster("regions", json!([]));
+    scene.assert_refused(&scene.run(FLAGS), 1, "cluster \"prod\": it has no region yet");
+}
+
+#[test]
+fn what_is_odd_about_a_cluster_that_serves_is_told_and_setup_goes_on() {
+    for (key, word, said) in [
+        ("state", "LOCKED", "the cluster is locked"),
+        ("state", "SLEEPING", "the cluster's state is SLEEPING, which this version does not know"),
+        ("plan", "PREMIUM", "the cluster's plan is PREMIUM"),
+        ("operation_status", "CRDB_PATCH_RUNNING", "CRDB_PATCH_RUNNING: nodes restart one after another"),
+    ] {
+        let scene = Scene::new();
+        scene.api.cluster(key, json!(word));
+
+        let told = scene.run(&format!("{FLAGS} --config prod.toml"));
+
+        assert!(told.stderr.contains(said), "{said}: {}", told.stderr);
+        told.expect_success();
+    }
+}
+
+#[test]
+fn an_api_that_does_not_tell_leaves_nothing_behind() {
+    let scene = Scene::new();
+    let server = scene.api.url();
+    let (none, wrong) = ([("COCKROACH_SERVER", server.as_str())], [("COCKROACH_API_KEY", "CCDB1_wrong")]);
+    scene.assert_refused(
+        &scene.run_with(FLAGS, &none),
+        2,
+        "there is no Cloud API key; set the variable COCKROACH_API_KEY",
+    );
+    let told = scene.run_with(FLAGS, &[none[0], wrong[0]]);
+    scene.assert_refused(&told, 1, "does not know the API key (401");
+    assert!(!told.stderr.contains("CCDB1_wrong"), "{}", told.stderr);
+    let nowhere = format!("http://{}", closed_port());
+    let told = scene.run_with(FLAGS, &[("COCKROACH_SERVER", &nowhere), ("COCKROACH_API_KEY", KEY)]);
+    scene.assert_refused(&told, 1, "cannot be reached: no connection");
+
+    for (fault, said) in [
+        (Fault::Body("{\"clusters\": [{]"), "answers what the Cloud API would not"),
+        (Fault::Body("[]"), "answers what the Cloud API would not"),
+        (Fault::Status(403, "no"), "may not"),
+        (Fault::Status(500, "oops"), "has a fault of its own (500"),
+        (Fault::TooFast("60"), "takes no more requests"),
+        (Fault::HalfWay, "ended half-way"),
+        (Fault::Long, "answers with more than"),
+    ] {
+        let scene = Scene::new();
+        scene.api.always(fault);
+
+        scene.assert_refused(&scene.run(FLAGS), 1, said);
+    }
+}
+
+#[test]
+fn an_api_that_hangs_is_given_up_and_nothing_is_written() {
+    let scene = Scene::new();
+    scene.api.always(Fault::Hang);
+
+    scene.assert_refused(&scene.run(FLAGS), 1, "has not answered within 10s");
+}
+
+#[test]
+fn hosts_that_are_none_make_no_settings() {
+    let scene = Scene::new();
+    scene.api.state(|state| state.clusters[0]["regions"][0]["sql_dns"] = json!("x\u{1b}[2J\"\n[cluster.evil]"));
+
+    let told = scene.run(FLAGS);
+
+    scene.assert_refused(&told, 2, "what the Cloud says makes no sound settings, so nothing was written:");
+    assert!(!told.stdout.contains('\u{1b}') && !told.stderr.contains('\u{1b}'), "{}{}", told.stdout, told.stderr);
+}
