@@ -46,7 +46,10 @@ pub(super) fn sentence(error: &Error) -> String {
             "the private endpoint's ID is missing".to_owned()
         }
         (ErrorKind::MissingRequiredArgument, _) => "the endpoint's name is missing".to_owned(),
-        (ErrorKind::InvalidSubcommand, _) => stray(context(error, ContextKind::InvalidSubcommand), "no command"),
+        (ErrorKind::InvalidSubcommand, _) => {
+            let of_group = |command: &str| group_of(error).is_none_or(|group| command.starts_with(&group));
+            stray(context(error, ContextKind::InvalidSubcommand), "no command", of_group)
+        }
         (ErrorKind::InvalidUtf8, _) => "an argument is not UTF-8".to_owned(),
         _ => "an argument is not expected here".to_owned(),
     };
@@ -59,6 +62,15 @@ fn group(error: &Error) -> Option<(&'static str, &'static str)> {
     GROUPS.into_iter().find(|(name, _)| asked.split(' ').next_back() == Some(name))
 }
 
+/// `config ` where it is a command of that group that is wrong.
+fn group_of(error: &Error) -> Option<String> {
+    let Some(ContextValue::StyledStr(usage)) = error.get(ContextKind::Usage) else { return None };
+    let usage = usage.to_string();
+    let mut words = usage.split_ascii_whitespace().skip_while(|word| *word != super::NAME).skip(1);
+    let group = format!("{} ", words.next()?);
+    COMMANDS.iter().any(|(_, command)| command.starts_with(&group)).then_some(group)
+}
+
 /// The sentence for an argument that stands where a connection string may, and is none.
 pub(super) fn neither(argument: &str) -> String {
     if COMMANDS.iter().any(|(word, command)| *word == argument && command.split(' ').next() == Some(argument)) {
@@ -66,7 +78,7 @@ pub(super) fn neither(argument: &str) -> String {
     }
     let what = "neither a command nor a connection string, which begins with postgresql://";
     let file = if argument.ends_with(".toml") { "; a settings file stands behind `--config`" } else { "" };
-    format!("{}{file} {SEE_HELP}", stray(argument, what))
+    format!("{}{file} {SEE_HELP}", stray(argument, what, |_| true))
 }
 
 /// The sentence for more than one connection string.
@@ -75,13 +87,14 @@ pub(super) fn several() -> String {
 }
 
 /// `what` it is not, in words.
-fn stray(argument: &str, what: &str) -> String {
+fn stray(argument: &str, what: &str, is_meant: impl Fn(&str) -> bool) -> String {
     let is_word = |word: &str| word.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-');
     if argument.is_empty() || argument.len() > WORD_MAX || !is_word(argument) {
         return format!("an argument (not shown) is {what}");
     }
-    let meant = nearest(argument, COMMANDS.iter().map(|(word, _)| *word));
-    let meant = COMMANDS.iter().find(|(word, _)| Some(*word) == meant).map_or("", |(_, command)| command);
+    let known = || COMMANDS.iter().filter(|(_, command)| is_meant(command));
+    let meant = nearest(argument, known().map(|(word, _)| *word));
+    let meant = known().find(|(word, _)| Some(*word) == meant).map_or("", |(_, command)| command);
     format!("`{argument}` is {what}{}", did_you_mean(meant))
 }
 
@@ -112,6 +125,7 @@ const COMMANDS: &[(&str, &str)] = &[
     ("start", "run"),
     ("config", "config check"),
     ("check", "check"),
+    ("check", "config check"),
     ("doctor", "check"),
     ("test", "check"),
     ("show", "config show"),
