@@ -44,6 +44,15 @@ pub trait Watch {
     fn done(&self, cluster: &str, endpoint: &EndpointReport);
 }
 
+/// Nobody.
+#[derive(Debug)]
+pub struct Unwatched;
+
+impl Watch for Unwatched {
+    fn at(&self, _: &str, _: &str, _: Stage) {}
+    fn done(&self, _: &str, _: &EndpointReport) {}
+}
+
 /// Why there is nothing to walk.
 #[derive(Debug)]
 pub enum CheckError {

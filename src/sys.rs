@@ -5,12 +5,14 @@ mod owner;
 mod passed;
 mod peer;
 mod process;
+mod routes;
 
 pub use child::{End, Tied, hears_keyboard, is_ignored, spawn_tied};
 pub use owner::listening_process;
 pub use passed::{Passed, PassedDescriptor, UNNAMED, take_passed};
 pub use peer::tcp_peer_uid;
 pub use process::{ProcessFacts, process_facts};
+pub use routes::{Route, routes};
 
 use std::time::Duration;
 

@@ -3,7 +3,7 @@
 
 use super::report::CloudReport;
 use crate::{
-    cloud::{Allowlist, Cloud, CloudError, Known, PrivateConnection, Region, Server, known},
+    cloud::{Allowlist, Cloud, CloudError, Known, PrivateConnection, PrivateService, Region, Server, known},
     settings::{self, Endpoint, EndpointKind},
 };
 use std::time::Duration;
@@ -13,6 +13,7 @@ use tokio::time::timeout;
 pub(super) struct CloudFacts {
     pub(super) cluster: crate::cloud::Cluster,
     pub(super) allowlist: Option<Allowlist>,
+    pub(super) services: Option<Vec<PrivateService>>,
     pub(super) connections: Option<Vec<PrivateConnection>>,
     users: Option<Vec<String>>,
     databases: Option<Vec<String>>,
@@ -121,6 +122,7 @@ async fn facts(cloud: &Cloud, cluster: &settings::Cluster) -> Result<Option<Clou
     let id = found.id.clone();
     let mut unknown = Vec::new();
     let allowlist = readable(cloud.allowlist(&id).await, "allowlist", &mut unknown)?;
+    let services = readable(cloud.private_services(&id).await, "private endpoint services", &mut unknown)?;
     let connections = readable(cloud.private_connections(&id).await, "private endpoint connections", &mut unknown)?;
     let users = readable(cloud.users(&id).await, "SQL users", &mut unknown)?;
     let databases = readable(cloud.databases(&id).await, "databases", &mut unknown)?;
@@ -131,6 +133,7 @@ async fn facts(cloud: &Cloud, cluster: &settings::Cluster) -> Result<Option<Clou
     Ok(Some(CloudFacts {
         cluster: found,
         allowlist,
+        services,
         connections,
         users: users.map(|users| users.into_iter().map(|user| user.name).collect()),
         databases: databases.map(|databases| databases.into_iter().map(|database| database.name).collect()),

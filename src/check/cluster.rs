@@ -8,7 +8,8 @@ use super::{
 use crate::{
     credentials::Credentials,
     metrics::Metrics,
-    settings::{self, AuthKind, Listener, Settings},
+    settings::{self, AuthKind, EndpointKind, Listener, Settings},
+    sys,
     tls::ClusterTls,
     upstream::{Cluster, Means, World},
     wire::{StartupParameters, parameters::Injected},
@@ -112,7 +113,9 @@ impl Checked {
         let cloud = match asked {
             Asked::Not => None,
             Asked::Facts(facts, server) => {
-                notes.extend(advice::cloud_notes(&facts));
+                let is_peered = self.settings.endpoints.iter().any(|endpoint| endpoint.kind == EndpointKind::Internal);
+                let routes = if is_peered { sys::routes() } else { Vec::new() };
+                notes.extend(advice::cloud_notes(&facts, &routes));
                 Some(facts.report(&server))
             }
             Asked::Failed(report, text) => {

@@ -166,6 +166,8 @@ pub struct ServerReport {
     pub version: Option<String>,
     /// `gateway_region()`, where there is one.
     pub region: Option<String>,
+    /// This machine's address as the server sees it.
+    pub client_address: Option<String>,
     /// Of `SELECT 1`, the best of three, in milliseconds.
     pub latency_ms: Option<f64>,
 }

@@ -279,6 +279,7 @@ impl Walk<'_> {
             false => None,
         };
         ServerReport {
+            client_address: client_address(upstream, is_cockroach).await,
             version,
             region: region.and_then(|answer| answer.value().map(str::to_owned)),
             latency_ms: best.map(ms),
@@ -314,11 +315,28 @@ async fn databases(upstream: &mut Upstream) -> Result<Vec<String>, AskError> {
     Ok(answer.rows.into_iter().filter_map(|row| row.into_iter().next().flatten()).collect())
 }
 
+/// This machine as the server sees it: behind address translation nobody else knows.
+async fn client_address(upstream: &mut Upstream, is_cockroach: bool) -> Option<String> {
+    let sql = if is_cockroach {
+        "SELECT client_address FROM [SHOW SESSIONS] WHERE session_id = current_setting('session_id')"
+    } else {
+        "SELECT host(inet_client_addr())"
+    };
+    let answer = upstream.ask(sql).await.ok()?;
+    let said = answer.value()?;
+    let address = said.parse::<SocketAddr>().map(|address| address.ip());
+    address.or_else(|_| said.parse()).ok().map(|address: IpAddr| address.to_string())
+}
+
 fn found_addresses(found: &[SocketAddr]) -> String {
-    let addresses: Vec<_> = found.iter().take(4).map(|address| address.ip().to_string()).collect();
+    let addresses: Vec<_> = found.iter().take(4).map(|address| of_kind(address.ip())).collect();
     let more = found.len().saturating_sub(addresses.len());
     let more = if more > 0 { format!(" and {more} more") } else { String::new() };
     format!("{}{more}", addresses.join(", "))
+}
+
+fn of_kind(address: IpAddr) -> String {
+    format!("{address} ({})", if upstream::is_public(address) { "public" } else { "private" })
 }
 
 fn well(stage: Stage, took: Duration, found: String) -> StageReport {

@@ -197,6 +197,7 @@ impl CloudFlags {
 }
 
 const OWN_ADDRESS: &str = "\
-The Cloud API does not tell from which address it is asked, and crdb-proxy asks no third party of its own accord: \
---me needs the address (--address), or a service of your choice that answers with it (--address-from). The Cloud \
+Where a public endpoint of the settings lets this machine in already, --me asks the cluster by SQL which address it sees. \
+Else nobody tells: the Cloud API does not, and crdb-proxy asks no third party of its own accord, so --me needs the address \
+(--address), or a service of your choice that answers with it (--address-from). The Cloud \
 Console's own dialog finds it too (Networking, Add Network, Current Network).";

@@ -3,13 +3,17 @@
 use super::{
     CommandError,
     cloud::{Target, confirm, table},
-    note, say,
+    note, say, whisper,
 };
 use crate::{
+    check::{self, Wish},
     cli::AllowFlags,
     cloud::{self, AllowedNetwork, Allowlist, Cidr, Limits},
+    settings::{self, Inputs},
+    upstream::World,
 };
 use serde_json::json;
+use std::sync::Arc;
 
 /// Prints the entries, and what is odd about them.
 pub(super) async fn list(target: &Target, json: bool) -> Result<(), CommandError> {
@@ -39,7 +43,11 @@ fn purpose(entry: &AllowedNetwork) -> &'static str {
 }
 
 /// The entry that flags ask for. May ask whoever they name for this machine's address.
-pub(super) async fn entry(flags: &AllowFlags) -> Result<AllowedNetwork, CommandError> {
+pub(super) async fn entry(
+    flags: &AllowFlags,
+    inputs: &Inputs,
+    cluster: Option<&str>,
+) -> Result<AllowedNetwork, CommandError> {
     let wrong = |text: &str| Err(CommandError::Said(2, text.to_owned()));
     let cidr = match (&flags.cidr, flags.me, &flags.address, &flags.address_from) {
         (Some(cidr), false, None, None) => range(cidr)?,
@@ -48,7 +56,13 @@ pub(super) async fn entry(flags: &AllowFlags) -> Result<AllowedNetwork, CommandE
             let address = cloud::own_address(url, Limits::default()).await;
             own(&address.map_err(|sentence| CommandError::Said(1, sentence))?.to_string())?
         }
-        (None, true, None, None) => return wrong(NO_ADDRESS),
+        (None, true, None, None) => match seen_by_cluster(inputs, cluster).await {
+            Some(address) => {
+                note(&format!("the cluster sees this machine as {address}"));
+                own(&address)?
+            }
+            None => return wrong(NO_ADDRESS),
+        },
         (None, true, Some(_), Some(_)) => return wrong("--address and --address-from exclude each other"),
         (None, false, None, None) => return wrong("name the range to allow, as 192.0.2.0/24, or say --me"),
         (_, false, _, _) => return wrong("--address and --address-from go with --me"),
@@ -61,6 +75,19 @@ pub(super) async fn entry(flags: &AllowFlags) -> Result<AllowedNetwork, CommandE
     }
     let name = flags.name.clone().filter(|name| !name.is_empty());
     Ok(AllowedNetwork { cidr_ip: address.to_string(), cidr_mask: cidr.mask, name, sql, ui })
+}
+
+/// This machine's address as the cluster sees it, where a public endpoint of the settings lets it in already: through a
+/// wider range, most likely, that this is to replace.
+async fn seen_by_cluster(inputs: &Inputs, cluster: Option<&str>) -> Option<String> {
+    let loaded = settings::load(inputs).ok()?;
+    let name = super::cloud::in_settings(&loaded.settings, cluster).ok()??.name.to_string();
+    whisper(&format!("asking cluster \"{name}\" by SQL for this machine's address"));
+    let wish = Wish { cluster: Some(name), failover: false };
+    let nobody: Arc<dyn check::Watch + Send + Sync> = Arc::new(check::Unwatched);
+    let report = check::check(&loaded, &wish, &World::of_machine(), &[], &nobody).await.ok()?;
+    let endpoints = report.clusters.into_iter().flat_map(|cluster| cluster.endpoints);
+    endpoints.filter(|endpoint| endpoint.kind == "public").find_map(|endpoint| endpoint.server?.client_address)
 }
 
 /// A range as it stands on a command line.
@@ -138,6 +165,6 @@ pub(super) async fn remove(target: &Target, cidr: Cidr, yes: bool) -> Result<(),
     say(&format!("{cidr} is removed; that is in force everywhere in some seconds\n"))
 }
 
-const NO_ADDRESS: &str = "the Cloud API does not tell from which address it is asked, and crdb-proxy asks no third party of \
-    its own accord: give this machine's public IPv4 address with --address, or a service of your choice that answers with \
+const NO_ADDRESS: &str = "no public endpoint of the settings lets this machine in, so the cluster cannot be asked for its \
+    address; the Cloud API does not tell it, and crdb-proxy asks no third party of its own accord: give this machine's public IPv4 address with --address, or a service of your choice that answers with \
     it with --address-from https://…";

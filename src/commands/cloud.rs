@@ -25,7 +25,7 @@ pub fn cloud(inputs: &Inputs, cluster: Option<&str>, order: &CloudOrder) -> Resu
         match order {
             CloudOrder::AllowlistList { json } => allowlist::list(&target(inputs, cluster).await?, *json).await,
             CloudOrder::AllowlistAdd { network, yes } => {
-                let entry = allowlist::entry(network).await?;
+                let entry = allowlist::entry(network, inputs, cluster).await?;
                 allowlist::add(&target(inputs, cluster).await?, entry, *yes).await
             }
             CloudOrder::AllowlistRemove { cidr, yes } => {
@@ -74,7 +74,10 @@ async fn target(inputs: &Inputs, said: Option<&str>) -> Result<Target, CommandEr
 }
 
 /// The settings' cluster of this name or ID, or their only one.
-fn in_settings(settings: &Settings, said: Option<&str>) -> Result<Option<Arc<settings::Cluster>>, CommandError> {
+pub(super) fn in_settings(
+    settings: &Settings,
+    said: Option<&str>,
+) -> Result<Option<Arc<settings::Cluster>>, CommandError> {
     let is_meant = |cluster: &&Arc<settings::Cluster>| {
         said.is_some_and(|said| cluster.name.as_str() == said || cluster.cluster_id.as_deref() == Some(said))
     };

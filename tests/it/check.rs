@@ -87,6 +87,7 @@ fn cockroach_session(region: &'static str, databases: &'static [&'static str]) -
                 sql if sql.starts_with("SELECT datname") => databases.to_vec(),
                 "SELECT version()" => vec!["CockroachDB CCL v25.4.1 (x86_64-pc-linux-gnu)"],
                 "SELECT gateway_region()" => vec![region],
+                sql if sql.contains("[SHOW SESSIONS]") => vec!["203.0.113.9:50000"],
                 _ => vec!["1"],
             };
             wire.try_send(&wire::rows(&rows)).ok();

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 #[test]
 fn the_first_client_is_served_by_the_nearest_region() {
-    let scene = Scene::of([80, 4, 40]);
+    // Far enough apart for a machine that is busy.
+    let scene = Scene::of([200, 4, 100]);
     let proxy = scene.settings("regions = \"nearest\"").start();
 
     proxy.client();

@@ -4,10 +4,11 @@ use super::{Advice, Case, listed};
 use crate::{
     check::{cloud::CloudFacts, walk::Failure},
     cloud::{
-        AllowedNetwork, Allowlist, ClusterState, Plan, PrivateConnectionStatus, Provider, allowlist_limit,
+        AllowedNetwork, Allowlist, Cidr, ClusterState, Plan, PrivateConnectionStatus, Provider, allowlist_limit,
         connection_advice,
     },
     settings::EndpointKind,
+    sys::Route,
     upstream::EndpointError,
 };
 
@@ -138,6 +139,22 @@ fn private(case: &Case<'_>, cloud: &CloudFacts) -> Option<Advice> {
         return None;
     }
     let known = here.first()?;
+    let services = cloud.services.iter().flatten();
+    let service =
+        services.filter(|service| is_here(service.region_name.as_deref())).find_map(|service| service.name.as_deref());
+    if let (Some(made_for), Some(service)) = (known.service_name.as_deref(), service)
+        && made_for != service
+    {
+        return Some(Advice::new(
+            "private_endpoint_service",
+            symptom,
+            format!(
+                "endpoint {} was made for \"{made_for}\", and the cluster's service in this region is \"{service}\"",
+                known.endpoint_id
+            ),
+            "delete the endpoint, make it again for that service, and add it again (crdb-proxy private-endpoint add)",
+        ));
+    }
     let status = known.status.as_ref()?;
     Some(Advice::new(
         "private_endpoint_status",
@@ -162,7 +179,7 @@ fn other_host(case: &Case<'_>, cloud: &CloudFacts) -> Option<Advice> {
 }
 
 /// What should be looked at although sessions can be had.
-pub(crate) fn notes(cloud: &CloudFacts) -> Vec<Advice> {
+pub(crate) fn notes(cloud: &CloudFacts, routes: &[Route]) -> Vec<Advice> {
     let (cluster, mut notes) = (&cloud.cluster, Vec::new());
     if let Some(plan @ (Plan::Basic | Plan::Standard)) = &cluster.plan {
         notes.push(Advice::new(
@@ -180,6 +197,7 @@ pub(crate) fn notes(cloud: &CloudFacts) -> Vec<Advice> {
             "nothing: crdb-proxy connects again elsewhere; applications may see 57P01 in the middle of a transaction",
         ));
     }
+    notes.extend(cluster.cidr_range.as_deref().and_then(|range| route_overlap(range, routes)));
     let most = allowlist_limit(cluster);
     let entries = cloud.allowlist.as_ref().map(|allowlist| allowlist.entries.as_slice()).unwrap_or_default();
     if let Some(open) = entries.iter().find(|entry| entry.sql && entry.cidr_mask == 0) {
@@ -199,6 +217,25 @@ pub(crate) fn notes(cloud: &CloudFacts) -> Vec<Advice> {
         ));
     }
     notes
+}
+
+/// A network of this machine's own that hides the cluster's, to which VPC peering leads.
+fn route_overlap(range: &str, routes: &[Route]) -> Option<Advice> {
+    let cluster: Cidr = range.parse().ok()?;
+    let overlaps = |route: &&Route| {
+        let own = Cidr::new(route.network, route.prefix);
+        own.is_some_and(|own| own.mask > 0 && (own.contains(cluster.first()) || cluster.contains(own.first())))
+    };
+    let route = routes.iter().find(overlaps)?;
+    Some(Advice::new(
+        "route_overlap",
+        format!(
+            "this machine routes {}/{} to {}, and the cluster's own network is {range}",
+            route.network, route.prefix, route.interface
+        ),
+        "a bridge of containers, a VPN or a subnet uses the same addresses, so that over VPC peering the cluster is not reached",
+        "move that network to other addresses; the cluster's range was chosen when it was created, and stays",
+    ))
 }
 
 fn range(entry: &AllowedNetwork) -> String {

@@ -60,13 +60,23 @@ fn a_silent_public_endpoint_is_explained_by_the_allowlist() {
 #[test]
 fn a_private_endpoint_that_is_not_there_or_waits_is_told() {
     let connection = |status: &str| json!({"endpoint_id": "102512345678", "region_name": "us-east1", "status": status, "cloud_provider": "GCP"});
+    let of_another =
+        json!({"endpoint_id": "1", "region_name": "us-east1", "status": "STATUS_PENDING", "service_name": "other"});
     for (connections, id, words) in [
         (vec![], "private_endpoint_unknown", "private-endpoint add"),
+        (
+            vec![of_another],
+            "private_endpoint_service",
+            "was made for \"other\", and the cluster's service in this region is \"ours\"",
+        ),
         (vec![connection("STATUS_REJECTED")], "private_endpoint_status", "REJECTED"),
         (vec![connection("STATUS_AVAILABLE")], "psc_name_not_found", "Service Directory"),
     ] {
         let api = CloudApi::start();
-        api.state(|state| state.connections = connections);
+        api.state(|state| {
+            state.connections = connections;
+            state.services = vec![json!({"region_name": "us-east1", "status": "AVAILABLE", "name": "ours"})];
+        });
 
         let said = Checked::of(&settings(&api, "psc")).failed("dns", 11, id);
 
@@ -185,4 +195,22 @@ fn a_clock_that_is_off_is_told_by_the_apis_date() {
     let said = Checked::of(&settings).failed("certificate", 14, "certificate_expired");
 
     assert!(said.contains("this machine's clock is") && said.contains("s ahead"), "{said}");
+}
+
+#[test]
+fn a_network_of_this_machine_that_hides_the_clusters_is_noted() {
+    let (api, node) = (CloudApi::start(), cockroach("gcp-us-east1", &["defaultdb"]));
+    // Loopback is routed by another table; whatever this machine is connected to is in this one.
+    let table = std::fs::read_to_string("/proc/net/route").unwrap();
+    let connected = table.lines().skip(1).find(|line| line.split('\t').nth(7).is_some_and(|mask| mask != "00000000"));
+    let Some(connected) = connected else { return eprintln!("skipped: this machine has no network of its own") };
+    let destination = u32::from_str_radix(connected.split('\t').nth(1).unwrap(), 16).unwrap();
+    let network = std::net::Ipv4Addr::from(destination.to_ne_bytes());
+    api.cluster("cidr_range", json!(format!("{network}/30")));
+    let settings =
+        with_key(SettingsFile::of(&node), &api).cluster(&format!("cluster_id = \"{CLUSTER_ID}\"")).kind("internal");
+
+    let [noted] = Checked::of(&settings).notes("route_overlap").try_into().unwrap();
+
+    assert!(noted.contains(&format!("the cluster's own network is {network}/30")), "{noted}");
 }

@@ -58,6 +58,22 @@ fn a_user_who_may_not_log_in_is_told_from_a_wrong_password() {
 }
 
 #[test]
+fn a_client_certificate_of_another_user_is_told_as_the_likely_cause() {
+    let refusing = Script {
+        instead_of_ok: Some(error("FATAL", "28000", "certificate authentication failed")),
+        ..Script::default()
+    };
+    let server = FakeUpstream::start(refusing);
+    let settings = SettingsFile::of(&server)
+        .identity("own", &server.authority.client("other"))
+        .cluster("cert = \"own.crt\"\nkey = \"own.key\"");
+
+    let said = Checked::of(&settings).failed("login", 15, "login_forbidden");
+
+    assert!(said.contains("common name of the client certificate is not \"app\""), "{said}");
+}
+
+#[test]
 fn a_full_server_is_told() {
     let postgres = Postgres::start();
     postgres.sql("ALTER ROLE app NOSUPERUSER CONNECTION LIMIT 0");

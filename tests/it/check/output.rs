@@ -7,11 +7,12 @@ use crate::{
         cloud_api::{CLUSTER_ID, CloudApi, KEY},
         markdown::root,
         process,
+        relay::Relay,
         settings::Cluster,
     },
     status_schema::{described, judge_by},
 };
-use std::{net::TcpListener, process::Command};
+use std::{net::TcpListener, process::Command, time::Duration};
 
 fn command(settings: &SettingsFile, arguments: &[&str]) -> Command {
     let file = settings.write();
@@ -109,6 +110,32 @@ fn a_failover_that_is_asked_for_and_not_there_fails() {
 
     let listener = &checked.report["listeners"][0];
     assert_eq!((checked.exit, &listener["failover"][0]), (0, &"second".into()), "{listener:#}");
+}
+
+#[test]
+fn a_first_region_that_is_far_is_noted_with_the_near_one() {
+    let (far, near) = (cockroach("gcp-europe-west1", &["defaultdb"]), cockroach("gcp-us-east1", &["defaultdb"]));
+    let link = Relay::to(far.address(), Duration::from_millis(200));
+    let both = [far.authority().pem(), near.authority().pem()].concat();
+    let settings = SettingsFile::trusting(far.authority())
+        .file("ca.crt", &both)
+        .endpoint("gcp-europe-west1", link.address())
+        .endpoint("gcp-us-east1", near.address());
+
+    let [noted] = Checked::of(&settings).notes("nearer_region").try_into().unwrap();
+
+    assert!(noted.contains("goes to \"gcp-europe-west1\" first") && noted.contains("regions = \"nearest\""), "{noted}");
+}
+
+#[test]
+fn a_connection_string_that_cannot_be_read_is_told_without_its_password() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = "postgresql://app:p@ss/w#rd@db.example:26257/defaultdb";
+
+    let finished = process::run(TestProxy::command(folder.path()).args(["check", url]), "", DEADLINE);
+
+    assert_eq!(finished.status.code(), Some(2));
+    assert!(finished.stderr.contains("percent-encoded") && !finished.stderr.contains("w#rd"), "{}", finished.stderr);
 }
 
 #[test]

@@ -1,7 +1,11 @@
 //! `allowlist list`, `allowlist add`, `allowlist remove`.
 
 use super::{at_terminal, changes, command, refusal, told};
-use crate::harness::cloud_api::{CLUSTER_ID, CloudApi, Fault, cluster};
+use crate::harness::{
+    DEADLINE, Postgres, SettingsFile, TestProxy,
+    cloud_api::{CLUSTER_ID, CloudApi, Fault, KEY, cluster},
+    process,
+};
 use serde_json::{Value, json};
 use std::{
     io::{Read, Write},
@@ -175,8 +179,8 @@ fn add_me_asks_nobody_who_was_not_named() {
 
     let (code, text) = refusal(&api, "allowlist add --me --yes");
 
-    let expected = "crdb-proxy: the Cloud API does not tell from which address it is asked, and crdb-proxy asks no third \
-                    party of its own accord: give this machine's public IPv4 address with --address, or a service of your \
+    let expected = "crdb-proxy: no public endpoint of the settings lets this machine in, so the cluster cannot be asked \
+                    for its address; the Cloud API does not tell it, and crdb-proxy asks no third party of its own accord: give this machine's public IPv4 address with --address, or a service of your \
                     choice that answers with it with --address-from https://…";
     assert_eq!((code, text.as_str()), (2, expected));
     assert!(api.asked().is_empty());
@@ -276,4 +280,21 @@ fn a_change_that_may_have_been_made_is_said_so() {
     assert_eq!(api.asked().len() - before, 3);
     assert_eq!(code, 1);
     assert!(text.ends_with("has a fault of its own (500: oops); try again in some minutes, and see https://status.cockroachlabs.cloud if it lasts"), "{text}");
+}
+
+#[test]
+fn add_me_asks_the_cluster_itself_where_it_lets_this_machine_in() {
+    let (api, postgres) = (CloudApi::start(), Postgres::start());
+    let settings = SettingsFile::of(&postgres)
+        .cluster(&format!("cluster_id = \"{CLUSTER_ID}\""))
+        .listener("database = \"postgres\"");
+    let file = settings.write();
+    let mut command = TestProxy::command(file.parent().unwrap());
+    command.args(["allowlist", "add", "--me", "--yes", "--config"]).arg(&file);
+    command.env("COCKROACH_SERVER", api.url()).env("COCKROACH_API_KEY", KEY);
+
+    let told = process::run(&mut command, "", DEADLINE);
+
+    assert!(told.stderr.contains("the cluster sees this machine as 127.0.0.1"), "{}", told.stderr);
+    assert!(told.stdout.starts_with("127.0.0.1/32 is allowed"), "{}", told.stdout);
 }
