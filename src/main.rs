@@ -70,7 +70,7 @@ fn obey(command: Command) -> Result<u8, Failure> {
         Command::Man => commands::man(),
         Command::Cloud { flags, cluster, order } => commands::cloud(&inputs(flags), cluster.as_deref(), &order),
         Command::Endpoint { flags, order } => commands::endpoint(&inputs(flags), &order),
-        Command::Setup(flags) => commands::setup(&flags, &inputs(Flags::default())),
+        Command::Setup(flags) => commands::setup(&flags, &inputs(Flags::default()), &World::of_machine()),
         Command::CaFetch(flags) => commands::ca_fetch(&flags, &inputs(Flags::default())),
         #[cfg(feature = "demo")]
         Command::Demo(flags) => return Ok(crdb_proxy::demo::run(flags, &World::of_machine())?),

@@ -39,6 +39,9 @@ pub struct SetupFlags {
     /// Replace what is there and differs
     #[arg(long, help_heading = "Output")]
     pub force: bool,
+    /// Do not try the new settings out
+    #[arg(long, help_heading = "Output")]
+    pub no_check: bool,
 }
 
 #[derive(Subcommand)]
@@ -68,7 +71,8 @@ cluster (a lesser role cannot list users); COCKROACH_SERVER names another server
 flag says; elsewhere it asks nothing, and tells everything that is missing at once.
 
 Writes the settings (mode 0600), and beside them the CA certificate and, where you type it, the password. Nothing is \
-written before everything is fetched and checked, and nothing that is there is replaced without --force.";
+written before everything is fetched and checked, and nothing that is there is replaced without --force. Then it does \
+what crdb-proxy check does, and exits with that one's code; the files stay whatever it finds.";
 
 const CA_AFTER_HELP: &str = "\
 The certificate is public. Nothing but this network vouches for the first one: compare its fingerprint with one that was \

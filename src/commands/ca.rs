@@ -33,7 +33,7 @@ pub fn ca_fetch(flags: &CaFetchFlags, inputs: &Inputs) -> Result<u8, CommandErro
     let file = if said.starts_with("~") || said.starts_with("$HOME") { placed(&said, inputs) } else { said };
     let fetched = block_on(async {
         let cloud = Cloud::from_env()?;
-        Interrupt::new()?.or(Fetched::of(&cloud, id)).await
+        Interrupt::new()?.or(Fetched::of(&cloud, id), "stopped; nothing was written").await
     })?;
     let kept = fetched.judged(&file, flags.force)?;
     if kept != Kept::Unchanged {

@@ -19,11 +19,16 @@ use tokio::time::timeout;
 /// # Errors
 /// The settings break a rule, or a file that they name cannot be used.
 pub fn check(inputs: &Inputs, wish: &Wish, json: bool, world: &World) -> Result<u8, CommandError> {
+    block_on(walk(inputs, wish, json, world))
+}
+
+/// The same in a runtime of the caller's.
+pub(super) async fn walk(inputs: &Inputs, wish: &Wish, json: bool, world: &World) -> Result<u8, CommandError> {
     let loaded = settings::load(inputs)?;
-    let running = block_on(async { Ok(running(inputs).await) })?;
+    let running = running(inputs).await;
     let progress = Arc::new(Progress::new(!json));
     let watch: Arc<dyn check::Watch + Send + Sync> = Arc::<Progress>::clone(&progress);
-    let checked = block_on(async { Ok(check::check(&loaded, wish, world, &running, &watch).await) })?;
+    let checked = check::check(&loaded, wish, world, &running, &watch).await;
     progress.end();
     let report = checked.map_err(|error| failed(&error))?;
     if json {

@@ -141,13 +141,14 @@ impl Interrupt {
         Ok(Self { signals })
     }
 
-    /// Does the work unless a signal comes first; the work is dropped then.
+    /// Does the work unless a signal comes first; the work is dropped then, and these are the last words.
     ///
     /// # Errors
     /// Those of the work, or a signal.
     pub(super) async fn or<T>(
         &mut self,
         work: impl Future<Output = Result<T, CommandError>>,
+        last_words: &str,
     ) -> Result<T, CommandError> {
         let [interrupt, terminate, hangup] = self.signals.as_mut_slice() else { return work.await };
         let asked = async {
@@ -164,7 +165,7 @@ impl Interrupt {
                     // Behind the ^C.
                     diagnostics::plainly("");
                 }
-                Err(CommandError::Said(1, "stopped; nothing was written".to_owned()))
+                Err(CommandError::Said(1, last_words.to_owned()))
             }
             done = work => done,
         }

@@ -12,23 +12,31 @@ mod wishes;
 
 use self::{choice::Choice, cluster::Found, outcome::Outcome, wishes::Wishes};
 use super::{
-    CommandError, block_on, note,
+    CommandError, block_on,
+    check::walk,
+    note,
     questions::{self, Interrupt},
     say,
 };
-use crate::{cli::SetupFlags, cloud::Cloud, settings::Inputs};
+use crate::{
+    check::Wish,
+    cli::SetupFlags,
+    cloud::Cloud,
+    settings::{Flags, Inputs},
+    upstream::World,
+};
 use std::path::Path;
 
-/// Writes the settings of one cluster, and ends with what to do next.
+/// Writes the settings of one cluster, and tries them out; the exit code is that of the trial.
 ///
 /// # Errors
 /// The Cloud API does not tell, the cluster is none that can be connected to, something is missing or wrong that
 /// nobody can be asked for, or what is there would have to be replaced.
-pub fn setup(flags: &SetupFlags, inputs: &Inputs) -> Result<u8, CommandError> {
+pub fn setup(flags: &SetupFlags, inputs: &Inputs, world: &World) -> Result<u8, CommandError> {
     let wishes = Wishes::read(flags, inputs)?;
-    let outcome = block_on(async { Interrupt::new()?.or(prepare(&wishes)).await })?;
+    let outcome = block_on(async { Interrupt::new()?.or(prepare(&wishes), "stopped; nothing was written").await })?;
     outcome.write()?;
-    look_at(&wishes.file, inputs.usual_files.contains(&wishes.file))
+    look_at(flags, &wishes.file, inputs, world)
 }
 
 /// All that takes time, and writes nothing.
@@ -45,13 +53,27 @@ async fn prepare(wishes: &Wishes<'_>) -> Result<Outcome, CommandError> {
     Outcome::compare(wishes, &found, choice)
 }
 
-/// What comes last: whether the settings work. Signals end nothing by themselves here, as [`Interrupt`] has it.
-fn look_at(file: &Path, is_usual: bool) -> Result<u8, CommandError> {
+/// What comes last: whether the settings work. The files stay, whatever is found.
+fn look_at(flags: &SetupFlags, file: &Path, inputs: &Inputs, world: &World) -> Result<u8, CommandError> {
     let config = format!(" --config {}", outcome::quoted(file));
     // What the daemon finds by itself needs no flag.
-    let by_itself = if is_usual { "" } else { config.as_str() };
-    say(&format!("next: crdb-proxy check{config}\nthen: crdb-proxy{by_itself}\n"))?;
-    Ok(0)
+    let by_itself = if inputs.usual_files.iter().any(|usual| usual == file) { "" } else { config.as_str() };
+    if flags.no_check {
+        say(&format!("next: crdb-proxy check{config}\nthen: crdb-proxy{by_itself}\n"))?;
+        return Ok(0);
+    }
+    say("\n")?;
+    let written = Inputs::of_process(Flags { config: Some(file.to_owned()), ..Flags::default() });
+    let exit = block_on(async {
+        // A signal that came before ended what there was to end; from here on one ends the check alone.
+        let mut interrupt = Interrupt::new()?;
+        interrupt.or(walk(&written, &Wish::default(), false, world), "stopped; the files are written").await
+    })?;
+    match exit {
+        0 => say(&format!("\nnext: crdb-proxy{by_itself}\n"))?,
+        _ => say(&format!("\nthe files stay; mend what is said above, then: crdb-proxy check{config}\n"))?,
+    }
+    Ok(exit)
 }
 
 #[cfg(test)]

@@ -117,8 +117,8 @@ fn wrong_password(case: &Case<'_>, symptom: String) -> Advice {
         return Advice::new(
             "no_such_user",
             symptom,
-            format!("the cluster has no SQL user \"{user}\""),
-            "correct \"user\", or create it in the Cloud Console, SQL Users (`crdb-proxy users list` shows those that there are)",
+            format!("the Cloud API lists no SQL user \"{user}\" (one that was made by SQL alone may be missing there)"),
+            "correct \"user\", or create it in the Cloud Console, SQL Users (`crdb-proxy users list` shows those that are listed)",
         );
     }
     let shape = case.seen.secret_shape;

@@ -120,7 +120,7 @@ fn a_user_or_database_that_is_not_there_is_told_by_the_api() {
 
     let said = Checked::of(&settings).failed("login", 15, "no_such_user");
 
-    assert!(said.contains("no SQL user \"nobody\"") && said.contains("users list"), "{said}");
+    assert!(said.contains("lists no SQL user \"nobody\"") && said.contains("users list"), "{said}");
 }
 
 #[test]

@@ -19,7 +19,7 @@ const PASSWORD: &str = "Password of app (not shown), for ";
 #[test]
 fn empty_answers_mean_what_stands_in_brackets_and_the_password_is_not_shown() {
     let scene = Scene::new();
-    let mut terminal = scene.at_terminal("setup --cluster prod --config new/prod.toml");
+    let mut terminal = scene.at_terminal("setup --no-check --cluster prod --config new/prod.toml");
 
     for question in [USER, DATABASE, REGIONS, PATHS, PASSWORD_PLACE] {
         terminal.wait_for(question);
@@ -49,7 +49,8 @@ fn empty_answers_mean_what_stands_in_brackets_and_the_password_is_not_shown() {
 #[test]
 fn an_answer_that_cannot_be_is_asked_for_again() {
     let scene = Scene::new();
-    let mut terminal = scene.at_terminal("setup --cluster prod --config prod.toml --user app --database shop");
+    let mut terminal =
+        scene.at_terminal("setup --no-check --cluster prod --config prod.toml --user app --database shop");
     let mut answer = |question: &str, keys: &str, told: &str| {
         terminal.wait_for(question);
         let before = terminal.lines();
@@ -84,7 +85,8 @@ fn an_answer_that_cannot_be_is_asked_for_again() {
 #[test]
 fn what_flags_say_is_not_asked_and_a_password_file_that_is_not_there_is_made() {
     let scene = Scene::new();
-    let words = "setup --cluster prod --user app --database shop --region us-east1 --path public --config prod.toml";
+    let words =
+        "setup --no-check --cluster prod --user app --database shop --region us-east1 --path public --config prod.toml";
     let mut terminal = scene.at_terminal(&format!("{words} --password-file new.pw"));
 
     terminal.wait_for(PASSWORD);
@@ -110,7 +112,8 @@ fn what_leaves_no_choice_is_not_asked() {
     let region = json!({"name": "us-east-1", "sql_dns": "prod-abc.aws-us-east-1.cockroachlabs.example"});
     scene.api.cluster("cloud_provider", json!("AWS"));
     scene.api.cluster("regions", json!([region]));
-    let mut terminal = scene.at_terminal("setup --cluster prod --user app --database shop --config prod.toml");
+    let mut terminal =
+        scene.at_terminal("setup --no-check --cluster prod --user app --database shop --config prod.toml");
 
     terminal.wait_for(PASSWORD_PLACE);
     terminal.type_keys("file ~/app.pw\n");
@@ -131,7 +134,8 @@ fn what_leaves_no_choice_is_not_asked() {
 fn a_password_that_lies_beside_the_settings_is_offered() {
     let scene = Scene::new();
     fs::rename(scene.path("app.pw"), scene.path("prod.pw")).unwrap();
-    let words = "setup --cluster prod --user app --database shop --region us-east1 --path public --config prod.toml";
+    let words =
+        "setup --no-check --cluster prod --user app --database shop --region us-east1 --path public --config prod.toml";
     let mut terminal = scene.at_terminal(words);
 
     terminal.wait_for("Where the password of app is; the settings say where, never what [file]");
@@ -149,14 +153,13 @@ fn whatever_ends_it_at_a_question_leaves_no_file_and_a_terminal_as_it_was() {
         let scene = Scene::new();
         let said =
             if keys == "\u{3}" { "stopped; nothing was written" } else { "the input has ended; nothing was written" };
-        let mut at_user = scene.at_terminal("setup --cluster prod --config prod.toml");
+        let mut at_user = scene.at_terminal("setup --no-check --cluster prod --config prod.toml");
         at_user.wait_for(USER);
         at_user.type_keys(keys);
         assert_eq!(at_user.exit_code(), 1, "{}", at_user.text());
         at_user.wait_for(said);
 
-        let words =
-            "setup --cluster prod --user app --database shop --region us-east1 --path public --config prod.toml";
+        let words = "setup --no-check --cluster prod --user app --database shop --region us-east1 --path public --config prod.toml";
         let mut at_password = scene.at_terminal(&format!("{words} --password-file new.pw"));
         at_password.wait_for(PASSWORD);
         assert!(!at_password.echoes());
@@ -172,7 +175,8 @@ fn whatever_ends_it_at_a_question_leaves_no_file_and_a_terminal_as_it_was() {
 #[test]
 fn a_signal_ends_it_as_ctrl_c_does() {
     let scene = Scene::new();
-    let words = "setup --cluster prod --user app --database shop --region us-east1 --path public --config prod.toml";
+    let words =
+        "setup --no-check --cluster prod --user app --database shop --region us-east1 --path public --config prod.toml";
     let mut terminal = scene.at_terminal(&format!("{words} --password-file new.pw"));
     terminal.wait_for(PASSWORD);
 
