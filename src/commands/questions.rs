@@ -32,16 +32,25 @@ pub(super) async fn line(text: &str) -> Result<String, CommandError> {
     Ok(line.trim().to_owned())
 }
 
-/// The same for a secret, which is not shown and not trimmed. Dropping the future gives the question up.
+/// The same for a secret, which is not shown and not trimmed, until no rule is broken. Dropping the future gives the
+/// question up.
 ///
 /// # Errors
 /// The terminal has ended, or cannot be told to show nothing.
-pub(super) async fn hidden(text: &str) -> Result<Secret, CommandError> {
-    // First, so that nothing is shown that is typed at once.
+pub(super) async fn hidden(
+    text: &str,
+    broken_rule: impl Fn(&[u8]) -> Option<&'static str>,
+) -> Result<Secret, CommandError> {
+    // First, so that nothing is shown that is typed at once; and until the end, so that nothing is between two tries.
     let _echo = EchoOff::new()?;
-    show(text);
-    let line = typed().await?;
-    Ok(Secret::new(line.to_vec()))
+    loop {
+        show(text);
+        let line = typed().await?;
+        match broken_rule(&line) {
+            None => return Ok(Secret::new(line.to_vec())),
+            Some(rule) => diagnostics::plainly(&format!("  {rule}")),
+        }
+    }
 }
 
 fn show(text: &str) {

@@ -126,13 +126,8 @@ pub(super) async fn password(
 /// The password itself.
 pub(super) async fn hidden(user: &str, file: &str) -> Result<Secret, CommandError> {
     let (user, file) = (printable(user), printable(file));
-    loop {
-        let typed = questions::hidden(&format!("\nPassword of {user} (not shown), for {file}")).await?;
-        if !typed.expose().is_empty() && !typed.expose().contains(&0) {
-            return Ok(typed);
-        }
-        diagnostics::plainly("  must not be empty");
-    }
+    let broken_rule = |typed: &[u8]| (typed.is_empty() || typed.contains(&0)).then_some("must not be empty");
+    questions::hidden(&format!("\nPassword of {user} (not shown), for {file}"), broken_rule).await
 }
 
 /// Asks until the answer is one.

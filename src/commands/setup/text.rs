@@ -30,8 +30,10 @@ pub(super) fn text(found: &Found, choice: &Choice, folder: &Path, ca: &Path) -> 
     text += &format!("password = {}\n", password(&choice.password.at, folder)?);
     text += "# The cluster's ID in the Cloud API, for crdb-proxy check.\n";
     text += &format!("cluster_id = {}\n", quoted(&found.id));
-    text += "# Where its key is, if not in that variable; a source as for the password.\n\
-             # api_key = { env = \"COCKROACH_API_KEY\" }\n";
+    text += "# Where a key of that API is, in a source as the password's. Commands also look at COCKROACH_API_KEY.\n\
+             # api_key = { env = \"COCKROACH_API_KEY\" }\n\
+             # Whether regions that the cluster gains become endpoints; needs api_key.\n\
+             # discover = false\n";
 
     text += "\n# The ways into the cluster, in order of preference. Hosts are the Cloud's own, and the certificate carries them.\n";
     for way in &choice.ways {
