@@ -5,17 +5,22 @@ use crate::harness::{
     relay::{Mode, Relay},
     settings::Cluster,
 };
+use serde_json::Value;
 use std::time::Duration;
 
 #[test]
 fn the_first_client_is_served_by_the_nearest_region() {
     // Far enough apart for a machine that is busy.
-    let scene = Scene::of([200, 4, 100]);
+    let scene = Scene::of([160, 4, 80]);
     let proxy = scene.settings("regions = \"nearest\"").start();
 
     proxy.client();
 
     assert_eq!(scene.served(), [0, 1, 0]);
+    // The others may still have been on their way when it was served.
+    let is_measured =
+        |status: &Value, place: usize| status["clusters"][0]["endpoints"][place]["latency_ms"].is_number();
+    proxy.wait_for_status(|status| (0..3).all(|place| is_measured(status, place)));
     let status = proxy.status();
     assert_eq!((&status["listeners"][0]["endpoint"], &status["listeners"][0]["why"]), (&"b".into(), &"nearest".into()));
     let latency = |place: usize| status["clusters"][0]["endpoints"][place]["latency_ms"].as_f64().unwrap();
