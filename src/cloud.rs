@@ -144,7 +144,14 @@ impl Cloud {
     /// The cluster of this ID.
     pub async fn cluster(&self, id: &str) -> Result<Cluster, CloudError> {
         let path = ["clusters", id];
-        self.one(Call::get(&path, "read the cluster", MONITOR, cluster_of(id)), decode::cluster).await
+        let call = Call::get(&path, "read the cluster", MONITOR, cluster_of(id));
+        let cluster = self.one(call.clone(), decode::cluster).await?;
+        // What is changed next is changed where the answer says.
+        if cluster.id == id || is_id(id) && cluster.id.eq_ignore_ascii_case(id) {
+            return Ok(cluster);
+        }
+        let fault = format!("{} where {} was asked for", cluster_of(&cluster.id), said::shown(id));
+        Err(self.0.malformed(&call, &fault))
     }
 
     /// The cluster of this ID, or of this name among all.

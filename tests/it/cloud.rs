@@ -4,6 +4,7 @@
 mod answers;
 mod dependencies;
 mod faults;
+mod lies;
 mod way;
 
 use crate::harness::cloud_api::{CloudApi, KEY};
