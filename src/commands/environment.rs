@@ -44,13 +44,19 @@ pub(super) fn check(parameters: &ConnectionParameters) -> Result<(), String> {
     }
 }
 
-/// Variables that would turn libpq or `cockroach` to another place, or have them ask for TLS or a login that there is
-/// not on this side.
-pub(super) const MISLEADING: [&str; 26] = [
+/// Variables that would turn libpq or `cockroach` to another place, or have them ask for TLS, a login or a version of
+/// the protocol that there is not on this side. Not those of the session itself (`PGOPTIONS`, `PGTZ`, …), which the
+/// program's user may want as they are, nor those of Kerberos, for which no listener asks.
+pub(super) const MISLEADING: [&str; 30] = [
     "PGHOSTADDR",
     "PGSERVICE",
     "PGSERVICEFILE",
+    // Where libpq looks for services that the other one does not have.
+    "PGSYSCONFDIR",
     "PGTARGETSESSIONATTRS",
+    "PGLOADBALANCEHOSTS",
+    "PGMINPROTOCOLVERSION",
+    "PGMAXPROTOCOLVERSION",
     "PGCHANNELBINDING",
     "PGREQUIREAUTH",
     "PGREQUIREPEER",

@@ -121,6 +121,7 @@ fn end_with_parent(command: &mut Command) {
     use std::os::unix::process::CommandExt;
     let parent = getpid();
     let ask = move || {
+        // Not SIGKILL: what it has not committed the database undoes, but what it writes elsewhere nobody does.
         set_parent_process_death_signal(Some(Signal::TERM))?;
         // It may be gone already, and then nothing would come. In a container it has no number that is seen there.
         if getppid().is_some_and(|now| now != parent) { Err(Errno::SRCH.into()) } else { Ok(()) }

@@ -10,9 +10,10 @@ use crate::{
 };
 use rustix::process::Signal;
 use std::{
+    io::Write,
     net::TcpListener,
     os::unix::process::ExitStatusExt,
-    process::{Child, Command, Stdio},
+    process::{Child, ChildStdin, Command, Stdio},
     sync::Arc,
 };
 
@@ -155,9 +156,15 @@ fn no_secret_of_ours_and_nothing_that_misleads_is_in_the_commands_environment() 
         "COCKROACH_CERTS_DIR",
         "CRDB_PROXY_LOG_REPEAT",
         "CLOUD_KEY",
+        "PGSYSCONFDIR",
+        "PGLOADBALANCEHOSTS",
+        "PGMINPROTOCOLVERSION",
+        "PGMAXPROTOCOLVERSION",
     ];
-    command.envs(withheld.map(|name| (name, "10s")));
-    command.env("APP_SECRET", PASSWORD).env("PGAPPNAME", "mine").env("LC_ALL", "C");
+    // The command's own wishes for its session.
+    let kept = ["PGAPPNAME", "PGOPTIONS", "PGTZ", "PGDATESTYLE", "PGCLIENTENCODING", "PGCONNECT_TIMEOUT", "LC_ALL"];
+    command.envs(withheld.into_iter().chain(kept).map(|name| (name, "10s")));
+    command.env("APP_SECRET", PASSWORD);
 
     let printed = process::run(&mut command, "", DEADLINE).expect_success();
 
@@ -165,7 +172,7 @@ fn no_secret_of_ours_and_nothing_that_misleads_is_in_the_commands_environment() 
     for name in ["PGHOST", "PGPORT", "PGUSER", "PGDATABASE", "PGSSLMODE", "DATABASE_URL", "COCKROACH_URL"] {
         assert!(names.contains(&name), "{name} is missing in {names:?}");
     }
-    assert!(names.contains(&"PGAPPNAME") && names.contains(&"LC_ALL") && names.contains(&"HOME"), "{names:?}");
+    assert!(kept.iter().all(|name| names.contains(name)) && names.contains(&"HOME"), "{names:?}");
     assert!(withheld.iter().all(|name| !names.contains(name)), "{names:?}");
     assert!(!printed.contains(PASSWORD));
 }
@@ -266,6 +273,7 @@ fn a_unix_socket_is_found_as_well() {
 /// A command that is still running, killed with the test.
 struct Running {
     child: Child,
+    stdin: ChildStdin,
     stdout: Arc<Lines>,
     stderr: Arc<Lines>,
 }
@@ -274,7 +282,7 @@ impl Running {
     fn start(mut command: Command) -> Self {
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let (stdout, stderr) = (Lines::of(child.stdout.take().unwrap()), Lines::of(child.stderr.take().unwrap()));
-        Self { child, stdout, stderr }
+        Self { stdin: child.stdin.take().unwrap(), child, stdout, stderr }
     }
 
     #[track_caller]
@@ -379,6 +387,23 @@ fn a_command_whose_daemon_is_killed_is_told_to_end() {
 
     running.wait_for("got TERM");
     assert_eq!(running.exit_code(), -9);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_command_that_will_not_hear_of_it_outlives_a_daemon_that_is_killed() {
+    let cluster = FakeUpstream::answering();
+    let settings = SettingsFile::of(&cluster);
+    let script = "trap '' TERM; echo ready; read line; echo lives";
+    let mut running = Running::start(exec(&settings, &["sh", "-c", script]));
+    running.wait_for("ready");
+
+    process::signal(&running.child, Signal::KILL);
+    assert_eq!(running.child.wait().unwrap().signal(), Some(9));
+    // It reads only now, when SIGTERM has come.
+    running.stdin.write_all(b"\n").unwrap();
+
+    running.wait_for("lives");
 }
 
 #[test]
