@@ -36,7 +36,7 @@ pub use self::{
 
 use self::{
     lenient::Object,
-    pages::{entries, pages},
+    pages::entries,
     transport::{Call, Transport},
 };
 use crate::{secret::Secret, settings::SecretSource};
@@ -54,6 +54,8 @@ pub struct Limits {
     pub connect: Duration,
     /// A request with its whole answer.
     pub request: Duration,
+    /// A question as a whole: all pages, all tries and the pauses between them.
+    pub question: Duration,
     /// Before the second try of a GET; doubled before each later one. ± 10 %.
     pub retry_pause: Duration,
     /// Longest `Retry-After` that is waited for.
@@ -65,6 +67,7 @@ impl Default for Limits {
         Self {
             connect: Duration::from_secs(5),
             request: Duration::from_secs(10),
+            question: Duration::from_secs(30),
             retry_pause: Duration::from_millis(250),
             retry_after_max: Duration::from_secs(10),
         }
@@ -204,10 +207,11 @@ impl Cloud {
     /// Who may come in over the public path.
     pub async fn allowlist(&self, id: &str) -> Result<Allowlist, CloudError> {
         let path = ["clusters", id, "networking", "allowlist"];
-        let mut call = Call::get(&path, "read the allowlist", DEVELOPER, cluster_of(id));
-        let pages = pages(&self.0, &mut call).await?;
-        let propagating = pages.iter().filter_map(Object::of).any(|page| page.flag("propagating") == Some(true));
-        Ok(Allowlist { entries: entries(&self.0, &call, (&pages, "allowlist"), decode::allowed)?, propagating })
+        let call = Call::get(&path, "read the allowlist", DEVELOPER, cluster_of(id));
+        let mut propagating = false;
+        let look = |page: Object<'_>| propagating |= page.flag("propagating") == Some(true);
+        let entries = entries(&self.0, call, "allowlist", decode::allowed, look).await?;
+        Ok(Allowlist { entries, propagating })
     }
 
     /// Adds an entry. Asked once, never again.
@@ -271,12 +275,11 @@ impl Cloud {
 
     async fn list<T>(
         &self,
-        mut call: Call<'_>,
+        call: Call<'_>,
         key: &str,
         read: impl Fn(Object<'_>) -> Option<T>,
     ) -> Result<Vec<T>, CloudError> {
-        let pages = pages(&self.0, &mut call).await?;
-        entries(&self.0, &call, (&pages, key), read)
+        entries(&self.0, call, key, read, |_page| ()).await
     }
 }
 

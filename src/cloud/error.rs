@@ -100,6 +100,15 @@ pub enum CloudError {
         /// Something was to be changed, and may have been.
         is_change: bool,
     },
+    /// All requests that a question takes were not answered in time, however fast each was.
+    Endless {
+        /// By which server.
+        server: Server,
+        /// The time.
+        limit: Duration,
+        /// Something was to be changed, and may have been.
+        is_change: bool,
+    },
     /// The answer ended half-way.
     Lost {
         /// Of which server.
@@ -228,12 +237,9 @@ impl CloudError {
     /// Of those where the server or the way to it is to blame.
     fn no_answer(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::ServerFault { server, status, said, is_change } => write!(
-                f,
-                "{server} has a fault of its own ({status}{}); {}",
-                Said(said),
-                again(*is_change, "try again in some minutes, and see https://status.cockroachlabs.cloud if it lasts")
-            ),
+            Self::ServerFault { server, status, said, is_change } => {
+                write!(f, "{server} has a fault of its own ({status}{}); {}", Said(said), again(*is_change, LATER))
+            }
             Self::Unreachable { server, stage, cause } => {
                 write!(f, "{server} cannot be reached: {} ({cause}); {}", stage.failed(), stage.advice())
             }
@@ -241,6 +247,11 @@ impl CloudError {
                 f,
                 "{server} has not answered within {limit:?}; {}",
                 again(*is_change, "try again, and look for a firewall or a proxy on the way if it lasts")
+            ),
+            Self::Endless { server, limit, is_change } => write!(
+                f,
+                "{server} has not answered in whole within {limit:?}, all pages and tries together; {}",
+                again(*is_change, LATER)
             ),
             Self::Lost { server, cause, is_change } => {
                 write!(f, "the answer of {server} ended half-way ({cause}); {}", again(*is_change, "try again"))
@@ -320,6 +331,7 @@ impl fmt::Display for Said<'_> {
 }
 
 const NAMES_SHOWN: usize = 20;
+const LATER: &str = "try again in some minutes, and see https://status.cockroachlabs.cloud if it lasts";
 const ELSEWHERE: &str = "see whether COCKROACH_SERVER or HTTPS_PROXY leads to something else";
 const NO_KEY: &str = "there is no Cloud API key; set the variable COCKROACH_API_KEY, or api_key = { file = \"…\" } of the \
     cluster in the settings file, to a key of a service account, which the Cloud Console makes under Access Management";

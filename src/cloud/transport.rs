@@ -4,10 +4,11 @@
 //! redirect is followed, and plain http never goes through a proxy.
 
 mod answer;
+mod budget;
 mod failure;
 mod lookup;
 
-pub(super) use self::lookup::Lookup;
+pub(super) use self::{budget::Budget, lookup::Lookup};
 
 use self::{answer::Answer, failure::Failed};
 use super::{Clocks, CloudError, Limits, Server, said};
@@ -22,7 +23,7 @@ use std::{
     sync::{Arc, Mutex},
     time::{Duration, SystemTime},
 };
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use zeroize::Zeroizing;
 
 /// The way to one server.
@@ -112,14 +113,15 @@ impl Transport {
     /// The answer's JSON; `Null` where a change is answered with nothing. Asks again where that may help and
     /// nothing is changed.
     pub(super) async fn json(&self, call: &Call<'_>) -> Result<Value, CloudError> {
-        self.parse(&self.bytes(call).await?, call)
+        self.parse(&self.bytes(call).await?, call, &mut Budget::default())
     }
 
-    /// The JSON of an answer.
-    pub(super) fn parse(&self, body: &[u8], call: &Call<'_>) -> Result<Value, CloudError> {
+    /// The JSON of an answer, which takes from what all answers to a question may hold.
+    pub(super) fn parse(&self, body: &[u8], call: &Call<'_>, budget: &mut Budget) -> Result<Value, CloudError> {
         if body.is_empty() && call.is_change() {
             return Ok(Value::Null);
         }
+        budget.take(body).map_err(|fault| self.malformed(call, &fault))?;
         // The parser's own words may quote what is in it.
         serde_json::from_slice(body).map_err(|error| {
             self.malformed(call, &format!("no JSON from line {}, column {} on", error.line(), error.column()))
@@ -131,8 +133,24 @@ impl Transport {
         CloudError::Malformed { server: self.server.clone(), fault: fault.to_owned(), is_change: call.is_change() }
     }
 
-    /// The answer as it came.
+    /// Gives up a question that takes too long as a whole.
+    pub(super) async fn in_time<T>(
+        &self,
+        is_change: bool,
+        answered: impl Future<Output = Result<T, CloudError>>,
+    ) -> Result<T, CloudError> {
+        let limit = self.limits.question;
+        let late = |_elapsed| CloudError::Endless { server: self.server.clone(), limit, is_change };
+        timeout(limit, answered).await.map_err(late)?
+    }
+
+    /// The answer as it came, to a question that has one only.
     pub(super) async fn bytes(&self, call: &Call<'_>) -> Result<Vec<u8>, CloudError> {
+        self.in_time(call.is_change(), self.part(call)).await
+    }
+
+    /// The same for a question that has several.
+    pub(super) async fn part(&self, call: &Call<'_>) -> Result<Vec<u8>, CloudError> {
         let mut pause = self.limits.retry_pause;
         let mut left = TRIES_MAX - 1;
         loop {

@@ -273,22 +273,6 @@ fn a_change_with_an_answer_that_cannot_be_read_may_have_been_made() {
 }
 
 #[test]
-fn a_list_that_is_too_long_in_all_is_given_up() {
-    let api = CloudApi::start();
-    let page = |number: usize| {
-        let next = format!("\"pagination\":{{\"next_page\":\"{number}\"}}");
-        let body: &'static str = format!("{{\"clusters\":[],{next}{}}}", " ".repeat(3 << 20)).leak();
-        Fault::Body(body)
-    };
-    (0..3).for_each(|number| api.next(page(number)));
-
-    let text = sentence(wait(client(&api).clusters()));
-
-    assert!(text.contains("answers with more than 8 MiB, which the Cloud API would not"), "{text}");
-    assert_eq!(api.asked().len(), 3);
-}
-
-#[test]
 fn without_a_key_or_with_none_that_can_be_nothing_is_asked() {
     let api = CloudApi::start();
     let text = sentence(wait(client_of(&api.url(), None).clusters()));

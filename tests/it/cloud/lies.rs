@@ -1,8 +1,13 @@
 //! What an API that lies, or repeats what it was sent, cannot do.
 
-use super::{client, sentence, wait};
-use crate::harness::cloud_api::{CLUSTER_ID, CloudApi, Fault};
+use super::{client, limits, sentence, wait};
+use crate::harness::cloud_api::{CLUSTER_ID, CloudApi, Fault, KEY};
+use crdb_proxy::{
+    cloud::{Cloud, Limits, Server},
+    secret::Secret,
+};
 use serde_json::json;
+use std::time::Duration;
 
 const OTHER_ID: &str = "99999999-89ab-cdef-0123-456789abcdef";
 
@@ -31,4 +36,76 @@ fn an_answer_about_another_cluster_is_none() {
     assert!(answered(&CLUSTER_ID.to_uppercase()).is_ok());
     api.next(body(&json!({"id": "NAME", "name": "prod"})));
     assert!(wait(cloud.cluster("name")).is_err());
+}
+
+#[test]
+fn a_question_has_an_end_however_many_pages_and_tries_it_takes() {
+    let api = CloudApi::start();
+    let (question, minute) = (Duration::from_millis(300), Duration::from_secs(60));
+    let limits = Limits { question, retry_pause: minute, retry_after_max: 2 * minute, ..limits() };
+    let key = Some(Secret::new(KEY.as_bytes().to_vec()));
+    let cloud = Cloud::with_limits(Server::new(&api.url()).unwrap(), key, limits).unwrap();
+    let advice = "try again in some minutes, and see https://status.cockroachlabs.cloud if it lasts";
+    let told = format!("{} has not answered in whole within 300ms, all pages and tries together; {advice}", api.url());
+
+    api.next(Fault::Body("{\"clusters\":[],\"pagination\":{\"next_page\":\"2\"}}"));
+    api.next(Fault::Hang);
+    assert_eq!(sentence(wait(cloud.clusters())), told);
+    assert_eq!(api.lines(), ["GET /api/v1/clusters", "GET /api/v1/clusters?pagination.page=2"]);
+
+    api.next(Fault::Status(503, "x"));
+    assert_eq!(sentence(wait(cloud.cluster(CLUSTER_ID))), told);
+    assert_eq!(api.asked().len(), 3);
+}
+
+#[test]
+fn a_list_has_a_bound_in_entries_and_in_bytes() {
+    let api = CloudApi::start();
+    let cloud = client(&api);
+    api.state(|state| {
+        state.users = vec!["u".to_owned(); 10_000];
+        state.page_size = 2500;
+    });
+    assert_eq!(wait(cloud.users(CLUSTER_ID)).unwrap().len(), 10_000);
+    api.state(|state| state.users.push("u".to_owned()));
+    assert!(sentence(wait(cloud.users(CLUSTER_ID))).contains("not: a list of more than 10000 entries; see"));
+
+    let page = |number: usize| {
+        let next = format!("\"pagination\":{{\"next_page\":\"{number}\"}}");
+        Fault::Body(format!("{{\"clusters\":[],{next}{}}}", " ".repeat(3 << 20)).leak())
+    };
+    (0..6).for_each(|number| api.next(page(number)));
+    let before = api.asked().len();
+    let text = sentence(wait(cloud.clusters()));
+    assert!(text.contains("answers with more than 16 MiB, which the Cloud API would not"), "{text}");
+    assert_eq!(api.asked().len(), before + 6);
+}
+
+/// JSON takes up to a hundred times its length in memory.
+#[test]
+fn an_answer_has_a_bound_in_values_and_so_have_all_pages_of_a_list() {
+    let api = CloudApi::start();
+    let cloud = client(&api);
+    let many = |count: usize| vec!["{\"a\":0}"; count].join(",");
+    let told = "not: more than 100000 values; see";
+    let peak = peak_memory();
+
+    api.next(Fault::Body(format!("{{\"id\":\"x\",\"name\":\"y\",\"regions\":[{}]}}", many(500_000)).leak()));
+    let text = sentence(wait(cloud.cluster(CLUSTER_ID)));
+    assert!(text.contains(told), "{text}");
+    for page in 0..2 {
+        let next = format!("\"pagination\":{{\"next_page\":\"{page}\"}}");
+        api.next(Fault::Body(format!("{{\"clusters\":[],\"x\":[{}],{next}}}", many(30_000)).leak()));
+    }
+    let text = sentence(wait(cloud.clusters()));
+    assert!(text.contains(told), "{text}");
+    let grown = peak_memory() - peak;
+    assert!(grown < 64 << 10, "{grown} KiB");
+}
+
+/// Of this process, which has this test alone, in KiB; 0 where the system does not tell.
+fn peak_memory() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    line.map_or(0, |line| line.trim().trim_end_matches(" kB").parse().unwrap())
 }
