@@ -6,11 +6,12 @@
 mod answer;
 mod budget;
 mod failure;
+mod key;
 mod lookup;
 
 pub(super) use self::{budget::Budget, lookup::Lookup};
 
-use self::{answer::Answer, failure::Failed};
+use self::{answer::Answer, failure::Failed, key::Key};
 use super::{Clocks, CloudError, Limits, Server, said};
 use crate::{jitter, lock::lock, secret::Secret, tls};
 use reqwest::{
@@ -24,7 +25,6 @@ use std::{
     time::{Duration, SystemTime},
 };
 use tokio::time::{sleep, timeout};
-use zeroize::Zeroizing;
 
 /// The way to one server.
 pub(super) struct Transport {
@@ -33,12 +33,6 @@ pub(super) struct Transport {
     key: Option<Key>,
     limits: Limits,
     clocks: Mutex<Option<Clocks>>,
-}
-
-/// The key as it is sent, and as it is looked for in what comes back.
-struct Key {
-    secret: Secret,
-    header: HeaderValue,
 }
 
 /// A question, and the words for what may be wrong with it.
@@ -123,9 +117,16 @@ impl Transport {
         }
         budget.take(body).map_err(|fault| self.malformed(call, &fault))?;
         // The parser's own words may quote what is in it.
-        serde_json::from_slice(body).map_err(|error| {
+        let value = serde_json::from_slice(body).map_err(|error| {
             self.malformed(call, &format!("no JSON from line {}, column {} on", error.line(), error.column()))
-        })
+        })?;
+        // Escapes hide it from whoever looks at the bytes alone.
+        if self.key.as_ref().is_some_and(|key| key.is_in_json(&value)) { Err(self.echo(call)) } else { Ok(value) }
+    }
+
+    /// The answer holds the key. Whatever is made of answers may be printed.
+    fn echo(&self, call: &Call<'_>) -> CloudError {
+        self.malformed(call, "the API key, which is sent to it and never back (it is not shown)")
     }
 
     /// The answer is none that the API would give.
@@ -173,7 +174,7 @@ impl Transport {
         let mut request = self.http.request(call.method.clone(), url);
         if call.with_key {
             let key = self.key.as_ref().ok_or(CloudError::NoKey)?;
-            request = request.header(AUTHORIZATION, key.header.clone());
+            request = request.header(AUTHORIZATION, key.header());
         }
         if let Some(body) = &call.body {
             request = request.header(CONTENT_TYPE, "application/json").body(body.to_string());
@@ -187,7 +188,10 @@ impl Transport {
         }
         let answer = Answer::read(response).await;
         match answer {
-            Answer { status: 200..=299, body: Ok(body), .. } => Ok(body),
+            Answer { status: 200..=299, body: Ok(body), .. } => match &self.key {
+                Some(key) if key.is_in(&body) => Err(self.echo(call).into()),
+                _ => Ok(body),
+            },
             Answer { status: 200..=299, body: Err(fault), .. } => Err(self.cut_off(fault, call)),
             refusal => Err(self.refusal(&refusal, call)),
         }
@@ -215,20 +219,7 @@ impl Transport {
 
     /// The server's own words, if it has any, without the key and fit to be shown.
     fn said(&self, body: &[u8]) -> Option<String> {
-        said::message(body, self.key.as_ref().map(|key| &key.secret))
-    }
-}
-
-impl Key {
-    fn new(secret: Secret) -> Result<Self, CloudError> {
-        if secret.expose().is_empty() || !secret.expose().iter().all(u8::is_ascii_graphic) {
-            return Err(CloudError::BadKey);
-        }
-        let mut text = Zeroizing::new(b"Bearer ".to_vec());
-        text.extend_from_slice(secret.expose());
-        let mut header = HeaderValue::from_bytes(&text).ok().ok_or(CloudError::BadKey)?;
-        header.set_sensitive(true);
-        Ok(Self { secret, header })
+        said::message(body, self.key.as_ref().map(Key::secret))
     }
 }
 

@@ -39,6 +39,42 @@ fn an_answer_about_another_cluster_is_none() {
 }
 
 #[test]
+fn an_answer_that_repeats_the_key_is_refused_wherever_it_stands() {
+    let api = CloudApi::start();
+    let cloud = client(&api);
+    let escaped = KEY.replace('C', "\\u0043");
+    let told = |body: &str| {
+        api.next(Fault::Body(body.to_owned().leak()));
+        sentence(wait(cloud.cluster(CLUSTER_ID)))
+    };
+
+    let whole = told(&json!({"id": CLUSTER_ID, "name": "prod", "cockroach_version": format!("v {KEY}")}).to_string());
+
+    assert_eq!(
+        whole,
+        format!(
+            "{} answers what the Cloud API would not: the API key, which is sent to it and never back (it is not shown); \
+             see whether COCKROACH_SERVER or HTTPS_PROXY leads to something else",
+            api.url()
+        )
+    );
+    for body in [
+        format!("{{\"id\":\"{CLUSTER_ID}\",\"name\":\"{escaped}\"}}"),
+        json!({"id": CLUSTER_ID, "name": "prod", "state": KEY.to_uppercase()}).to_string(),
+        json!({"id": KEY, "name": "prod"}).to_string(),
+        format!("{{\"id\":\"{CLUSTER_ID}\",\"name\":\"prod\",\"regions\":[{{\"name\":[{{\"{escaped}\":7}}]}}]}}"),
+        format!("no JSON {KEY}"),
+    ] {
+        assert_eq!(told(&body), whole, "{body}");
+    }
+    api.state(|state| state.ca = format!("-----BEGIN CERTIFICATE-----\n{KEY}\n"));
+    assert_eq!(sentence(wait(cloud.ca(CLUSTER_ID))), whole);
+    api.next(Fault::Body(format!("{{\"endpoint_id\":\"{KEY}\"}}").leak()));
+    let changed = sentence(wait(cloud.connect_privately(CLUSTER_ID, "7")));
+    assert!(changed.contains("never back (it is not shown); whether the change was made is not known"), "{changed}");
+}
+
+#[test]
 fn a_question_has_an_end_however_many_pages_and_tries_it_takes() {
     let api = CloudApi::start();
     let (question, minute) = (Duration::from_millis(300), Duration::from_secs(60));
