@@ -34,7 +34,7 @@ pub(super) async fn walk(inputs: &Inputs, wish: &Wish, json: bool, world: &World
     if json {
         let text = serde_json::to_string_pretty(&report)
             .map_err(|error| CommandError::Said(1, format!("the report cannot be written: {error}")))?;
-        say(&format!("{text}\n"))?;
+        say(&format!("{}\n", look::ascii(&text)))?;
     } else {
         report.warnings.iter().for_each(|warning| note(&format!("warning: {warning}")));
         say(&told::told(&report, wish, &look::of_stdout()))?;
