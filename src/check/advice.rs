@@ -17,7 +17,7 @@ use serde::Serialize;
 pub(super) use certificate::{ca_ends, certificate_ends};
 pub(super) use cloud::{notes as cloud_notes, unreachable as cloud_unreachable};
 pub(super) use network::exposed;
-pub(crate) use settings::ca_missing;
+pub(crate) use settings::{ca_missing, secret_exposed};
 
 /// What somebody should do about something.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

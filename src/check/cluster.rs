@@ -3,7 +3,7 @@
 use super::{
     ClusterReport, ListenerReport, Watch, advice,
     cloud::{self, Asked},
-    walk,
+    local, walk,
 };
 use crate::{
     credentials::Credentials,
@@ -109,6 +109,7 @@ impl Checked {
 
     fn report(self, asked: Asked, endpoints: Vec<super::EndpointReport>) -> ClusterReport {
         let mut notes = Vec::new();
+        notes.extend(self.settings.password.as_ref().and_then(local::exposed));
         notes.extend(self.ca_not_after.and_then(|end| advice::ca_ends(end, SystemTime::now())));
         let cloud = match asked {
             Asked::Not => None,

@@ -1,14 +1,14 @@
 //! This machine: whether listeners' addresses are free, and where else CA files lie.
 
-use super::Advice;
+use super::{Advice, advice};
 use crate::{
-    settings::{ListenAddress, Listener},
+    settings::{ListenAddress, Listener, SecretSource},
     sys,
 };
 use std::{
     io::ErrorKind,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener},
-    os::unix::net::UnixStream,
+    os::unix::{fs::PermissionsExt, net::UnixStream},
     path::{Path, PathBuf},
 };
 
@@ -52,6 +52,13 @@ fn of_socket(listener: &Listener, path: &Path, running: &[String]) -> Option<Adv
         "a local PostgreSQL, another proxy, or a crdb-proxy that is run with other settings",
         "stop it, or give the listener another folder or port",
     ))
+}
+
+/// A password file that others can read. A systemd credential's mode shows its ACL, and is not looked at.
+pub(super) fn exposed(source: &SecretSource) -> Option<Advice> {
+    let SecretSource::File(file) = source else { return None };
+    let mode = file.metadata().ok()?.permissions().mode() & 0o777;
+    (mode & 0o077 != 0).then(|| advice::secret_exposed(file, mode))
 }
 
 /// Files that may be the CA that was not found: beside it, and where the Cloud Console's command puts it.

@@ -120,7 +120,7 @@ impl Walk<'_> {
         let sockets = self.dial(seen, &addresses).await?;
         let secured = self.secure(seen, sockets).await?;
         let upstream = self.log_in(seen, secured, lease.as_ref()).await?;
-        self.ask(seen, upstream).await
+        self.ask(seen, upstream, lease.as_ref()).await
     }
 
     fn begin(&self, stage: Stage) -> Instant {

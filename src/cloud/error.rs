@@ -202,8 +202,8 @@ impl fmt::Display for CloudError {
             ),
             Self::NotFound { what, said } => write!(
                 f,
-                "the Cloud API has no {what} (404{}); check the ID, and whether the API key's service account is of \
-                 the same organization",
+                "the Cloud API has no {what} (404{}); check the ID, and, where a key is used, whether its service \
+                 account is of the same organization",
                 Said(said)
             ),
             Self::NoCluster { wanted, names } => no_cluster(f, wanted, names),

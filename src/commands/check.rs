@@ -24,7 +24,10 @@ pub fn check(inputs: &Inputs, wish: &Wish, json: bool, world: &World) -> Result<
 
 /// The same in a runtime of the caller's.
 pub(super) async fn walk(inputs: &Inputs, wish: &Wish, json: bool, world: &World) -> Result<u8, CommandError> {
-    let loaded = settings::load(inputs)?;
+    let loaded = settings::load(inputs).map_err(|faults| match &wish.cluster {
+        Some(said) if faults.is_nothing_given() => CommandError::Said(2, no_settings(said)),
+        _ => faults.into(),
+    })?;
     let running = running(inputs).await;
     let progress = Arc::new(Progress::new(!json));
     let watch: Arc<dyn check::Watch + Send + Sync> = Arc::<Progress>::clone(&progress);
@@ -34,12 +37,22 @@ pub(super) async fn walk(inputs: &Inputs, wish: &Wish, json: bool, world: &World
     if json {
         let text = serde_json::to_string_pretty(&report)
             .map_err(|error| CommandError::Said(1, format!("the report cannot be written: {error}")))?;
-        say(&format!("{text}\n"))?;
+        say(&format!("{}\n", look::ascii(&text)))?;
     } else {
         report.warnings.iter().for_each(|warning| note(&format!("warning: {warning}")));
         say(&told::told(&report, wish, &look::of_stdout()))?;
     }
     Ok(report.exit)
+}
+
+/// What was typed is the name of a cluster, in a file that is not there; or it was meant to be a connection string.
+fn no_settings(said: &str) -> String {
+    let is_name = settings::Name::new(said).is_some() && !said.contains('.');
+    let shown = if is_name { format!("\"{said}\"") } else { "the argument (not shown)".to_owned() };
+    format!(
+        "{shown} is no connection string, which begins with postgresql://, and there is no settings file that could have a \
+         cluster of that name; crdb-proxy setup makes one, --config names one, and --host does without"
+    )
 }
 
 /// Where the daemon of these settings listens, if it runs.
@@ -62,7 +75,7 @@ fn failed(error: &CheckError) -> CommandError {
         }
         CheckError::Files(text, None) => CommandError::Said(2, text.clone()),
         CheckError::Files(text, Some(advice)) => {
-            CommandError::Said(2, format!("{text}. {}. Likely: {}. Do: {}", advice.symptom, advice.cause, advice.fix))
+            CommandError::Said(2, format!("{text}. Likely {}. {}", advice.cause, advice.fix))
         }
         CheckError::Internal(text) => CommandError::Said(1, text.clone()),
     }

@@ -1,7 +1,7 @@
 //! The commands that ask the Cloud API: which cluster is meant and with which key, what holds for all of them, and
 //! how lists look. What people asked for goes to standard output, warnings go beside it.
 
-use super::{CommandError, allowlist, block_on, note, private_endpoint, say, users};
+use super::{CommandError, allowlist, block_on, look::ascii, note, private_endpoint, say, users};
 use crate::{
     cli::CloudOrder,
     cloud::{self, Cloud},
@@ -166,15 +166,6 @@ impl Target {
         }
         say(&format!("{}\n", ascii(&text.to_string())))
     }
-}
-
-/// JSON with an escape for whatever a terminal might take for more than text.
-fn ascii(json: &str) -> String {
-    let escaped = |letter: char| match letter {
-        ' '..='~' => letter.to_string(),
-        _ => letter.encode_utf16(&mut [0; 2]).iter().map(|unit| format!("\\u{unit:04x}")).collect(),
-    };
-    json.chars().map(escaped).collect()
 }
 
 /// Rows below a heading, in columns; nothing where there is no row.

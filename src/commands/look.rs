@@ -56,5 +56,15 @@ pub(super) fn wrapped(text: &str, hang: &str, width: Option<u16>) -> String {
     lines + &line
 }
 
+/// JSON with an escape for whatever a terminal might take for more than text.
+pub(super) fn ascii(json: &str) -> String {
+    let escaped = |letter: char| match letter {
+        // One that stands within a text is escaped already.
+        ' '..='~' | '\n' => letter.to_string(),
+        _ => letter.encode_utf16(&mut [0; 2]).iter().map(|unit| format!("\\u{unit:04x}")).collect(),
+    };
+    json.chars().map(escaped).collect()
+}
+
 /// Of a terminal that does not tell.
 const USUAL_WIDTH: u16 = 80;

@@ -35,6 +35,39 @@ impl SecretError {
     }
 }
 
+impl SecretError {
+    /// What most likely is behind it, and what to do.
+    pub(crate) fn likely(&self) -> (&'static str, &'static str) {
+        match &self.fault {
+            Fault::Unreadable(cause) if cause.kind() == io::ErrorKind::NotFound => (
+                "a typing error in its name, or it was never written; a relative path counts from the settings file's folder",
+                "correct \"password\" of the cluster (--password-file), or write the password there",
+            ),
+            Fault::Unreadable(_) | Fault::NotAFile | Fault::ReadableByOthers { .. } => (
+                "its owner or mode is not what the daemon needs, or another thing has that name",
+                "have the daemon's user own a regular file there that nobody else can read (mode 0600)",
+            ),
+            Fault::Empty => (
+                "whatever wrote it failed: a paste without an end, or a variable that was not set",
+                "write the password there again, and nothing else",
+            ),
+            Fault::Unset | Fault::NoCredentials | Fault::BadName => (
+                "the daemon was started without it, or it is called otherwise",
+                "set it where the daemon is started (for a service in its unit), or name another source",
+            ),
+            Fault::TooLong | Fault::Nul => {
+                ("it is another file, or not text", "name the source that gives the password as text, and nothing else")
+            }
+            Fault::NotStarted(_) | Fault::Failed(_) | Fault::Slow { .. } | Fault::Hangs { .. } | Fault::Interrupted => {
+                (
+                    "the command or the file system does not do what it should for this user",
+                    "run the command by hand as the daemon's user, with its environment",
+                )
+            }
+        }
+    }
+}
+
 impl fmt::Display for SecretError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.source)?;

@@ -4,19 +4,24 @@
 
 use crate::{
     admin::Admin,
-    cloud::{self, Cloud, CloudError, Known, Provider, known},
+    cloud::{self, Cloud, Known, Provider, known},
     diagnostics::printable,
     jitter,
     settings::{self, Endpoint, EndpointKind, Name, kind_text, same_region},
     upstream::Cluster,
 };
 use std::{collections::HashMap, sync::Arc, time::Duration};
-use tokio::time::{Instant, sleep_until};
+use tokio::{
+    task::JoinSet,
+    time::{Instant, sleep_until},
+};
 use tracing::{info, warn};
 
 /// Asks for every cluster that wants it, until the future is dropped; that gives up what is being asked.
 pub(super) async fn watch(admin: Arc<Admin>) {
     let mut rounds: HashMap<Name, Round> = HashMap::new();
+    // Each cluster by itself: one whose API is slow holds up no other.
+    let mut asking = JoinSet::new();
     loop {
         let view = admin.view();
         rounds.retain(|name, _| view.clusters.iter().any(|cluster| cluster.name() == name));
@@ -27,39 +32,71 @@ pub(super) async fn watch(admin: Arc<Admin>) {
                 continue;
             }
             let round = rounds.entry(cluster.name().clone()).or_default();
-            // Other settings brought their own endpoints: what was discovered beside those of before is gone.
-            if !round.is_due(&settings) {
-                continue;
+            if round.is_due(&settings) {
+                round.is_open = true;
+                let (mut round, cluster) = (round.clone(), Arc::clone(cluster));
+                asking.spawn(async move {
+                    round.go(&cluster, &settings).await;
+                    (cluster.name().clone(), round)
+                });
             }
-            round.go(cluster, &settings).await;
-            let pause = jitter::around(settings.discover_interval);
-            round.next = Some((settings, Instant::now() + pause));
         }
-        let next = rounds.values().filter_map(|round| round.next.as_ref()).map(|(_, at)| *at).min();
+        let next = rounds.values().filter(|round| !round.is_open).filter_map(|round| round.next.as_ref());
         let latest = Instant::now() + LOOK_EVERY;
-        sleep_until(next.map_or(latest, |at| at.min(latest))).await;
+        let until = next.map(|(_, at)| *at).min().map_or(latest, |at| at.min(latest));
+        tokio::select! {
+            Some(done) = asking.join_next() => match done {
+                Ok((name, round)) => drop(rounds.get_mut(&name).map(|known| *known = round)),
+                // One that panicked does not say whose it was: all that were asked are asked again.
+                Err(_) => rounds.retain(|_, round| !round.is_open),
+            },
+            () = sleep_until(until) => {}
+        }
     }
 }
 
 /// What is remembered from one question to the next.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Round {
+    /// The question is under way.
+    is_open: bool,
     /// Under which settings was asked, and when that is to be done again.
     next: Option<(Arc<settings::Cluster>, Instant)>,
     /// What went wrong the last time.
     fault: Option<String>,
-    /// The key was looked at: once is enough.
+    /// Whether the key may do more than read is known: to be found out once.
     is_key_known: bool,
 }
 
 impl Round {
+    /// Other settings brought their own endpoints: what was discovered beside those of before is gone.
     fn is_due(&self, settings: &Arc<settings::Cluster>) -> bool {
-        self.next.as_ref().is_none_or(|(before, at)| !Arc::ptr_eq(before, settings) || Instant::now() >= *at)
+        let is_due = |(before, at): &(_, Instant)| !Arc::ptr_eq(before, settings) || Instant::now() >= *at;
+        !self.is_open && self.next.as_ref().is_none_or(is_due)
     }
 
-    async fn go(&mut self, cluster: &Cluster, settings: &settings::Cluster) {
-        let asked = self.ask(settings).await.map_err(|error| error.to_string());
+    async fn go(&mut self, cluster: &Cluster, settings: &Arc<settings::Cluster>) {
+        let cloud = Cloud::with_source(settings.api_key.as_ref(), false).await;
+        let id = settings.cluster_id.as_deref().unwrap_or_default();
+        let asked = match &cloud {
+            Ok(cloud) => cloud.cluster(id).await.map_err(|error| error.to_string()),
+            Err(error) => Err(error.to_string()),
+        };
+        self.is_open = false;
         let fault = asked.and_then(|found| apply(cluster, settings, &found)).err();
+        if !Arc::ptr_eq(settings, &cluster.setup().settings) {
+            // An answer to what nobody asks any more.
+            self.next = None;
+            return;
+        }
+        self.next = Some((Arc::clone(settings), Instant::now() + jitter::around(settings.discover_interval)));
+        self.note(cluster, fault);
+        if let Ok(cloud) = cloud.as_ref().map_err(drop) {
+            self.look_at_key(cloud, settings, id).await;
+        }
+    }
+
+    fn note(&mut self, cluster: &Cluster, fault: Option<String>) {
         cluster.discovered(fault.is_none());
         match &fault {
             // Told once, and again when it is another one.
@@ -72,23 +109,27 @@ impl Round {
         self.fault = fault;
     }
 
-    async fn ask(&mut self, settings: &settings::Cluster) -> Result<cloud::Cluster, CloudError> {
-        let cloud = Cloud::with_source(settings.api_key.as_ref(), false).await?;
-        let id = settings.cluster_id.as_deref().unwrap_or_default();
-        let found = cloud.cluster(id).await?;
-        if !self.is_key_known {
-            self.is_key_known = true;
-            // Only those who may also change networks may read this.
-            if let Ok(Known::Is(_)) = known(cloud.private_connections(id).await) {
-                warn!(cluster.name = %settings.name, "{TOO_MUCH}");
-            }
+    /// Only those who may also change networks may read private endpoints.
+    async fn look_at_key(&mut self, cloud: &Cloud, settings: &settings::Cluster, id: &str) {
+        if self.is_key_known || self.fault.is_some() {
+            return;
         }
-        Ok(found)
+        let answer = known(cloud.private_connections(id).await);
+        self.is_key_known = answer.is_ok();
+        if let Ok(Known::Is(_)) = answer {
+            warn!(cluster.name = %settings.name, "{TOO_MUCH}");
+        }
     }
 }
 
 /// Goes by what the API says, unless it says nothing of use.
-fn apply(cluster: &Cluster, settings: &settings::Cluster, found: &cloud::Cluster) -> Result<(), String> {
+fn apply(cluster: &Cluster, settings: &Arc<settings::Cluster>, found: &cloud::Cluster) -> Result<(), String> {
+    if found.regions.len() > REGIONS_MAX {
+        return Err(format!(
+            "the Cloud API lists {} regions, and no cluster has more than {REGIONS_MAX}",
+            found.regions.len()
+        ));
+    }
     if cluster.expect_restarts(found.expects_restarts()) != found.expects_restarts() {
         let status = found.operation_status.as_deref().or(found.upgrade_status.as_deref()).unwrap_or("none");
         info!(cluster.name = %cluster.name(), operation.status = status, "operation of the cluster changed");
@@ -101,13 +142,15 @@ fn apply(cluster: &Cluster, settings: &settings::Cluster, found: &cloud::Cluster
     if before == now {
         return Ok(());
     }
+    if !cluster.replace_endpoints_of(settings, &now) {
+        return Ok(());
+    }
     for new in now.iter().filter(|endpoint| !before.contains(endpoint)) {
         info!(cluster.name = %cluster.name(), endpoint.name = %new.name, host = new.host, "endpoint discovered");
     }
     for gone in before.iter().filter(|endpoint| !now.contains(endpoint)) {
         info!(cluster.name = %cluster.name(), endpoint.name = %gone.name, host = gone.host, "endpoint vanished");
     }
-    cluster.replace_endpoints(&now);
     Ok(())
 }
 
@@ -179,6 +222,8 @@ fn region_name(name: &str, provider: Option<&Provider>) -> String {
     if name.starts_with(cloud) { name.to_owned() } else { format!("{cloud}{name}") }
 }
 
+/// Several times what the Cloud sells; each is an endpoint with series and probes of its own.
+const REGIONS_MAX: usize = 32;
 /// So soon other settings are noticed; each look is a wake-up of the daemon's.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// A DNS name's.

@@ -65,8 +65,12 @@ where
     fn forget(&self, labels: &Labels) {
         for family in self.collect() {
             for metric in family.get_metric() {
-                let own: HashMap<_, _> = metric.get_label().iter().map(|pair| (pair.name(), pair.value())).collect();
-                if labels.iter().all(|(name, value)| own.get(name) == Some(&value.as_str())) {
+                let has = |name: &str, value: &str| {
+                    metric.get_label().iter().any(|pair| pair.name() == name && pair.value() == value)
+                };
+                if labels.iter().all(|(name, value)| has(name, value)) {
+                    let own: HashMap<_, _> =
+                        metric.get_label().iter().map(|pair| (pair.name(), pair.value())).collect();
                     // It was collected a moment ago; who else has removed it does not matter.
                     let _ = self.remove(&own);
                 }

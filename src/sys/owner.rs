@@ -1,5 +1,9 @@
 //! Which process listens at a port, as far as this user may know.
 
+#[cfg(target_os = "linux")]
+use super::peer::table_address;
+#[cfg(target_os = "linux")]
+use crate::diagnostics::printable;
 use std::net::SocketAddr;
 #[cfg(target_os = "linux")]
 use std::{fs, path::Path};
@@ -9,7 +13,7 @@ use std::{fs, path::Path};
 pub fn listening_process(address: SocketAddr) -> Option<String> {
     let inode = ["/proc/net/tcp", "/proc/net/tcp6"]
         .iter()
-        .find_map(|table| inode_in(&fs::read_to_string(table).ok()?, address.port()))?;
+        .find_map(|table| inode_in(&fs::read_to_string(table).ok()?, address))?;
     let target = format!("socket:[{inode}]");
     let processes = fs::read_dir("/proc").ok()?.flatten();
     let holds = |folder: &Path| {
@@ -20,9 +24,8 @@ pub fn listening_process(address: SocketAddr) -> Option<String> {
     let mut folders = processes.filter(|entry| entry.file_name().to_str().is_some_and(is_process));
     let found = folders.find(|entry| holds(&entry.path()))?.path();
     let pid = found.file_name()?.to_str()?.to_owned();
-    let name = fs::read_to_string(found.join("comm")).unwrap_or_default();
-    let name: String = name.trim().chars().map(|char| if char.is_control() { '?' } else { char }).collect();
-    Some(format!("{name} ({pid})"))
+    let name = fs::read(found.join("comm")).unwrap_or_default();
+    Some(format!("{} ({pid})", printable(String::from_utf8_lossy(&name).trim())))
 }
 
 /// The same; this system does not tell.
@@ -33,13 +36,15 @@ pub fn listening_process(_: SocketAddr) -> Option<String> {
 
 /// The socket that listens at a port, by the kernel's table (proc(5)): `sl local remote st … inode`.
 #[cfg(target_os = "linux")]
-fn inode_in(table: &str, port: u16) -> Option<String> {
-    let port = format!(":{port:04X}");
+fn inode_in(table: &str, wanted: SocketAddr) -> Option<String> {
+    // Who listens at all addresses listens at this one, too.
+    let is_meant =
+        |local: SocketAddr| local.port() == wanted.port() && (local.ip() == wanted.ip() || local.ip().is_unspecified());
     table.lines().skip(1).find_map(|line| {
         let mut fields = line.split_ascii_whitespace().skip(1);
         let (local, state) = (fields.next()?, fields.nth(1)?);
         let inode = fields.nth(5)?;
-        (local.ends_with(&port) && state == LISTENING).then(|| inode.to_owned())
+        (state == LISTENING && table_address(local).is_some_and(is_meant)).then(|| inode.to_owned())
     })
 }
 
@@ -58,6 +63,8 @@ mod tests {
         let owner = listening_process(address).unwrap();
 
         assert!(owner.ends_with(&format!("({})", std::process::id())), "{owner}");
+        // Another address has another owner.
+        assert_eq!(listening_process(SocketAddr::new([127, 0, 0, 9].into(), address.port())), None);
         drop(listener);
         assert_eq!(listening_process(address), None);
     }

@@ -45,7 +45,7 @@ pub fn tcp_peer_uid(_: SocketAddr, _: SocketAddr) -> io::Result<Option<u32>> {
 fn owner(line: &str, peer: SocketAddr, own: SocketAddr) -> Option<Option<u32>> {
     let mut fields = line.split_ascii_whitespace();
     let (local, remote) = (fields.nth(1)?, fields.next()?);
-    if address(local)? != canonical(peer) || address(remote)? != canonical(own) {
+    if table_address(local)? != canonical(peer) || table_address(remote)? != canonical(own) {
         return None;
     }
     let (uid, inode) = (fields.nth(4)?, fields.nth(1)?);
@@ -53,7 +53,7 @@ fn owner(line: &str, peer: SocketAddr, own: SocketAddr) -> Option<Option<u32>> {
 }
 
 /// `0100007F:2411`: words as they lie in memory, in network order, and the port.
-fn address(text: &str) -> Option<SocketAddr> {
+pub(super) fn table_address(text: &str) -> Option<SocketAddr> {
     let (ip, port) = text.split_once(':')?;
     let port = u16::from_str_radix(port, 16).ok()?;
     let word = |at: usize| u32::from_str_radix(ip.get(at..at.checked_add(8)?)?, 16).ok().map(u32::to_ne_bytes);
@@ -101,10 +101,10 @@ mod tests {
             ("B80D01200000000067452301EFCDAB89:0001", "[2001:db8::123:4567:89ab:cdef]:1"),
             ("0000000000000000FFFF00000100007F:2429", "127.0.0.1:9257"),
         ] {
-            assert_eq!(address(text), expected.parse().ok(), "{text}");
+            assert_eq!(table_address(text), expected.parse().ok(), "{text}");
         }
         for text in ["", ":", "0100007F", "0100007:1", "0100007G:1", "0100007F:10000", "éééé:1"] {
-            assert_eq!(address(text), None, "{text}");
+            assert_eq!(table_address(text), None, "{text}");
         }
     }
 

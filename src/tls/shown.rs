@@ -1,6 +1,7 @@
 //! A certificate in words, for people who have to tell it from another one.
 
 use super::certificate::fingerprint;
+use crate::diagnostics::printable;
 use rustls::pki_types::CertificateDer;
 use std::{net::IpAddr, time::SystemTime};
 use x509_cert::{
@@ -63,7 +64,7 @@ fn name(name: &GeneralName) -> Option<String> {
 }
 
 fn text(said: &str) -> String {
-    said.chars().map(|char| if char.is_control() { '?' } else { char }).take(TEXT_CHARS_MAX).collect()
+    printable(&said.chars().take(TEXT_CHARS_MAX).collect::<String>())
 }
 
 const NAMES_MAX: usize = 50;

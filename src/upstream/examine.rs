@@ -128,11 +128,12 @@ impl Cluster {
 }
 
 impl Upstream {
-    /// Asks one query of the daemon's own; the answer is bounded in size and time.
-    pub(crate) async fn ask(&mut self, sql: &str) -> Result<Answer, AskError> {
+    /// Asks one query of the daemon's own; the answer is bounded in size and time. It is for people to read, and no
+    /// server may say the secret to them that it was sent in clear.
+    pub(crate) async fn ask(&mut self, sql: &str, secret: &[u8]) -> Result<Answer, AskError> {
         match timeout(ASK_LIMIT, self.converse(sql)).await {
-            Ok(Ok(Answer { error: Some(error), .. })) => Err(AskError::Server(error)),
-            Ok(Ok(answer)) => Ok(answer),
+            Ok(Ok(Answer { error: Some(error), .. })) => Err(AskError::Server(error.without(secret))),
+            Ok(Ok(answer)) => Ok(answer.without(secret)),
             Ok(Err(error)) => Err(AskError::Lost(error)),
             Err(_elapsed) => Err(AskError::Late),
         }

@@ -221,7 +221,8 @@ fn describe(endpoint: &Endpoint, error: &LoginError, audience: Audience) -> Stri
 }
 
 /// What helps with all of them.
-const CHECK: &str = "On the daemon's host, `crdb-proxy check` tries each step and says what to mend.";
+const CHECK: &str =
+    "`crdb-proxy check`, with the daemon's flags and on its host, tries each step and says what to mend.";
 
 #[cfg(test)]
 mod tests;

@@ -11,7 +11,7 @@ use crate::{
     clock::Moment,
     credentials::Credentials,
     metrics::labels::UpstreamState,
-    settings::{Endpoint, Name},
+    settings::{self, Endpoint, Name},
 };
 use std::{
     net::IpAddr,
@@ -42,6 +42,23 @@ impl Cluster {
         let before = setup.ways();
         *lock(&setup.ways) = self.ways_to(endpoints, &before);
         self.ways_have_changed(&before);
+    }
+
+    /// The same, unless other settings count by now than these, for which the endpoints were found; whether they count
+    /// still.
+    pub(crate) fn replace_endpoints_of(&self, settings: &Arc<settings::Cluster>, endpoints: &[Arc<Endpoint>]) -> bool {
+        let before = {
+            // Whoever exchanges the settings waits, or has done so before.
+            let setup = lock(&self.setup);
+            if !Arc::ptr_eq(&setup.settings, settings) {
+                return false;
+            }
+            let before = setup.ways();
+            *lock(&setup.ways) = self.ways_to(endpoints, &before);
+            before
+        };
+        self.ways_have_changed(&before);
+        true
     }
 
     /// Ways to `endpoints`, those of `before` where they are the same.

@@ -1,6 +1,6 @@
 //! The answer to one query of the daemon's own, message by message: its rows as text, or its error.
 
-use super::ServerError;
+use super::{ServerError, error::SECRET_BYTES_MIN};
 
 /// What has come so far.
 #[derive(Debug, Default)]
@@ -33,6 +33,17 @@ impl Answer {
             _ => return Err(OutOfPlace),
         }
         Ok(())
+    }
+
+    /// The same with three stars wherever a value has `secret`; the error is the caller's to mask.
+    #[must_use]
+    pub fn without(mut self, secret: &[u8]) -> Self {
+        if let Ok(secret) = std::str::from_utf8(secret)
+            && secret.len() >= SECRET_BYTES_MIN
+        {
+            self.rows.iter_mut().flatten().flatten().for_each(|value| *value = value.replace(secret, "***"));
+        }
+        self
     }
 
     /// The first value of the first row.

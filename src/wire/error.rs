@@ -181,7 +181,7 @@ impl ServerError {
     }
 }
 
-const SECRET_BYTES_MIN: usize = 4;
+pub(super) const SECRET_BYTES_MIN: usize = 4;
 
 #[cfg(test)]
 mod tests {

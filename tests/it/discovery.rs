@@ -192,3 +192,40 @@ fn settings_that_ask_for_it_without_an_id_or_a_key_are_told() {
     assert_eq!(finished.status.code(), Some(2), "{said}");
     assert!(said.contains("cluster_id") && said.contains("api_key") && said.contains("Cluster Monitor"), "{said}");
 }
+
+#[test]
+fn an_answer_to_a_question_of_older_settings_is_not_gone_by() {
+    let regions = Regions::start();
+    let settings = regions.settings().cluster("# changed below");
+    let proxy = settings.start();
+    proxy.client();
+    let before = regions.api.lines().len();
+    // The next question has no answer until the settings are others.
+    regions.api.hold();
+    while regions.api.lines().len() == before {
+        std::thread::yield_now();
+    }
+    proxy.rewrite_settings(|text| text.replace("127.0.0.1\"\nport", "127.0.0.2\"\nport"));
+    assert_eq!(proxy.http("POST /reload", "").0, 202);
+    let served_before = regions.west.seen().logged_in;
+
+    regions.list(&["us-east1"]);
+    regions.api.release();
+    proxy.wait_for_metric("crdb_proxy_discovery_ok", &[("cluster", "test")], 1.0);
+    proxy.client();
+
+    assert_eq!(regions.west.seen().logged_in, served_before + 1, "{}", proxy.status());
+}
+
+#[test]
+fn an_answer_with_more_regions_than_there_can_be_is_not_gone_by() {
+    let regions = Regions::start();
+    let names: Vec<_> = (0..40).map(|number| format!("us-east{number}")).collect();
+    regions.list(&names.iter().map(String::as_str).collect::<Vec<_>>());
+
+    let proxy = regions.settings().start();
+
+    let told = proxy.wait_for_message("regions could not be discovered; endpoints stay as they are");
+    assert!(told["cause"].as_str().unwrap().contains("lists 40 regions"), "{told}");
+    assert_eq!(endpoints(&proxy), ["gcp-us-east1"]);
+}

@@ -34,7 +34,7 @@ fn unknown_ca(case: &Case<'_>, problem: &CertificateProblem) -> Advice {
     let shown = case.seen.chain.first();
     let issuer = shown.map_or("nobody that could be read", |shown| shown.issuer.as_str());
     let fetch = "fetch this cluster's own: `crdb-proxy ca fetch --cluster-id ID` (no key needed), or the Connect dialog of the \
-                 Cloud Console, and name that file as \"ca\"";
+                 Cloud Console, and name that file as \"ca\" (--ca-file, sslrootcert=)";
     if shown.is_some_and(is_of_basic_or_standard) {
         return Advice::new(
             "public_ca",
@@ -50,16 +50,20 @@ fn unknown_ca(case: &Case<'_>, problem: &CertificateProblem) -> Advice {
         _ => "",
     };
     let machine = if *problem == CertificateProblem::UnknownToSystem {
-        "ca = \"system\" trusts this machine's CAs, and an Advanced cluster has a CA of its own; "
+        "ca = \"system\" trusts this machine's CAs, and an Advanced cluster has a CA of its own"
     } else {
         ""
     };
     Advice::new(
         "unknown_ca",
         format!("{}: its certificate is issued by \"{issuer}\", which \"ca\" does not trust", case.target()),
-        format!(
-            "{root_crt}{machine}the CA file is another cluster's, or a proxy that inspects TLS stands between (then the issuer is your company's)"
-        ),
+        if machine.is_empty() {
+            format!(
+                "{root_crt}the CA file is another cluster's, or a proxy that inspects TLS stands between (then the issuer is your company's)"
+            )
+        } else {
+            machine.to_owned()
+        },
         format!("{fetch}. If the issuer is your company's, have the cluster's hosts exempted from inspection"),
     )
 }
@@ -121,7 +125,7 @@ fn name(case: &Case<'_>, presented: &[String]) -> Advice {
         ),
         _ => (
             "an IP address, a vpce- name, a CNAME or a tunnel is dialled, which no certificate of the cluster carries; or \"host\" is another cluster's",
-            "keep \"host\" as it is and set \"tls_server_name\" to the cluster's own host name of this path, as the Connect dialog shows it",
+            "keep \"host\" as it is and set \"tls_server_name\" (--tls-server-name) to the cluster's own host name of this path, as the Connect dialog shows it",
         ),
     };
     Advice::new("name_mismatch", symptom, cause, fix)

@@ -168,7 +168,12 @@ fn private(case: &Case<'_>, cloud: &CloudFacts) -> Option<Advice> {
 fn other_host(case: &Case<'_>, cloud: &CloudFacts) -> Option<Advice> {
     let name = cloud.names_of(case.endpoint).next()?;
     if name.eq_ignore_ascii_case(&case.endpoint.host) {
-        return None;
+        return Some(Advice::new(
+            "name_not_found",
+            format!("no address for \"{name}\""),
+            "the Cloud API has this very host, so it is this machine's resolver that does not know it",
+            format!("`getent hosts {name}` asks it; look at /etc/resolv.conf, the VPN, and the network itself"),
+        ));
     }
     Some(Advice::new(
         "name_not_found",
@@ -246,8 +251,8 @@ fn range(entry: &AllowedNetwork) -> String {
 pub(crate) fn unreachable(text: &str) -> Advice {
     Advice::new(
         "cloud_api",
-        format!("the Cloud API was not asked: {text}"),
-        "the key, the network, or the API itself",
-        "what the wire tells stands without it; take the key away to check without the API",
+        format!("the Cloud API does not help: {text}"),
+        "as it says; what the wire tells stands without it",
+        "mend that, or take the key away (COCKROACH_API_KEY, \"api_key\") to check without the API",
     )
 }

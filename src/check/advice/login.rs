@@ -7,6 +7,9 @@ use crate::{
     wire::{ServerError, SqlState},
 };
 
+/// As a secret of it is described.
+const CONNECTION_STRING: &str = "the connection string";
+
 /// Why nobody was let in, and what to do.
 pub(super) fn login(case: &Case<'_>, error: &LoginError) -> Advice {
     match error {
@@ -85,7 +88,7 @@ fn by_server(case: &Case<'_>, error: &ServerError) -> Advice {
             "no_database",
             symptom,
             "the listener's \"database\" is not there",
-            "correct \"database\" of the listener (SHOW DATABASES lists them; names mind their case)",
+            "correct \"database\" of the listener (--database; SHOW DATABASES lists them; names mind their case)",
         ),
         _ if is_for_routed_clusters(words) => Advice::new(
             "not_advanced",
@@ -110,8 +113,10 @@ fn by_server(case: &Case<'_>, error: &ServerError) -> Advice {
 
 fn wrong_password(case: &Case<'_>, symptom: String) -> Advice {
     let (user, source) = (&case.cluster.user, case.secret_source.unwrap_or("the settings"));
+    let into = if source == CONNECTION_STRING { "a file (--password-file)" } else { source };
     let reset = format!(
-        "in the Cloud Console, SQL Users, an Org Administrator or Cluster Admin resets the password of \"{user}\"; then put it into {source}"
+        "is \"{user}\" right (`crdb-proxy users list`, SHOW USERS)? Then an Org Administrator or Cluster Admin resets its password in the \
+         Cloud Console, SQL Users; put that into {into}"
     );
     if case.cloud.is_some_and(|cloud| cloud.lacks_user(user)) {
         return Advice::new(
@@ -194,7 +199,7 @@ pub(super) fn no_database(case: &Case<'_>, name: &str, existing: &[String]) -> A
         "no_database",
         format!("{} has no database \"{name}\"", case.target()),
         cause,
-        format!("correct \"database\" of the listener; {there_are}"),
+        format!("correct \"database\" of the listener (--database); {there_are}"),
     )
 }
 

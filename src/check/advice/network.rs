@@ -89,7 +89,7 @@ fn refused(case: &Case<'_>) -> Advice {
             "refused",
             format!("{target} refuses connections"),
             format!("nothing listens at port {}; CockroachDB Cloud's is 26257", case.endpoint.port),
-            "correct \"port\", or leave it out",
+            "correct \"port\" (--port), or leave it out",
         );
     }
     Advice::new(

@@ -6,16 +6,31 @@ use crate::{
         Stage,
         report::{ServerReport, ms},
     },
+    credentials::Lease,
     upstream::{AskError, Upstream},
-    wire::SqlState,
+    wire::{Answer, SqlState},
 };
 use std::{
     net::{IpAddr, SocketAddr},
     time::{Duration, Instant},
 };
 
+/// Who is asked, and what it must not repeat.
+struct Asked<'a> {
+    upstream: Upstream,
+    secret: &'a [u8],
+}
+
+impl Asked<'_> {
+    async fn ask(&mut self, sql: &str) -> Result<Answer, AskError> {
+        self.upstream.ask(sql, self.secret).await
+    }
+}
+
 impl Walk<'_> {
-    pub(super) async fn ask(&self, seen: &mut Seen, mut upstream: Upstream) -> Result<(), Failure> {
+    pub(super) async fn ask(&self, seen: &mut Seen, upstream: Upstream, lease: Option<&Lease>) -> Result<(), Failure> {
+        let secret = lease.map_or(&[][..], |lease| lease.secret.expose());
+        let mut upstream = Asked { upstream, secret };
         let began = self.begin(Stage::Database);
         let existing = databases(&mut upstream).await;
         let missing = match &existing {
@@ -28,7 +43,7 @@ impl Walk<'_> {
         if let Some(name) = missing {
             let existing = existing.unwrap_or_default();
             seen.stages.push(failed(Stage::Database, began.elapsed(), format!("there is no \"{name}\"")));
-            upstream.leave().await;
+            upstream.upstream.leave().await;
             return Err(Failure::NoDatabase { name, existing });
         }
         seen.stages.push(well(Stage::Database, began.elapsed(), self.databases.join(", ")));
@@ -53,12 +68,12 @@ impl Walk<'_> {
         let ms = server.latency_ms.unwrap_or_default();
         seen.stages.push(well(Stage::Query, began.elapsed(), format!("SELECT 1 in {ms:.1} ms")));
         seen.server = Some(server);
-        upstream.leave().await;
+        upstream.upstream.leave().await;
         Ok(())
     }
 
     /// What the server says of itself; one that does not say is not asked twice.
-    async fn describe(&self, upstream: &mut Upstream, best: Option<Duration>) -> ServerReport {
+    async fn describe(&self, upstream: &mut Asked<'_>, best: Option<Duration>) -> ServerReport {
         let version = upstream.ask("SELECT version()").await.ok().and_then(|answer| answer.value().map(str::to_owned));
         let is_cockroach = version.as_deref().is_some_and(|version| version.contains("CockroachDB"));
         let region = match is_cockroach {
@@ -74,7 +89,7 @@ impl Walk<'_> {
     }
 }
 
-async fn databases(upstream: &mut Upstream) -> Result<Vec<String>, AskError> {
+async fn databases(upstream: &mut Asked<'_>) -> Result<Vec<String>, AskError> {
     let answer = match upstream.ask("SELECT datname FROM pg_catalog.pg_database ORDER BY 1 LIMIT 1000").await {
         // CockroachDB has no catalogue to look at in a database that is not there, but this.
         Err(AskError::Server(_)) => upstream.ask("SHOW DATABASES").await?,
@@ -84,7 +99,7 @@ async fn databases(upstream: &mut Upstream) -> Result<Vec<String>, AskError> {
 }
 
 /// This machine as the server sees it: behind address translation nobody else knows.
-async fn client_address(upstream: &mut Upstream, is_cockroach: bool) -> Option<String> {
+async fn client_address(upstream: &mut Asked<'_>, is_cockroach: bool) -> Option<String> {
     let sql = if is_cockroach {
         "SELECT client_address FROM [SHOW SESSIONS] WHERE session_id = current_setting('session_id')"
     } else {

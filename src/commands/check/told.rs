@@ -54,22 +54,14 @@ fn of_endpoint(endpoint: &EndpointReport, look: &Look) -> String {
             }
         }
     }
-    if endpoint.failed_at == Some("certificate") {
-        text += &endpoint
-            .certificates
-            .first()
-            .map(|shown| {
-                let names = if shown.names.is_empty() { "no name".to_owned() } else { shown.names.join(", ") };
-                let line = format!("shown: for {names}; by {}; SHA-256 {}", shown.issuer, shown.sha256);
-                format!(
-                    "        {}\n",
-                    wrapped(&printable(&line), HANG, look.width.map(|width| width.saturating_sub(8)))
-                )
-            })
-            .unwrap_or_default();
+    if endpoint.failed_at == Some("certificate")
+        && let Some(shown) = endpoint.certificates.first()
+    {
+        let _ = writeln!(text, "        {:<12}{:10}  by {}", "shown", "", printable(&shown.issuer));
+        let _ = writeln!(text, "        {:<12}{}", "SHA-256", shown.sha256);
     }
     if let Some(region) = endpoint.server.as_ref().and_then(|server| server.region.as_deref()) {
-        let _ = writeln!(text, "        {:<12}{:10}{}", "gateway", "", printable(region));
+        let _ = writeln!(text, "        {:<12}{:10}  {}", "gateway", "", printable(region));
     }
     text += &endpoint.advice.iter().map(|found| advice(found, "what", look)).collect::<String>();
     text + &endpoint.notes.iter().map(|note| advice(note, "note", look)).collect::<String>()

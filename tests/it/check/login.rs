@@ -3,7 +3,7 @@
 use super::{Checked, cockroach};
 use crate::harness::{
     FakeUpstream, Login, PASSWORD, Postgres, Script, Session, SettingsFile,
-    wire::{error, message, ready},
+    wire::{error, message, ready, rows},
 };
 use std::sync::Arc;
 
@@ -180,6 +180,29 @@ fn a_server_that_lets_in_and_does_not_answer_is_told() {
         let said = Checked::of(&SettingsFile::of(&server)).failed("query", 17, id);
 
         assert!(said.contains(words), "{said}");
+    }
+}
+
+#[test]
+fn a_server_that_repeats_the_password_is_not_repeated() {
+    let tells = Session::Run(Arc::new(|mut wire| {
+        while let Ok(message) = wire.next_message() {
+            let Some(sql) = message.query() else { return };
+            let answer = if sql.starts_with("SELECT datname") {
+                rows(&[&format!("db-{PASSWORD}"), "defaultdb"])
+            } else {
+                [error("ERROR", "XX000", &format!("your password is {PASSWORD}")), ready(b'I')].concat()
+            };
+            wire.try_send(&answer).ok();
+        }
+    }));
+    let server =
+        FakeUpstream::start(Script { session: tells, login: Login::Cleartext(PASSWORD.into()), ..Script::default() });
+    for database in ["defaultdb", "gone"] {
+        let checked = Checked::of(&SettingsFile::of(&server).listener(&format!("database = \"{database}\"")));
+
+        let report = checked.report.to_string();
+        assert!(report.contains("***") && !report.contains(PASSWORD), "{report}");
     }
 }
 

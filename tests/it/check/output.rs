@@ -233,3 +233,17 @@ fn every_id_of_an_advice_is_documented() {
         assert!(documented.contains(&format!("| `{id}` |")), "{id} is not in docs/check.md");
     }
 }
+
+#[test]
+fn nothing_that_a_server_says_reaches_a_terminal_as_it_is() {
+    let odd = "odd\u{1b}[31m\u{9b}31m\u{202e}\u{2028}";
+    let node = cockroach("gcp-us-east1", &["odd\u{1b}[31m\u{9b}31m\u{202e}\u{2028}"]);
+    let settings = SettingsFile::of(&node);
+    for arguments in [&["check"][..], &["check", "--json"]] {
+        let finished = process::run(&mut command(&settings, arguments), "", DEADLINE);
+
+        let said = finished.stdout + &finished.stderr;
+        assert!(said.contains("odd") && !said.contains(odd), "{said:?}");
+        assert!(!said.chars().any(|letter| "\u{1b}\u{9b}\u{202e}\u{2028}".contains(letter)), "{said:?}");
+    }
+}

@@ -44,8 +44,8 @@ fn every_refusal_is_a_sentence_with_the_next_step() {
     assert_eq!(
         of_status(404, "cluster not found"),
         format!(
-            "the Cloud API has no cluster {CLUSTER_ID} (404: cluster not found); check the ID, and whether the API key's \
-             service account is of the same organization"
+            "the Cloud API has no cluster {CLUSTER_ID} (404: cluster not found); check the ID, and, where a key is \
+             used, whether its service account is of the same organization"
         )
     );
     assert_eq!(

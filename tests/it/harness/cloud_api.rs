@@ -9,7 +9,7 @@ use std::{
     collections::{BTreeMap, VecDeque},
     io::{BufRead, BufReader, Read, Write},
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
-    sync::{Arc, Mutex},
+    sync::{Arc, Condvar, Mutex},
     thread,
 };
 
@@ -30,6 +30,8 @@ struct Shared {
     asked: Mutex<Vec<Asked>>,
     /// Of requests that are left without an answer.
     held: Mutex<Vec<TcpStream>>,
+    /// Whether requests wait for [`CloudApi::release`], after they are noted.
+    waiting: (Mutex<bool>, Condvar),
 }
 
 /// What the API knows. Everything is as it would write it.
@@ -148,6 +150,17 @@ impl CloudApi {
         self.state(|state| state.lasting_fault = Some(fault));
     }
 
+    /// From now on requests are read and not answered.
+    pub(crate) fn hold(&self) {
+        *self.shared.waiting.0.lock().unwrap() = true;
+    }
+
+    /// Those that wait are answered, and all that follow.
+    pub(crate) fn release(&self) {
+        *self.shared.waiting.0.lock().unwrap() = false;
+        self.shared.waiting.1.notify_all();
+    }
+
     /// Changes a value of the first cluster.
     pub(crate) fn cluster(&self, key: &str, value: Value) {
         self.state(|state| state.clusters[0][key] = value);
@@ -188,6 +201,7 @@ pub(crate) fn cluster(id: &str, name: &str, provider: &str, regions: &[&str]) ->
 fn serve(stream: &TcpStream, shared: &Shared) {
     let Some(asked) = read(stream) else { return };
     shared.asked.lock().unwrap().push(asked.clone());
+    drop(shared.waiting.1.wait_while(shared.waiting.0.lock().unwrap(), |waiting| *waiting).unwrap());
     let mut state = shared.state.lock().unwrap();
     let date = state.date.clone();
     let fault = state.faults.pop_front().or_else(|| state.lasting_fault.clone());
