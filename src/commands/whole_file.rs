@@ -5,8 +5,8 @@ use crate::settings::Inputs;
 use std::{
     fs::{self, DirBuilder, File, OpenOptions, Permissions},
     io::{self, Read, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
-    path::{Path, PathBuf},
+    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt},
+    path::{Component, Path, PathBuf},
 };
 
 /// Where a path leads that a flag or an answer names: from the working folder on, and a leading `~/` or `$HOME/` is
@@ -17,6 +17,38 @@ pub(super) fn placed(path: &Path, inputs: &Inputs) -> PathBuf {
         (Some(below), Some(home)) => home.join(below),
         _ => inputs.working_folder.join(path),
     }
+}
+
+/// Where a file is or would be, symbolic links followed, also one that leads to nothing yet.
+pub(super) fn target(path: &Path) -> PathBuf {
+    let mut place = settled(path);
+    for _ in 0..LINKS_MAX {
+        let Ok(to) = fs::read_link(&place) else { break };
+        // Where it is absolute, it stands alone.
+        place = settled(&place.parent().unwrap_or(Path::new("/")).join(to));
+    }
+    place
+}
+
+/// Absolute and without `..`, which must not be taken away before a link to its left is followed.
+fn settled(path: &Path) -> PathBuf {
+    let mut settled = PathBuf::new();
+    for part in std::path::absolute(path).unwrap_or_else(|_| path.to_owned()).components() {
+        match part {
+            Component::ParentDir => {
+                settled.pop();
+            }
+            part => settled.push(part),
+        }
+        settled = fs::canonicalize(&settled).unwrap_or(settled);
+    }
+    settled
+}
+
+/// Whether both are one file, or would be.
+pub(super) fn is_same(one: &Path, other: &Path) -> bool {
+    let identity = |path: &Path| fs::metadata(path).ok().map(|metadata| (metadata.dev(), metadata.ino()));
+    target(one) == target(other) || identity(one).is_some_and(|one| identity(other) == Some(one))
 }
 
 /// What stands in a file's place.
@@ -97,6 +129,8 @@ pub(super) fn make_folder(folder: &Path) -> Result<(), CommandError> {
     made.map_err(|error| CommandError::Said(2, format!("the folder {} cannot be made: {error}", folder.display())))
 }
 
+/// As many as the kernel follows.
+const LINKS_MAX: usize = 40;
 /// As much as a settings file and a CA file may have.
 const BYTES_MAX: u64 = 1024 * 1024;
 

@@ -214,6 +214,29 @@ fn what_stands_there_is_shown_without_its_secrets() {
 }
 
 #[test]
+fn settings_ca_and_password_are_three_files_or_nothing_is_asked_shown_or_written() {
+    let scene = Scene::new();
+    let said = "would hold both";
+    std::os::unix::fs::symlink("app.pw", scene.path("link")).unwrap();
+    for config in ["app.pw", "./app.pw", "link"] {
+        for more in ["", " --force"] {
+            let told = scene.run(&format!("{FLAGS} --config {config}{more}"));
+
+            assert_eq!((told.status.code(), told.stdout.as_str()), (Some(2), ""), "{}", told.stderr);
+            assert!(told.stderr.contains(said) && !told.stderr.contains("secret"), "{}", told.stderr);
+            assert_eq!(fs::read_to_string(scene.path("app.pw")).unwrap(), "secret");
+        }
+    }
+    fs::remove_file(scene.path("link")).unwrap();
+    scene.assert_refused(&scene.run(&format!("{FLAGS} --config prod-ca.crt")), 2, said);
+    assert_eq!(scene.api.lines(), Vec::<String>::new());
+
+    // What the cluster is called is known only once it was asked for.
+    let by_id = FLAGS.replace("--cluster prod", &format!("--cluster {CLUSTER_ID}"));
+    scene.assert_refused(&scene.run(&format!("{by_id} --config prod-ca.crt")), 2, said);
+}
+
+#[test]
 fn another_ca_beside_the_file_stops_everything() {
     let scene = Scene::new();
     let old = Authority::new();

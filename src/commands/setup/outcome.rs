@@ -4,7 +4,7 @@
 use super::{
     choice::Choice,
     cluster::Found,
-    text,
+    places, text,
     wishes::{PasswordAt, Wishes},
 };
 use crate::{
@@ -38,7 +38,10 @@ impl Outcome {
     /// Makes the texts, has the daemon's own reader check them, and looks at what is there.
     pub(super) fn compare(wishes: &Wishes<'_>, found: &Found, choice: Choice) -> Result<Self, CommandError> {
         let folder = wishes.file.parent().unwrap_or(Path::new("/")).to_owned();
-        let ca_file = folder.join(format!("{}-ca.crt", found.name));
+        let ca_file = places::ca_file(&wishes.file, found.name.as_str());
+        if let Some(why) = places::clash(&wishes.file, Some(&ca_file), Some(&choice.password.at)) {
+            return Err(CommandError::Said(2, why));
+        }
         let text = text::text(found, &choice, &folder, &ca_file)?;
         let loaded = settings::load_text(&text, &wishes.file, wishes.inputs.home.as_deref());
         let loaded = loaded.map_err(|faults| CommandError::Said(2, format!("{BREAKS}\n{faults}")))?;

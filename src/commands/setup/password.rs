@@ -4,6 +4,7 @@
 use super::{
     ask,
     cluster::Found,
+    places,
     wishes::{PasswordAt, Wishes},
 };
 use crate::{
@@ -54,12 +55,13 @@ pub(super) async fn settle(
 
 async fn asked(wishes: &Wishes<'_>, found: &Found, user: &str) -> Result<PasswordAt, CommandError> {
     let usual = wishes.file.with_file_name(format!("{}.pw", found.name));
-    let said = ask::password(user, &usual.display().to_string(), usual.exists(), wishes.inputs).await?;
-    let at = match said {
+    let ca = places::ca_file(&wishes.file, found.name.as_str());
+    let fault = |at: &PasswordAt| fault(at, true).or_else(|| places::clash(&wishes.file, Some(&ca), Some(at)));
+    let said = ask::password(user, &usual, usual.exists(), wishes.inputs, fault).await?;
+    Ok(match said {
         PasswordAnswer::Usual => PasswordAt::File(usual),
         PasswordAnswer::At(at) => at,
-    };
-    fault(&at, true).map_or(Ok(at), |rule| Err(CommandError::Said(2, rule)))
+    })
 }
 
 /// Why a source that was named cannot be the one. `can_type`: a file that is not there is made.

@@ -1,10 +1,11 @@
 //! What the flags of `setup` say, as far as it can be judged before the Cloud has told anything. Owns how a person
 //! writes paths, regions and sources of a password, in flags and in answers.
 
+use super::places;
 use crate::{
     cli::SetupFlags,
     commands::{CommandError, whole_file::placed},
-    settings::{EndpointKind, Inputs, check_endpoint_name, same_region},
+    settings::{EndpointKind, Inputs, Name, check_endpoint_name, same_region},
 };
 use std::path::PathBuf;
 
@@ -67,6 +68,9 @@ impl<'i> Wishes<'i> {
                 faults.0.push(format!("--psc-endpoint: {region} has two names"));
             }
         }
+        // An ID does not say what the file of the CA will be called.
+        let ca = Name::new(&read.cluster).map(|name| places::ca_file(&read.file, name.as_str()));
+        faults.0.extend(places::clash(&read.file, ca.as_deref(), read.password.as_ref()));
         faults.none().map(|()| read)
     }
 }

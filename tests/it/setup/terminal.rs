@@ -67,6 +67,8 @@ fn an_answer_that_cannot_be_is_asked_for_again() {
     answer(PSC, "my-psc\n", "region gcp-us-west2 is not reached by Private Service Connect, but by its other paths");
     answer(PASSWORD_PLACE, "hunter2\n", "  must be type, file PATH, env NAME or run COMMAND");
     answer(PASSWORD_PLACE, "file ~/\n", " is not a regular file");
+    answer(PASSWORD_PLACE, "file ~/prod-ca.crt\n", "would hold both the CA certificate and the password");
+    answer(PASSWORD_PLACE, "file ~/prod.toml\n", "would hold both the settings and the password");
     answer(PASSWORD_PLACE, "env hunter2!\n", "  must be the name of a variable, which holds the password");
     answer(PASSWORD_PLACE, "run vault read secret\n", "next: crdb-proxy check");
 
