@@ -211,6 +211,18 @@ fn what_stands_there_is_shown_without_its_secrets() {
     assert_eq!(refused.status.code(), Some(2));
     assert!(refused.stdout.contains("-password = ***\n"), "{}", refused.stdout);
     assert!(!(refused.stdout + &refused.stderr).contains("hunter2"));
+
+    fs::write(scene.path("prod.toml"), "hunter2\n-----BEGIN PRIVATE KEY-----\nhunter2\n").unwrap();
+    let refused = scene.run(&format!("{FLAGS} --config prod.toml"));
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(
+        refused.stderr.contains("prod.toml holds something else than settings of crdb-proxy"),
+        "{}",
+        refused.stderr
+    );
+    assert!(!(refused.stdout + &refused.stderr).contains("hunter2"));
+    let forced = scene.run(&format!("{FLAGS} --config prod.toml --force")).expect_success();
+    assert!(forced.contains("prod.toml: the settings") && !forced.contains("hunter2"), "{forced}");
 }
 
 #[test]

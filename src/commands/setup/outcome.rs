@@ -52,9 +52,10 @@ impl Outcome {
             Before::Nothing => false,
             Before::Text(old) if old == text.as_bytes() => true,
             Before::Text(old) => {
-                show_difference(&wishes.file, old, &text)?;
+                let is_shown = show_difference(&wishes.file, old, &text)?;
+                let why = if is_shown { IN_THE_WAY } else { SOMETHING_ELSE };
                 if !wishes.force {
-                    return Err(CommandError::Said(2, format!("{} {IN_THE_WAY}", wishes.file.display())));
+                    return Err(CommandError::Said(2, format!("{} {why}", wishes.file.display())));
                 }
                 false
             }
@@ -99,11 +100,13 @@ impl Outcome {
     }
 }
 
-/// As `diff -u` has it, to standard output.
-fn show_difference(file: &Path, old: &[u8], new: &str) -> Result<(), CommandError> {
+/// As `diff -u` has it, to standard output; not where the file is something else, which may be secret.
+fn show_difference(file: &Path, old: &[u8], new: &str) -> Result<bool, CommandError> {
     let shown = printable(&file.display().to_string());
-    let difference = difference(&String::from_utf8_lossy(old), new);
-    say(&format!("--- {shown} as it is\n+++ {shown} as it would be\n{difference}"))
+    let Some(difference) = difference(old, new) else { return Ok(false) };
+    let difference = if difference.is_empty() { ONLY_COMMENTS } else { &difference };
+    say(&format!("--- {shown} as it is\n+++ {shown} as it would be\n{difference}"))?;
+    Ok(true)
 }
 
 /// A path as a shell takes it.
@@ -114,5 +117,8 @@ pub(super) fn quoted(path: &Path) -> String {
 }
 
 const BREAKS: &str = "what the Cloud says makes no sound settings, so nothing was written:";
+const SOMETHING_ELSE: &str = "holds something else than settings of crdb-proxy, so it is not shown and nothing was \
+                              written: --force replaces it, --config names another place";
+const ONLY_COMMENTS: &str = "only comments and the order of lines differ\n";
 const IN_THE_WAY: &str = "is there already and would change as shown, so nothing was written: --force replaces it, \
                           --config names another place";
