@@ -5,7 +5,7 @@ use super::{
     CommandError, block_on, note,
     questions::Interrupt,
     say,
-    whole_file::{self, Before, placed},
+    whole_file::{self, Before, Instead, placed},
 };
 use crate::{
     cli::CaFetchFlags,
@@ -37,7 +37,7 @@ pub fn ca_fetch(flags: &CaFetchFlags, inputs: &Inputs) -> Result<u8, CommandErro
     })?;
     let kept = fetched.judged(&file, flags.force)?;
     if kept != Kept::Unchanged {
-        whole_file::write(&file, fetched.text.as_bytes(), MODE)?;
+        whole_file::write(&file, fetched.text.as_bytes(), MODE, kept.instead())?;
     }
     let what = match kept {
         Kept::New => "written",
@@ -69,6 +69,12 @@ pub(super) enum Kept {
     Unchanged,
     /// It holds something else, which is to be replaced.
     Replaced,
+}
+
+impl Kept {
+    pub(super) fn instead(&self) -> Instead {
+        if *self == Self::New { Instead::OfNothing } else { Instead::OfOld }
+    }
 }
 
 impl Fetched {

@@ -249,6 +249,20 @@ fn settings_ca_and_password_are_three_files_or_nothing_is_asked_shown_or_written
 }
 
 #[test]
+fn where_one_file_cannot_be_written_none_is_left() {
+    let scene = Scene::new();
+    // A link to a folder that is not there, so that the settings, which come last, have no place.
+    std::os::unix::fs::symlink("gone/prod.toml", scene.path("prod.toml")).unwrap();
+
+    let told = scene.run(&format!("{FLAGS} --config prod.toml"));
+
+    assert_eq!(told.status.code(), Some(2), "{}", told.stdout);
+    assert!(told.stderr.contains("prod.toml cannot be written: No such file or directory"), "{}", told.stderr);
+    assert_eq!(names(scene.folder.path()), ["app.pw", "prod.toml"]);
+    assert!(fs::symlink_metadata(scene.path("prod.toml")).unwrap().is_symlink());
+}
+
+#[test]
 fn another_ca_beside_the_file_stops_everything() {
     let scene = Scene::new();
     let old = Authority::new();

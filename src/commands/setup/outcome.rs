@@ -13,7 +13,7 @@ use crate::{
         ca::{self, Kept},
         difference::difference,
         note, say,
-        whole_file::{self, Before},
+        whole_file::{self, Before, Instead, Put, Staged},
     },
     diagnostics::printable,
     secret::Secret,
@@ -31,7 +31,7 @@ struct File {
     bytes: Secret,
     mode: u32,
     what: &'static str,
-    is_new: bool,
+    instead: Instead,
 }
 
 impl Outcome {
@@ -65,7 +65,7 @@ impl Outcome {
 
         let mut files = Vec::new();
         if let (PasswordAt::File(path), Some(bytes)) = (choice.password.at, choice.password.typed) {
-            files.push(File { path, bytes, mode: 0o600, what: "the password", is_new: true });
+            files.push(File { path, bytes, mode: 0o600, what: "the password", instead: Instead::OfNothing });
         }
         if kept != Kept::Unchanged {
             let bytes = Secret::new(found.ca.text.clone().into_bytes());
@@ -74,26 +74,40 @@ impl Outcome {
                 bytes,
                 mode: ca::MODE,
                 what: "the CA certificate",
-                is_new: kept == Kept::New,
+                instead: kept.instead(),
             });
         }
         if !is_settled {
             let (path, bytes) = (wishes.file.clone(), Secret::new(text.into_bytes()));
-            let is_new = settings_before == Before::Nothing;
-            files.push(File { path, bytes, mode: 0o600, what: "the settings", is_new });
+            let instead = if settings_before == Before::Nothing { Instead::OfNothing } else { Instead::OfOld };
+            files.push(File { path, bytes, mode: 0o600, what: "the settings", instead });
         }
         Ok(Self { files })
     }
 
-    /// Writes each as a whole.
+    /// Writes each as a whole. Room for all of them is found before the first is put in its place; should one not
+    /// get there after all, those that are new go again.
     pub(super) fn write(self) -> Result<(), CommandError> {
         if self.files.is_empty() {
             return say("nothing has changed\n");
         }
-        for File { path, bytes, mode, what, is_new } in self.files {
+        let mut staged = Vec::new();
+        for File { path, bytes, mode, instead, .. } in &self.files {
             path.parent().map_or(Ok(()), whole_file::make_folder)?;
-            whole_file::write(&path, bytes.expose(), mode)?;
-            let done = if is_new { "written" } else { "replaced" };
+            staged.push(Staged::new(path, bytes.expose(), *mode, *instead)?);
+        }
+        let mut done: Vec<Put> = Vec::new();
+        for staged in staged {
+            match staged.put() {
+                Ok(put) => done.push(put),
+                Err(error) => {
+                    done.iter().for_each(Put::take_back);
+                    return Err(error);
+                }
+            }
+        }
+        for (File { path, what, instead, .. }, Put { mode, .. }) in self.files.iter().zip(&done) {
+            let done = if *instead == Instead::OfNothing { "written" } else { "replaced" };
             say(&format!("{done} {}: {what} (mode {mode:04o})\n", printable(&path.display().to_string())))?;
         }
         Ok(())

@@ -109,6 +109,22 @@ fn what_flags_say_is_not_asked_and_a_password_file_that_is_not_there_is_made() {
 }
 
 #[test]
+fn a_password_file_that_comes_to_be_meanwhile_stays_and_nothing_else_is_left() {
+    let scene = Scene::new();
+    let words =
+        "setup --no-check --cluster prod --user app --database shop --region us-east1 --path public --config prod.toml";
+    let mut terminal = scene.at_terminal(&format!("{words} --password-file new.pw"));
+    terminal.wait_for(PASSWORD);
+    fs::write(scene.path("new.pw"), "theirs").unwrap();
+    terminal.type_keys("sesame\n");
+
+    assert_eq!(terminal.exit_code(), 2, "{}", terminal.text());
+    terminal.wait_for("new.pw came to be meanwhile, so it was left as it is");
+    assert_eq!(fs::read_to_string(scene.path("new.pw")).unwrap(), "theirs");
+    assert_eq!(names(scene.folder.path()), ["app.pw", "new.pw"]);
+}
+
+#[test]
 fn what_leaves_no_choice_is_not_asked() {
     let scene = Scene::new();
     let region = json!({"name": "us-east-1", "sql_dns": "prod-abc.aws-us-east-1.cockroachlabs.example"});
