@@ -88,7 +88,7 @@ impl Fetched {
             let hint = "nothing was written; does this network answer in the Cloud's place? Try another one";
             CommandError::Said(1, format!("{}; {hint}", Chain(&error)))
         })?;
-        Ok(Self { text, authorities, id: id.to_owned(), server })
+        Ok(Self { text: authorities.pem.clone(), authorities, id: id.to_owned(), server })
     }
 
     /// Holds it against what the file has.
@@ -168,7 +168,7 @@ impl Fetched {
     pub(super) fn of_nobody() -> Self {
         let certificate =
             Authority { sha256: "ab".repeat(32), subject: "CN=CA".to_owned(), validity: "now".to_owned() };
-        let authorities = Authorities { certificates: vec![certificate], warnings: Vec::new() };
+        let authorities = Authorities { certificates: vec![certificate], pem: String::new(), warnings: Vec::new() };
         Self { text: String::new(), authorities, id: String::new(), server: String::new() }
     }
 }

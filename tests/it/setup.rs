@@ -441,6 +441,21 @@ fn hosts_that_are_none_make_no_settings() {
 }
 
 #[test]
+fn of_more_regions_than_any_cloud_has_the_first_hundred_are_taken() {
+    let scene = Scene::new();
+    let region = |index| json!({"name": format!("r{index}"), "sql_dns": format!("r{index}.cockroachlabs.example")});
+    scene.api.cluster("regions", (0..5000).map(region).collect());
+
+    let told = scene.run(&format!("{FLAGS} --config prod.toml"));
+
+    let note = "the Cloud names 5000 regions of this cluster; only the first 100 are taken";
+    assert!(told.stderr.contains(note), "{}", told.stderr);
+    told.expect_success();
+    let text = fs::read_to_string(scene.path("prod.toml")).unwrap();
+    assert_eq!(text.lines().filter(|line| line.starts_with("host = ")).count(), 100);
+}
+
+#[test]
 fn what_is_written_is_tried_and_stays_whatever_is_found() {
     let scene = Scene::new();
 

@@ -20,7 +20,9 @@ use std::path::Path;
 /// Who logs in.
 pub(super) async fn user(users: &Known<Vec<String>>) -> Result<String, CommandError> {
     // Not the one who may do everything.
-    let listed = users.value().and_then(|users| users.iter().find(|user| *user != "root").or(users.first()));
+    let mut fit = users.value().into_iter().flatten().filter(|user| wishes::name(user).is_ok());
+    let first = fit.next();
+    let listed = first.filter(|user| *user != "root").or_else(|| fit.next()).or(first);
     let usual = listed.map_or(USER, String::as_str);
     named("SQL user that every session logs in as, whatever an application says", users, usual).await
 }
@@ -28,7 +30,7 @@ pub(super) async fn user(users: &Known<Vec<String>>) -> Result<String, CommandEr
 /// Where clients go that say nothing.
 pub(super) async fn database(databases: &Known<Vec<String>>) -> Result<String, CommandError> {
     let has_usual = databases.value().is_none_or(|names| names.iter().any(|name| name == DATABASE));
-    let listed = databases.value().and_then(|names| names.first());
+    let listed = databases.value().and_then(|names| names.iter().find(|name| wishes::name(name).is_ok()));
     let usual = if has_usual { DATABASE } else { listed.map_or(DATABASE, String::as_str) };
     named("Database of applications that name none", databases, usual).await
 }

@@ -19,7 +19,10 @@ use crate::{
     secret::Secret,
     settings,
 };
-use std::path::{Path, PathBuf};
+use std::{
+    os::unix::ffi::OsStrExt,
+    path::{Path, PathBuf},
+};
 
 /// Files to write, in this order: the settings come last, since they name the others.
 pub(super) struct Outcome {
@@ -125,9 +128,22 @@ fn show_difference(file: &Path, old: &[u8], new: &str) -> Result<bool, CommandEr
 
 /// A path as a shell takes it.
 pub(super) fn quoted(path: &Path) -> String {
-    let text = printable(&path.display().to_string());
     let is_plain = |letter: char| letter.is_ascii_alphanumeric() || "/._-+=:,@".contains(letter);
-    if text.chars().all(is_plain) { text } else { format!("'{}'", text.replace('\'', "'\\''")) }
+    let text = path.to_str().filter(|text| printable(text) == *text);
+    match text {
+        Some(text) if text.chars().all(is_plain) => return text.to_owned(),
+        Some(text) => return format!("'{}'", text.replace('\'', "'\\''")),
+        None => {}
+    }
+    let mut quoted = "$'".to_owned();
+    for &byte in path.as_os_str().as_bytes() {
+        match byte {
+            b'\'' | b'\\' => quoted.extend(['\\', char::from(byte)]),
+            b' '..=b'~' => quoted.push(char::from(byte)),
+            _ => quoted += &format!("\\{byte:03o}"),
+        }
+    }
+    quoted + "'"
 }
 
 const BREAKS: &str = "what the Cloud says makes no sound settings, so nothing was written:";
@@ -136,3 +152,22 @@ const SOMETHING_ELSE: &str = "holds something else than settings of crdb-proxy, 
 const ONLY_COMMENTS: &str = "only comments and the order of lines differ\n";
 const IN_THE_WAY: &str = "is there already and would change as shown, so nothing was written: --force replaces it, \
                           --config names another place";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::ffi::OsStr;
+
+    #[test]
+    fn a_shell_reads_a_quoted_path_as_it_is() {
+        for bytes in [&b"/a/b.toml"[..], b"/a b/it's", b"/a\x1b[2J'\\", b"/a\xff\n1", "/\u{e9}\u{202e}".as_bytes()] {
+            let quoted = quoted(Path::new(OsStr::from_bytes(bytes)));
+
+            assert_eq!(printable(&quoted), quoted);
+            let command = format!("printf %s {quoted}");
+            let output = std::process::Command::new("bash").args(["-c", &command]).output().unwrap();
+            assert_eq!(output.stdout, bytes, "{quoted}");
+        }
+        assert_eq!(quoted(Path::new("/a/b.toml")), "/a/b.toml");
+    }
+}

@@ -4,6 +4,7 @@
 use super::{
     ask,
     cluster::Found,
+    outcome::quoted,
     places,
     wishes::{PasswordAt, Wishes},
 };
@@ -86,7 +87,6 @@ fn gone(file: &Path) -> String {
 fn warn_of_readers(file: &Path) {
     let can_others = fs::metadata(file).is_ok_and(|metadata| metadata.permissions().mode() & 0o077 != 0);
     if can_others {
-        let file = file.display();
-        note(&format!("other users can read the password in {file}; chmod 600 {file}"));
+        note(&format!("other users can read the password in {}; chmod 600 {}", file.display(), quoted(file)));
     }
 }

@@ -114,8 +114,10 @@ fn password_of(flags: &SetupFlags, inputs: &Inputs, faults: &mut Faults) -> Opti
 
 /// A name of a user or a database.
 pub(super) fn name(said: &str) -> Result<String, String> {
-    if said.is_empty() || said.chars().any(char::is_control) {
-        return Err("must be a name".to_owned());
+    // What does not print cannot be compared by eye. A letter before them, since marks are fine behind one.
+    let text = format!("a{}", said.replace(['"', '\'', '\\'], ""));
+    if said.is_empty() || text.escape_debug().to_string() != text {
+        return Err("must be a name, without characters that do not print".to_owned());
     }
     Ok(said.to_owned())
 }
@@ -255,6 +257,16 @@ mod tests {
         assert!(told.contains("--psc-endpoint: gcp-r has two names"), "{told}");
         assert!(told.contains("--password-env, --password-command: one of them is enough"), "{told}");
         assert!(!told.contains("hunter2"), "{told}");
+    }
+
+    #[test]
+    fn a_name_prints() {
+        for said in ["", "a\u{1b}[2J", "a\u{202e}b", "a\u{2028}b", "\u{200b}", "a\nb"] {
+            assert!(name(said).is_err(), "{said:?}");
+        }
+        for said in ["app", "it's \"me\"\\", "e\u{301}t\u{e9}", "\u{928}\u{93f}", "a b"] {
+            assert_eq!(name(said).as_deref(), Ok(said));
+        }
     }
 
     #[test]
