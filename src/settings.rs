@@ -27,6 +27,7 @@ mod values;
 pub(crate) use self::{
     address::{DEFAULT_PORT, listen_text},
     endpoints::{check_endpoint_name, kind_text, same_region},
+    keys::is_daemon_key,
     source::nearest,
 };
 pub use self::{

@@ -5,7 +5,7 @@ use super::{
     CommandError, block_on, note,
     questions::Interrupt,
     say,
-    whole_file::{self, Before, placed},
+    whole_file::{self, Before, Instead, placed},
 };
 use crate::{
     cli::CaFetchFlags,
@@ -37,7 +37,7 @@ pub fn ca_fetch(flags: &CaFetchFlags, inputs: &Inputs) -> Result<u8, CommandErro
     })?;
     let kept = fetched.judged(&file, flags.force)?;
     if kept != Kept::Unchanged {
-        whole_file::write(&file, fetched.text.as_bytes(), MODE)?;
+        whole_file::write(&file, fetched.text.as_bytes(), MODE, kept.instead())?;
     }
     let what = match kept {
         Kept::New => "written",
@@ -71,6 +71,12 @@ pub(super) enum Kept {
     Replaced,
 }
 
+impl Kept {
+    pub(super) fn instead(&self) -> Instead {
+        if *self == Self::New { Instead::OfNothing } else { Instead::OfOld }
+    }
+}
+
 impl Fetched {
     /// Asks the server.
     pub(super) async fn of(cloud: &Cloud, id: &str) -> Result<Self, CommandError> {
@@ -82,7 +88,7 @@ impl Fetched {
             let hint = "nothing was written; does this network answer in the Cloud's place? Try another one";
             CommandError::Said(1, format!("{}; {hint}", Chain(&error)))
         })?;
-        Ok(Self { text, authorities, id: id.to_owned(), server })
+        Ok(Self { text: authorities.pem.clone(), authorities, id: id.to_owned(), server })
     }
 
     /// Holds it against what the file has.
@@ -162,7 +168,7 @@ impl Fetched {
     pub(super) fn of_nobody() -> Self {
         let certificate =
             Authority { sha256: "ab".repeat(32), subject: "CN=CA".to_owned(), validity: "now".to_owned() };
-        let authorities = Authorities { certificates: vec![certificate], warnings: Vec::new() };
+        let authorities = Authorities { certificates: vec![certificate], pem: String::new(), warnings: Vec::new() };
         Self { text: String::new(), authorities, id: String::new(), server: String::new() }
     }
 }

@@ -6,6 +6,7 @@ mod choice;
 mod cluster;
 mod outcome;
 mod password;
+mod places;
 mod text;
 mod ways;
 mod wishes;
@@ -44,6 +45,10 @@ async fn prepare(wishes: &Wishes<'_>) -> Result<Outcome, CommandError> {
     let cloud = Cloud::from_env()?;
     let found = Found::ask(&cloud, &wishes.cluster).await?;
     say(&format!("{}{}", found.told(), found.ca.told()))?;
+    let ca_file = places::ca_file(&wishes.file, found.name.as_str());
+    if let Some(why) = places::clash(&wishes.file, Some(&ca_file), wishes.password.as_ref()) {
+        return Err(CommandError::Said(2, why));
+    }
     let can_ask = questions::can_be_asked();
     if can_ask && !wishes.force && wishes.file.exists() {
         let file = wishes.file.display();

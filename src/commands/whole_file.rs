@@ -1,12 +1,16 @@
 //! Files that a command leaves behind: each is there as a whole or as it was before, whatever happens half-way.
 
+mod staged;
+
+pub(super) use self::staged::{Instead, Put, Staged};
+
 use super::CommandError;
 use crate::settings::Inputs;
 use std::{
-    fs::{self, DirBuilder, File, OpenOptions, Permissions},
-    io::{self, Read, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
-    path::{Path, PathBuf},
+    fs::{self, DirBuilder, File},
+    io::{self, Read},
+    os::unix::fs::{DirBuilderExt, MetadataExt},
+    path::{Component, Path, PathBuf},
 };
 
 /// Where a path leads that a flag or an answer names: from the working folder on, and a leading `~/` or `$HOME/` is
@@ -17,6 +21,38 @@ pub(super) fn placed(path: &Path, inputs: &Inputs) -> PathBuf {
         (Some(below), Some(home)) => home.join(below),
         _ => inputs.working_folder.join(path),
     }
+}
+
+/// Where a file is or would be, symbolic links followed, also one that leads to nothing yet.
+pub(super) fn target(path: &Path) -> PathBuf {
+    let mut place = settled(path);
+    for _ in 0..LINKS_MAX {
+        let Ok(to) = fs::read_link(&place) else { break };
+        // Where it is absolute, it stands alone.
+        place = settled(&place.parent().unwrap_or(Path::new("/")).join(to));
+    }
+    place
+}
+
+/// Absolute and without `..`, which must not be taken away before a link to its left is followed.
+fn settled(path: &Path) -> PathBuf {
+    let mut settled = PathBuf::new();
+    for part in std::path::absolute(path).unwrap_or_else(|_| path.to_owned()).components() {
+        match part {
+            Component::ParentDir => {
+                settled.pop();
+            }
+            part => settled.push(part),
+        }
+        settled = fs::canonicalize(&settled).unwrap_or(settled);
+    }
+    settled
+}
+
+/// Whether both are one file, or would be.
+pub(super) fn is_same(one: &Path, other: &Path) -> bool {
+    let identity = |path: &Path| fs::metadata(path).ok().map(|metadata| (metadata.dev(), metadata.ino()));
+    target(one) == target(other) || identity(one).is_some_and(|one| identity(other) == Some(one))
 }
 
 /// What stands in a file's place.
@@ -54,38 +90,12 @@ pub(super) fn before(path: &Path) -> Result<Before, CommandError> {
     }
 }
 
-/// Puts a file in its place, in one step; what stood there is gone. Where a symbolic link leads to it, the link stays.
+/// Puts a file in its place, in one step. Where a symbolic link leads to it, the link stays.
 ///
 /// # Errors
-/// The folder takes none; everything is as it was then.
-pub(super) fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<(), CommandError> {
-    let place = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-    let written = beside(&place).and_then(|temporary| {
-        let done = fill(&temporary, bytes, mode).and_then(|()| fs::rename(&temporary, &place));
-        if done.is_err() {
-            // It may not even have come to be.
-            let _ = fs::remove_file(&temporary);
-        }
-        done
-    });
-    written.map_err(|error| CommandError::Said(2, format!("{} cannot be written: {error}", path.display())))?;
-    // So that the name survives a power cut too; not every file system can.
-    let _ = place.parent().map(|folder| File::open(folder).and_then(|folder| folder.sync_all()));
-    Ok(())
-}
-
-fn fill(temporary: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode & 0o600).open(temporary)?;
-    file.write_all(bytes)?;
-    // Whatever the umask says.
-    file.set_permissions(Permissions::from_mode(mode))?;
-    file.sync_all()
-}
-
-/// A name in the same folder, since a rename does not cross file systems.
-fn beside(place: &Path) -> io::Result<PathBuf> {
-    let name = place.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_string_lossy();
-    Ok(place.with_file_name(format!(".{name}.{:08x}.new", fastrand::u32(..))))
+/// The folder takes none, or it was to be new and is there; everything is as it was then.
+pub(super) fn write(path: &Path, bytes: &[u8], mode: u32, instead: Instead) -> Result<(), CommandError> {
+    Staged::new(path, bytes, mode, instead)?.put().map(|_| ())
 }
 
 /// Makes a folder, and those above it, that only this user may enter; one that is there stays as it is.
@@ -97,32 +107,18 @@ pub(super) fn make_folder(folder: &Path) -> Result<(), CommandError> {
     made.map_err(|error| CommandError::Said(2, format!("the folder {} cannot be made: {error}", folder.display())))
 }
 
+/// As many as the kernel follows.
+const LINKS_MAX: usize = 40;
 /// As much as a settings file and a CA file may have.
 const BYTES_MAX: u64 = 1024 * 1024;
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::PermissionsExt;
 
     fn mode(path: &Path) -> u32 {
         fs::metadata(path).unwrap().permissions().mode() & 0o7777
-    }
-
-    fn names(folder: &Path) -> Vec<String> {
-        fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
-    }
-
-    #[test]
-    fn a_file_is_written_with_its_mode_and_nothing_else_is_left() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("new");
-
-        write(&path, b"one", 0o600).unwrap();
-        assert_eq!((before(&path).unwrap(), mode(&path)), (Before::Text(b"one".to_vec()), 0o600));
-
-        write(&path, b"two", 0o644).unwrap();
-        assert_eq!((before(&path).unwrap(), mode(&path)), (Before::Text(b"two".to_vec()), 0o644));
-        assert_eq!(names(folder.path()), ["new"]);
     }
 
     #[test]
@@ -135,32 +131,6 @@ mod tests {
         assert_eq!(placed("~/a"), Path::new("/home/app/a"));
         assert_eq!(placed("$HOME/a"), Path::new("/home/app/a"));
         assert_eq!(placed("~other/a"), Path::new("/work/~other/a"));
-    }
-
-    #[test]
-    fn a_link_stays_a_link_and_leads_to_what_is_new() {
-        let folder = tempfile::tempdir().unwrap();
-        let (real, link) = (folder.path().join("real"), folder.path().join("link"));
-        fs::write(&real, "old").unwrap();
-        std::os::unix::fs::symlink("real", &link).unwrap();
-
-        write(&link, b"new", 0o600).unwrap();
-
-        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
-        assert_eq!(fs::read(&real).unwrap(), b"new");
-    }
-
-    #[test]
-    fn where_nothing_can_be_written_nothing_changes() {
-        let folder = tempfile::tempdir().unwrap();
-        fs::create_dir(folder.path().join("taken")).unwrap();
-
-        let told = write(&folder.path().join("taken"), b"text", 0o600).unwrap_err().to_string();
-        let gone = write(&folder.path().join("no/file"), b"text", 0o600).unwrap_err().to_string();
-
-        assert!(told.contains("taken cannot be written: "), "{told}");
-        assert!(gone.contains("No such file or directory"), "{gone}");
-        assert_eq!(names(folder.path()), ["taken"]);
     }
 
     #[test]

@@ -40,6 +40,11 @@ pub(super) fn read_scalars(reader: &mut Reader<'_>, root: &mut Section, settings
     }
 }
 
+/// Whether the first block has such a key; none of them holds a secret.
+pub(crate) fn is_daemon_key(name: &str) -> bool {
+    SCALARS.iter().any(|key| key.name == name)
+}
+
 impl Slot {
     fn set(&self, node: &Node, places: &Places<'_>, settings: &mut Settings) -> Result<(), String> {
         match self {

@@ -14,6 +14,8 @@ use std::time::SystemTime;
 pub struct Authorities {
     /// In the text's order.
     pub certificates: Vec<Authority>,
+    /// The same as PEM text, and nothing else that stood around them.
+    pub pem: String,
     /// Why some of them are not used, one sentence each.
     pub warnings: Vec<String>,
 }
@@ -32,10 +34,12 @@ pub struct Authority {
 /// Reads certificates as a cluster's `ca` would be read.
 ///
 /// # Errors
-/// No certificate, broken ones, none of a CA, or expired ones only.
+/// No certificate, broken ones, none of a CA, expired ones only, or more than a CA file may have.
 pub fn authorities(text: &[u8], place: &Place, now: SystemTime) -> Result<Authorities, TlsSetupError> {
-    let roots = ca::judged(place.clone(), &pem::certificates(text, place)?, now)?;
-    Ok(Authorities { certificates: certificates(text, place)?, warnings: roots.warnings })
+    let read = pem::certificates(text, place)?;
+    let pem = pem::text(&read, place)?;
+    let roots = ca::judged(place.clone(), &read, now)?;
+    Ok(Authorities { certificates: certificates(pem.as_bytes(), place)?, pem, warnings: roots.warnings })
 }
 
 /// The same without a judgement: of expired certificates and of leaves too.
@@ -83,6 +87,21 @@ mod tests {
     }
 
     #[test]
+    fn nothing_is_kept_but_the_certificates() {
+        let (one, other) = (Ca::new("one"), Ca::new("other"));
+        let text = format!("\u{1b}[2Jjunk\n{}\u{202e}\n{}<html>\n", one.pem().replace('\n', "\r\n"), other.pem());
+
+        assert_eq!(read(&text).unwrap().pem, one.pem() + &other.pem());
+    }
+
+    #[test]
+    fn more_than_a_ca_file_may_have_is_refused() {
+        let many = Ca::new("one").pem().repeat(3000);
+
+        assert!(read(&many).unwrap_err().to_string().contains("is over 1 MiB"));
+    }
+
+    #[test]
     fn what_a_cluster_would_refuse_is_refused() {
         let ca = Ca::new("one");
 
@@ -93,6 +112,10 @@ mod tests {
             page,
             "the CA certificate that cloud.test gives holds no certificate: it holds a web page; was the download refused?"
         );
+        let page = told("<html>-----BEGIN CERTIFICATE-----</html>");
+        assert!(page.ends_with("it holds a web page; was the download refused?"), "{page}");
+        let inside = told("here: -----BEGIN CERTIFICATE-----");
+        assert!(inside.ends_with("is broken: a BEGIN line does not begin its line"), "{inside}");
         assert!(told("").ends_with("it is empty"));
         assert!(told(&Ca::until("old", 2020).pem()).contains("expired on 2020-01-01"));
         assert!(told(&ca.issue(Leaf::named("localhost")).pem()).contains("not of a CA"));

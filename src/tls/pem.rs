@@ -6,6 +6,7 @@ use rustls::pki_types::{
     pem::{Error as PemError, PemObject},
 };
 use std::{fs::File, io::Read, path::Path};
+use x509_cert::der::pem::{self, LineEnding};
 use zeroize::Zeroizing;
 
 /// Reads a whole file of at most [`BYTES_MAX`]; it may hold a key, so the buffer is wiped.
@@ -34,10 +35,28 @@ pub(super) fn certificates(text: &[u8], place: &Place) -> Result<Vec<Certificate
     let found = CertificateDer::pem_slice_iter(plain(text))
         .collect::<Result<Vec<_>, _>>()
         .map_err(|error| malformed(&error, place))?;
-    if found.is_empty() {
-        return Err(TlsSetupError::NoCertificate { place: place.clone(), found: look(text) });
+    if !found.is_empty() {
+        return Ok(found);
     }
-    Ok(found)
+    let place = place.clone();
+    Err(match look(text) {
+        // One that the parser does not see.
+        Found::Certificate => {
+            TlsSetupError::Malformed { place, reason: "a BEGIN line does not begin its line".to_owned() }
+        }
+        found => TlsSetupError::NoCertificate { place, found },
+    })
+}
+
+/// These certificates as a file of them would be read again.
+pub(super) fn text(certificates: &[CertificateDer<'_>], place: &Place) -> Result<String, TlsSetupError> {
+    let mut text = String::new();
+    for certificate in certificates {
+        let one = pem::encode_string("CERTIFICATE", LineEnding::LF, certificate);
+        text += &one.map_err(|error| TlsSetupError::Malformed { place: place.clone(), reason: error.to_string() })?;
+    }
+    let is_too_large = u64::try_from(text.len()).is_ok_and(|length| length > BYTES_MAX);
+    if is_too_large { Err(TlsSetupError::TooLarge { place: place.clone() }) } else { Ok(text) }
 }
 
 /// The first private key of the text.
@@ -75,13 +94,16 @@ fn look(text: &[u8]) -> Found {
     if text.is_empty() {
         return Found::Nothing;
     }
+    // Which may quote one.
+    if text.starts_with(b"<") {
+        return Found::WebPage;
+    }
     if let Some((_, found)) = marks.into_iter().find(|(mark, _)| contains(text, mark)) {
         return found;
     }
     match text {
         // A DER sequence with a two-byte length, as certificates and keys have.
         [0x30, 0x81 | 0x82, ..] => Found::Der,
-        [b'<', ..] => Found::WebPage,
         _ => Found::SomethingElse,
     }
 }

@@ -154,6 +154,16 @@ fn what_is_no_certificate_is_replaced_by_force_only() {
 }
 
 #[test]
+fn what_stands_around_the_certificate_is_not_kept() {
+    let (authority, folder) = (Authority::new(), tempfile::tempdir().unwrap());
+    let api = api(&format!("\u{1b}]0;evil\u{7}junk\n{}\u{1b}[2J\n", authority.pem()));
+
+    fetch(&api, &folder, "").expect_success();
+
+    assert_eq!(fs::read_to_string(folder.path().join("prod-ca.crt")).unwrap(), authority.pem());
+}
+
+#[test]
 fn what_is_fetched_must_be_a_ca_that_can_be_trusted_now() {
     let authority = Authority::new();
     let folder = tempfile::tempdir().unwrap();
@@ -161,6 +171,8 @@ fn what_is_fetched_must_be_a_ca_that_can_be_trusted_now() {
     for (ca, said) in [
         (Authority::expired().pem(), "expired on 2010-01-01"),
         (&authority.server().certificate, "holds the certificate of a server or client, not of a CA"),
+        (&authority.pem().repeat(3000), "is over 1 MiB"),
+        ("<html>-----BEGIN CERTIFICATE-----", "it holds a web page; was the download refused?"),
     ] {
         let told = fetch(&api(ca), &folder, "");
 

@@ -211,6 +211,55 @@ fn what_stands_there_is_shown_without_its_secrets() {
     assert_eq!(refused.status.code(), Some(2));
     assert!(refused.stdout.contains("-password = ***\n"), "{}", refused.stdout);
     assert!(!(refused.stdout + &refused.stderr).contains("hunter2"));
+
+    fs::write(scene.path("prod.toml"), "hunter2\n-----BEGIN PRIVATE KEY-----\nhunter2\n").unwrap();
+    let refused = scene.run(&format!("{FLAGS} --config prod.toml"));
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(
+        refused.stderr.contains("prod.toml holds something else than settings of crdb-proxy"),
+        "{}",
+        refused.stderr
+    );
+    assert!(!(refused.stdout + &refused.stderr).contains("hunter2"));
+    let forced = scene.run(&format!("{FLAGS} --config prod.toml --force")).expect_success();
+    assert!(forced.contains("prod.toml: the settings") && !forced.contains("hunter2"), "{forced}");
+}
+
+#[test]
+fn settings_ca_and_password_are_three_files_or_nothing_is_asked_shown_or_written() {
+    let scene = Scene::new();
+    let said = "would hold both";
+    std::os::unix::fs::symlink("app.pw", scene.path("link")).unwrap();
+    for config in ["app.pw", "./app.pw", "link"] {
+        for more in ["", " --force"] {
+            let told = scene.run(&format!("{FLAGS} --config {config}{more}"));
+
+            assert_eq!((told.status.code(), told.stdout.as_str()), (Some(2), ""), "{}", told.stderr);
+            assert!(told.stderr.contains(said) && !told.stderr.contains("secret"), "{}", told.stderr);
+            assert_eq!(fs::read_to_string(scene.path("app.pw")).unwrap(), "secret");
+        }
+    }
+    fs::remove_file(scene.path("link")).unwrap();
+    scene.assert_refused(&scene.run(&format!("{FLAGS} --config prod-ca.crt")), 2, said);
+    assert_eq!(scene.api.lines(), Vec::<String>::new());
+
+    // What the cluster is called is known only once it was asked for.
+    let by_id = FLAGS.replace("--cluster prod", &format!("--cluster {CLUSTER_ID}"));
+    scene.assert_refused(&scene.run(&format!("{by_id} --config prod-ca.crt")), 2, said);
+}
+
+#[test]
+fn where_one_file_cannot_be_written_none_is_left() {
+    let scene = Scene::new();
+    // A link to a folder that is not there, so that the settings, which come last, have no place.
+    std::os::unix::fs::symlink("gone/prod.toml", scene.path("prod.toml")).unwrap();
+
+    let told = scene.run(&format!("{FLAGS} --config prod.toml"));
+
+    assert_eq!(told.status.code(), Some(2), "{}", told.stdout);
+    assert!(told.stderr.contains("prod.toml cannot be written: No such file or directory"), "{}", told.stderr);
+    assert_eq!(names(scene.folder.path()), ["app.pw", "prod.toml"]);
+    assert!(fs::symlink_metadata(scene.path("prod.toml")).unwrap().is_symlink());
 }
 
 #[test]
@@ -389,6 +438,21 @@ fn hosts_that_are_none_make_no_settings() {
 
     scene.assert_refused(&told, 2, "what the Cloud says makes no sound settings, so nothing was written:");
     assert!(!told.stdout.contains('\u{1b}') && !told.stderr.contains('\u{1b}'), "{}{}", told.stdout, told.stderr);
+}
+
+#[test]
+fn of_more_regions_than_any_cloud_has_the_first_hundred_are_taken() {
+    let scene = Scene::new();
+    let region = |index| json!({"name": format!("r{index}"), "sql_dns": format!("r{index}.cockroachlabs.example")});
+    scene.api.cluster("regions", (0..5000).map(region).collect());
+
+    let told = scene.run(&format!("{FLAGS} --config prod.toml"));
+
+    let note = "the Cloud names 5000 regions of this cluster; only the first 100 are taken";
+    assert!(told.stderr.contains(note), "{}", told.stderr);
+    told.expect_success();
+    let text = fs::read_to_string(scene.path("prod.toml")).unwrap();
+    assert_eq!(text.lines().filter(|line| line.starts_with("host = ")).count(), 100);
 }
 
 #[test]

@@ -4,7 +4,7 @@
 use super::{
     choice::DATABASE,
     cluster::{Found, Region},
-    password::{self, PasswordAnswer},
+    password::PasswordAnswer,
     ways,
     wishes::{self, PATHS, PasswordAt, Regions},
 };
@@ -20,7 +20,9 @@ use std::path::Path;
 /// Who logs in.
 pub(super) async fn user(users: &Known<Vec<String>>) -> Result<String, CommandError> {
     // Not the one who may do everything.
-    let listed = users.value().and_then(|users| users.iter().find(|user| *user != "root").or(users.first()));
+    let mut fit = users.value().into_iter().flatten().filter(|user| wishes::name(user).is_ok());
+    let first = fit.next();
+    let listed = first.filter(|user| *user != "root").or_else(|| fit.next()).or(first);
     let usual = listed.map_or(USER, String::as_str);
     named("SQL user that every session logs in as, whatever an application says", users, usual).await
 }
@@ -28,7 +30,7 @@ pub(super) async fn user(users: &Known<Vec<String>>) -> Result<String, CommandEr
 /// Where clients go that say nothing.
 pub(super) async fn database(databases: &Known<Vec<String>>) -> Result<String, CommandError> {
     let has_usual = databases.value().is_none_or(|names| names.iter().any(|name| name == DATABASE));
-    let listed = databases.value().and_then(|names| names.first());
+    let listed = databases.value().and_then(|names| names.iter().find(|name| wishes::name(name).is_ok()));
     let usual = if has_usual { DATABASE } else { listed.map_or(DATABASE, String::as_str) };
     named("Database of applications that name none", databases, usual).await
 }
@@ -99,21 +101,24 @@ pub(super) async fn endpoint_name(region: &Region, may_be_left_out: bool) -> Res
 /// Where the password is. `file` is where a typed one goes, or which holds one already.
 pub(super) async fn password(
     user: &str,
-    file: &str,
+    usual_file: &Path,
     is_there: bool,
     inputs: &Inputs,
+    fault: impl Fn(&PasswordAt) -> Option<String>,
 ) -> Result<PasswordAnswer, CommandError> {
-    let (user, file) = (printable(user), printable(file));
+    let (user, file) = (printable(user), printable(&usual_file.display().to_string()));
     let (what, usual) = if is_there { (IT_IS_THERE, "file") } else { (TYPE_IT, "type") };
     let mut options = vec![(usual, format!("{what} {file}"))];
     options.extend(ELSEWHERE.map(|(form, meaning)| (form, meaning.to_owned())));
     choose(&format!("Where the password of {user} is; the settings say where, never what"), usual, &options, |said| {
         let (word, rest) = said.split_once(' ').unwrap_or((said, ""));
         match word {
-            "type" | "file" if word == usual && rest.is_empty() => Ok(PasswordAnswer::Usual),
+            "type" | "file" if word == usual && rest.is_empty() => {
+                fault(&PasswordAt::File(usual_file.to_owned())).map_or(Ok(PasswordAnswer::Usual), Err)
+            }
             "file" if !rest.trim().is_empty() => {
                 let at = PasswordAt::File(placed(Path::new(rest.trim()), inputs));
-                password::fault(&at, true).map_or(Ok(PasswordAnswer::At(at)), Err)
+                fault(&at).map_or(Ok(PasswordAnswer::At(at)), Err)
             }
             "env" => wishes::variable(rest.trim()).map(PasswordAnswer::At),
             "run" => wishes::command(rest).map(PasswordAnswer::At),

@@ -45,7 +45,12 @@ impl Region {
 impl Found {
     /// Asks for all of it.
     pub(super) async fn ask(cloud: &Cloud, name_or_id: &str) -> Result<Self, CommandError> {
-        let cluster = cloud.find(name_or_id).await?;
+        let mut cluster = cloud.find(name_or_id).await?;
+        let count = cluster.regions.len();
+        if count > REGIONS_MAX {
+            note(&format!("the Cloud names {count} regions of this cluster; only the first {REGIONS_MAX} are taken"));
+            cluster.regions.truncate(REGIONS_MAX);
+        }
         judge(&cluster)?;
         let ca = Fetched::of(cloud, &cluster.id).await?;
         let users = known(cloud.users(&cluster.id).await)?;
@@ -147,6 +152,8 @@ fn no_name() -> CommandError {
     CommandError::Said(1, "the cluster has no name".to_owned())
 }
 
+/// More than all clouds have; each is held against each.
+const REGIONS_MAX: usize = 100;
 const NONE: &str = "none";
 const NO_SERVICE: &str = "none: its service is not created yet (crdb-proxy private-endpoint services)";
 

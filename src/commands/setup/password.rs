@@ -4,6 +4,8 @@
 use super::{
     ask,
     cluster::Found,
+    outcome::quoted,
+    places,
     wishes::{PasswordAt, Wishes},
 };
 use crate::{
@@ -54,12 +56,13 @@ pub(super) async fn settle(
 
 async fn asked(wishes: &Wishes<'_>, found: &Found, user: &str) -> Result<PasswordAt, CommandError> {
     let usual = wishes.file.with_file_name(format!("{}.pw", found.name));
-    let said = ask::password(user, &usual.display().to_string(), usual.exists(), wishes.inputs).await?;
-    let at = match said {
+    let ca = places::ca_file(&wishes.file, found.name.as_str());
+    let fault = |at: &PasswordAt| fault(at, true).or_else(|| places::clash(&wishes.file, Some(&ca), Some(at)));
+    let said = ask::password(user, &usual, usual.exists(), wishes.inputs, fault).await?;
+    Ok(match said {
         PasswordAnswer::Usual => PasswordAt::File(usual),
         PasswordAnswer::At(at) => at,
-    };
-    fault(&at, true).map_or(Ok(at), |rule| Err(CommandError::Said(2, rule)))
+    })
 }
 
 /// Why a source that was named cannot be the one. `can_type`: a file that is not there is made.
@@ -84,7 +87,6 @@ fn gone(file: &Path) -> String {
 fn warn_of_readers(file: &Path) {
     let can_others = fs::metadata(file).is_ok_and(|metadata| metadata.permissions().mode() & 0o077 != 0);
     if can_others {
-        let file = file.display();
-        note(&format!("other users can read the password in {file}; chmod 600 {file}"));
+        note(&format!("other users can read the password in {}; chmod 600 {}", file.display(), quoted(file)));
     }
 }

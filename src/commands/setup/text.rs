@@ -111,7 +111,9 @@ fn quoted(text: &str) -> String {
     for letter in text.chars() {
         match letter {
             '"' | '\\' => quoted.extend(['\\', letter]),
-            letter if letter.is_control() => quoted += &format!("\\u{:04X}", u32::from(letter)),
+            letter if printable(&letter.to_string()).len() > letter.len_utf8() => {
+                quoted += &format!("\\U{:08X}", u32::from(letter));
+            }
             letter => quoted.push(letter),
         }
     }

@@ -1,10 +1,11 @@
 //! What the flags of `setup` say, as far as it can be judged before the Cloud has told anything. Owns how a person
 //! writes paths, regions and sources of a password, in flags and in answers.
 
+use super::places;
 use crate::{
     cli::SetupFlags,
     commands::{CommandError, whole_file::placed},
-    settings::{EndpointKind, Inputs, check_endpoint_name, same_region},
+    settings::{EndpointKind, Inputs, Name, check_endpoint_name, same_region},
 };
 use std::path::PathBuf;
 
@@ -67,6 +68,9 @@ impl<'i> Wishes<'i> {
                 faults.0.push(format!("--psc-endpoint: {region} has two names"));
             }
         }
+        // An ID does not say what the file of the CA will be called.
+        let ca = Name::new(&read.cluster).map(|name| places::ca_file(&read.file, name.as_str()));
+        faults.0.extend(places::clash(&read.file, ca.as_deref(), read.password.as_ref()));
         faults.none().map(|()| read)
     }
 }
@@ -110,8 +114,10 @@ fn password_of(flags: &SetupFlags, inputs: &Inputs, faults: &mut Faults) -> Opti
 
 /// A name of a user or a database.
 pub(super) fn name(said: &str) -> Result<String, String> {
-    if said.is_empty() || said.chars().any(char::is_control) {
-        return Err("must be a name".to_owned());
+    // What does not print cannot be compared by eye. A letter before them, since marks are fine behind one.
+    let text = format!("a{}", said.replace(['"', '\'', '\\'], ""));
+    if said.is_empty() || text.escape_debug().to_string() != text {
+        return Err("must be a name, without characters that do not print".to_owned());
     }
     Ok(said.to_owned())
 }
@@ -251,6 +257,16 @@ mod tests {
         assert!(told.contains("--psc-endpoint: gcp-r has two names"), "{told}");
         assert!(told.contains("--password-env, --password-command: one of them is enough"), "{told}");
         assert!(!told.contains("hunter2"), "{told}");
+    }
+
+    #[test]
+    fn a_name_prints() {
+        for said in ["", "a\u{1b}[2J", "a\u{202e}b", "a\u{2028}b", "\u{200b}", "a\nb"] {
+            assert!(name(said).is_err(), "{said:?}");
+        }
+        for said in ["app", "it's \"me\"\\", "e\u{301}t\u{e9}", "\u{928}\u{93f}", "a b"] {
+            assert_eq!(name(said).as_deref(), Ok(said));
+        }
     }
 
     #[test]

@@ -67,6 +67,8 @@ fn an_answer_that_cannot_be_is_asked_for_again() {
     answer(PSC, "my-psc\n", "region gcp-us-west2 is not reached by Private Service Connect, but by its other paths");
     answer(PASSWORD_PLACE, "hunter2\n", "  must be type, file PATH, env NAME or run COMMAND");
     answer(PASSWORD_PLACE, "file ~/\n", " is not a regular file");
+    answer(PASSWORD_PLACE, "file ~/prod-ca.crt\n", "would hold both the CA certificate and the password");
+    answer(PASSWORD_PLACE, "file ~/prod.toml\n", "would hold both the settings and the password");
     answer(PASSWORD_PLACE, "env hunter2!\n", "  must be the name of a variable, which holds the password");
     answer(PASSWORD_PLACE, "run vault read secret\n", "next: crdb-proxy check");
 
@@ -104,6 +106,22 @@ fn what_flags_say_is_not_asked_and_a_password_file_that_is_not_there_is_made() {
     let mut again = scene.at_terminal(&format!("{words} --password-file new.pw"));
     assert_eq!(again.exit_code(), 0, "{}", again.text());
     assert!(again.text().contains("nothing has changed"), "{}", again.text());
+}
+
+#[test]
+fn a_password_file_that_comes_to_be_meanwhile_stays_and_nothing_else_is_left() {
+    let scene = Scene::new();
+    let words =
+        "setup --no-check --cluster prod --user app --database shop --region us-east1 --path public --config prod.toml";
+    let mut terminal = scene.at_terminal(&format!("{words} --password-file new.pw"));
+    terminal.wait_for(PASSWORD);
+    fs::write(scene.path("new.pw"), "theirs").unwrap();
+    terminal.type_keys("sesame\n");
+
+    assert_eq!(terminal.exit_code(), 2, "{}", terminal.text());
+    terminal.wait_for("new.pw came to be meanwhile, so it was left as it is");
+    assert_eq!(fs::read_to_string(scene.path("new.pw")).unwrap(), "theirs");
+    assert_eq!(names(scene.folder.path()), ["app.pw", "new.pw"]);
 }
 
 #[test]
