@@ -85,7 +85,8 @@ impl Parts {
                     Facts { cluster: self.cluster.name(), user: &cluster.user, secret_source: source.as_deref() };
                 let told = error.to_client(&facts, self.audience);
                 let cause = error.cause(&facts);
-                Err(Refusal::claim(&error, refusal::explain_missing_database(told, parameters), cause, client.stream))
+                let told = refusal::explain_missing_database(told, parameters, &self.listener.database);
+                Err(Refusal::claim(&error, told, cause, client.stream))
             }
         }
     }

@@ -182,19 +182,21 @@ impl Refusal {
 }
 
 /// libpq fills in the user's name where no database is given; the server then says that there is no such
-/// database, which puzzles whoever never named one.
-pub(super) fn explain_missing_database(told: Told, parameters: &StartupParameters) -> Told {
-    match told {
-        Told::Servers(error)
-            if error.sqlstate == SqlState::NO_DATABASE && parameters.get("database") == parameters.get("user") =>
-        {
-            Told::Servers(error.with_hint(
-                "The client asked for a database with its own user's name, as libpq does when none is given. Name one, for example psql -d defaultdb, or …/defaultdb in the URL.",
-            ))
-        }
-        told => told,
-    }
+/// database, which puzzles whoever never named one. So does one that only the listener's settings name.
+pub(super) fn explain_missing_database(told: Told, parameters: &StartupParameters, of_listener: &str) -> Told {
+    let Told::Servers(error) = told else { return told };
+    let asked = parameters.get("database").filter(|name| !name.is_empty());
+    let hint = match asked {
+        _ if error.sqlstate != SqlState::NO_DATABASE => return Told::Servers(error),
+        Some(name) if Some(name) == parameters.get("user") => MADE_UP_BY_LIBPQ,
+        Some(name) if name != of_listener.as_bytes() => return Told::Servers(error),
+        _ => OF_LISTENER,
+    };
+    Told::Servers(error.with_hint(hint))
 }
+
+const MADE_UP_BY_LIBPQ: &str = "The client asked for a database with its own user's name, as libpq does when none is given. Name one, for example psql -d defaultdb, or …/defaultdb in the URL.";
+const OF_LISTENER: &str = "That is the \"database\" of crdb-proxy's listener, from its settings, --database or connection string. `crdb-proxy check`, with the daemon's flags and on its host, says which there are.";
 
 #[cfg(test)]
 mod tests {
@@ -206,11 +208,13 @@ mod tests {
         let told = || Told::Servers(ServerError::parse(b"SFATAL\0C3D000\0Mno such database\0\0"));
         let explained = |body: &[u8]| {
             let parameters = StartupParameters::parse(body).unwrap();
-            String::from_utf8_lossy(&explain_missing_database(told(), &parameters).encode())
-                .contains("psql -d defaultdb")
+            String::from_utf8_lossy(&explain_missing_database(told(), &parameters, "defaultdb").encode()).into_owned()
         };
 
-        assert!(explained(b"user\0me\0database\0me\0\0"));
-        assert!(!explained(b"user\0me\0database\0shop\0\0"));
+        assert!(explained(b"user\0me\0database\0me\0\0").contains("psql -d defaultdb"));
+        assert!(!explained(b"user\0me\0database\0shop\0\0").contains("crdb-proxy"));
+        for of_listener in [&b"user\0me\0database\0defaultdb\0\0"[..], b"user\0me\0database\0\0\0", b"user\0me\0\0"] {
+            assert!(explained(of_listener).contains("of crdb-proxy's listener"));
+        }
     }
 }
