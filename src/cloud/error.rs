@@ -307,7 +307,7 @@ fn no_cluster(f: &mut fmt::Formatter<'_>, wanted: &str, names: &[String]) -> fmt
         );
     }
     if let Some(near) = settings::nearest(wanted, names.iter().map(String::as_str)) {
-        write!(f, "; did you mean \"{near}\"?")?;
+        write!(f, " (did you mean \"{near}\"?)")?;
     }
     let shown = names.iter().take(NAMES_SHOWN).map(|name| format!("\"{name}\"")).collect::<Vec<_>>().join(", ");
     let more = names.len().saturating_sub(NAMES_SHOWN);

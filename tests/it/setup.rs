@@ -339,7 +339,7 @@ fn a_cluster_that_is_none_of_those_that_there_are_is_told_with_their_names() {
     let scene = Scene::new();
     let unknown = "setup --no-check --cluster pord --user app --password-file app.pw";
 
-    scene.assert_refused(&scene.run(unknown), 2, "is called \"pord\"; did you mean \"prod\"?; there are \"prod\"");
+    scene.assert_refused(&scene.run(unknown), 2, "is called \"pord\" (did you mean \"prod\"?); there are \"prod\"");
 
     let other = "11111111-89ab-cdef-0123-456789abcdef";
     scene.api.state(|state| state.clusters.push(cloud_api::cluster(other, "prod", "AWS", &["us-east-1"])));

@@ -139,7 +139,7 @@ fn a_cluster_is_found_by_id_and_by_name_and_names_that_are_near_are_offered() {
     let ambiguous = "2 clusters are called \"twin\"; name one by its ID: 11111111-89ab-cdef-0123-456789abcdef, \
                      22222222-89ab-cdef-0123-456789abcdef";
     assert_eq!(sentence(wait(cloud.find("twin"))), ambiguous);
-    let none = "no cluster that the API key may see is called \"prid\"; did you mean \"prod\"?; there are \"prod\", \
+    let none = "no cluster that the API key may see is called \"prid\" (did you mean \"prod\"?); there are \"prod\", \
                 \"twin\", \"twin\"";
     assert_eq!(sentence(wait(cloud.find("prid"))), none);
     api.state(|state| state.clusters.clear());
