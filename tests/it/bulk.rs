@@ -10,7 +10,7 @@ use std::{
     net::{SocketAddr, TcpStream},
     sync::{Arc, Mutex, mpsc},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 const GIB: usize = 1 << 30;
@@ -187,8 +187,13 @@ fn a_thousand_idle_sessions_do_nothing_cost_little_memory_and_give_it_back() {
 
     assert!(used / 1000 < 64 * 1024, "{used} bytes for a thousand idle sessions");
     assert!(woken < 300, "woken {woken} times in three seconds by a thousand sessions that say nothing");
-    let kept = proxy.resident_bytes().saturating_sub(before);
-    assert!(kept < used / 2, "{} KiB stay of {} KiB", kept / 1024, used / 1024);
+    // The first time may have come while most were still on their way out.
+    let kept = || proxy.resident_bytes().saturating_sub(before);
+    let end = Instant::now() + DEADLINE;
+    while kept() >= used / 2 {
+        assert!(Instant::now() < end, "{} KiB stay of {} KiB", kept() / 1024, used / 1024);
+        thread::sleep(Duration::from_millis(50));
+    }
 }
 
 /// A cluster whose sessions a function serves.
