@@ -12,6 +12,7 @@ mod known;
 mod lenient;
 mod own_address;
 mod pages;
+mod places;
 mod said;
 mod server;
 mod shapes;

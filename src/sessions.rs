@@ -158,14 +158,14 @@ impl Sessions {
         (open.values().take(most).cloned().collect(), open.len())
     }
 
-    /// Whether `many` fewer are open than once were. Once it was so, it is asked anew.
-    pub fn have_ebbed(&self, many: usize) -> bool {
+    /// How many are open, if that is `many` fewer than once were. Once it was so, it is asked anew.
+    pub fn after_ebb(&self, many: usize) -> Option<usize> {
         let open = self.lock().len();
         let has_ebbed = self.most.load(Relaxed).saturating_sub(open) >= many;
         if has_ebbed {
             self.most.store(open, Relaxed);
         }
-        has_ebbed
+        has_ebbed.then_some(open)
     }
 
     /// Counts a client that is no longer in startup and has not been refused.

@@ -36,17 +36,11 @@ impl CloudFacts {
 
     /// The region of an endpoint: by its name in the settings, or by its host.
     pub(super) fn region_of(&self, endpoint: &Endpoint) -> Option<&Region> {
-        let by_name =
-            |region: &&Region| endpoint.region.as_deref().is_some_and(|said| settings::same_region(said, &region.name));
-        let by_host = |region: &&Region| {
-            let names = [&region.sql_dns, &region.internal_dns, &region.private_endpoint_dns];
-            names
-                .into_iter()
-                .flatten()
-                .any(|name| endpoint.host.to_ascii_lowercase().ends_with(&name.to_ascii_lowercase()))
-        };
         let regions = &self.cluster.regions;
-        regions.iter().find(by_name).or_else(|| regions.iter().find(by_host))
+        // What the settings say of its region goes before what its host looks like.
+        let is_named =
+            |region: &&Region| endpoint.region.as_deref().is_some_and(|said| settings::same_region(said, &region.name));
+        regions.iter().find(is_named).or_else(|| regions.iter().find(|region| region.has_host(&endpoint.host)))
     }
 
     /// The cluster's own names for the way that an endpoint takes, of its region first.
@@ -114,7 +108,7 @@ async fn facts(cloud: &Cloud, cluster: &settings::Cluster) -> Result<Option<Clou
     let found = match &cluster.cluster_id {
         Some(id) => cloud.cluster(id).await?,
         // A host of the settings tells which it is.
-        None => match cloud.clusters().await?.into_iter().find(|known| has_a_host_of(known, cluster)) {
+        None => match cloud.clusters().await?.into_iter().find(|known| known.has_a_host_of(cluster)) {
             Some(found) => found,
             None => return Ok(None),
         },
@@ -154,17 +148,6 @@ fn readable<T>(
             unknown.push(what);
             None
         }
-    })
-}
-
-fn has_a_host_of(known: &crate::cloud::Cluster, cluster: &settings::Cluster) -> bool {
-    let of_regions =
-        known.regions.iter().flat_map(|region| [&region.sql_dns, &region.internal_dns, &region.private_endpoint_dns]);
-    let names: Vec<_> = of_regions.chain([&known.sql_dns]).flatten().map(|name| name.to_ascii_lowercase()).collect();
-    cluster.endpoints.iter().any(|endpoint| {
-        let hosts = [endpoint.host.to_ascii_lowercase(), endpoint.tls_server_name.to_str().to_ascii_lowercase()];
-        // A Private Service Connect endpoint's own name stands in front.
-        names.iter().any(|name| hosts.iter().any(|host| host == name || host.ends_with(&format!(".{name}"))))
     })
 }
 

@@ -94,15 +94,7 @@ pub(super) fn in_settings(
 
 /// The cluster whose hosts the settings name.
 async fn by_host(cloud: &Cloud, meant: &settings::Cluster) -> Result<cloud::Cluster, CommandError> {
-    let is_host = |host: &str, region: &cloud::Region| {
-        let below = |domain: &str| host == domain || host.ends_with(&format!(".{domain}"));
-        [&region.sql_dns, &region.internal_dns].into_iter().flatten().any(|known| known == host)
-            || region.private_endpoint_dns.as_deref().is_some_and(below)
-    };
-    let serves = |cluster: &cloud::Cluster| {
-        meant.endpoints.iter().any(|endpoint| cluster.regions.iter().any(|region| is_host(&endpoint.host, region)))
-    };
-    let found = cloud.clusters().await?.into_iter().find(serves);
+    let found = cloud.clusters().await?.into_iter().find(|cluster| cluster.has_a_host_of(meant));
     found.ok_or_else(|| {
         let text = format!(
             "no cluster that the API key may see has the hosts of cluster \"{}\" in the settings; set its cluster_id there, \

@@ -123,14 +123,14 @@ mod tests {
 
     #[test]
     fn a_path_counts_from_the_working_folder_or_from_the_users_own() {
-        let inputs = Inputs { working_folder: "/work".into(), home: Some("/home/app".into()), ..Inputs::default() };
+        let inputs = Inputs { working_folder: "/srv".into(), home: Some("/home/app".into()), ..Inputs::default() };
         let placed = |path: &str| placed(Path::new(path), &inputs);
 
-        assert_eq!(placed("a/b"), Path::new("/work/a/b"));
+        assert_eq!(placed("a/b"), Path::new("/srv/a/b"));
         assert_eq!(placed("/a"), Path::new("/a"));
         assert_eq!(placed("~/a"), Path::new("/home/app/a"));
         assert_eq!(placed("$HOME/a"), Path::new("/home/app/a"));
-        assert_eq!(placed("~other/a"), Path::new("/work/~other/a"));
+        assert_eq!(placed("~other/a"), Path::new("/srv/~other/a"));
     }
 
     #[test]

@@ -4,10 +4,10 @@
 
 use crate::{
     admin::Admin,
-    cloud::{self, Cloud, Known, Provider, known},
+    cloud::{self, Cloud, Known, known},
     diagnostics::printable,
     jitter,
-    settings::{self, Endpoint, EndpointKind, Name, kind_text, same_region},
+    settings::{self, Endpoint, EndpointKind, Name, kind_text},
     upstream::Cluster,
 };
 use std::{collections::HashMap, sync::Arc, time::Duration};
@@ -166,7 +166,7 @@ fn endpoints(settings: &settings::Cluster, found: &cloud::Cluster) -> Option<Vec
     for kind in [EndpointKind::Internal, EndpointKind::Public] {
         let Some(like) = settings.endpoints.iter().find(|endpoint| endpoint.kind == kind) else { continue };
         for region in &found.regions {
-            let is_known = endpoints.iter().any(|endpoint| endpoint.kind == kind && is_of(endpoint, region));
+            let is_known = endpoints.iter().any(|endpoint| endpoint.kind == kind && region.is_led_to_by(endpoint));
             let Some(new) = new(like, region, found).filter(|_| !is_known) else { continue };
             if endpoints.iter().all(|endpoint| endpoint.name != new.name) {
                 endpoints.push(Arc::new(new));
@@ -180,14 +180,7 @@ fn endpoints(settings: &settings::Cluster, found: &cloud::Cluster) -> Option<Vec
 fn is_there(endpoint: &Endpoint, found: &cloud::Cluster) -> bool {
     endpoint.region.is_none()
         || endpoint.kind == EndpointKind::Custom
-        || found.regions.iter().any(|region| is_of(endpoint, region))
-}
-
-/// By its region in the settings, or by its host.
-fn is_of(endpoint: &Endpoint, region: &cloud::Region) -> bool {
-    let names = [&region.sql_dns, &region.internal_dns, &region.private_endpoint_dns];
-    endpoint.region.as_deref().is_some_and(|said| same_region(said, &region.name))
-        || names.into_iter().flatten().any(|name| endpoint.host.eq_ignore_ascii_case(name))
+        || found.regions.iter().any(|region| region.is_led_to_by(endpoint))
 }
 
 /// The way to a region that the settings do not speak of; nothing where the API's words make none.
@@ -199,7 +192,7 @@ fn new(like: &Endpoint, region: &cloud::Region, found: &cloud::Cluster) -> Optio
     };
     let is_host =
         host.len() <= HOST_MAX && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
-    let name = region_name(&region.name, found.cloud_provider.as_ref());
+    let name = found.sql_region(&region.name);
     Some(Endpoint {
         name: Name::new(&format!("{name}-{}", kind_text(like.kind)))?,
         region: Some(Name::new(&name)?.to_string()),
@@ -209,17 +202,6 @@ fn new(like: &Endpoint, region: &cloud::Region, found: &cloud::Cluster) -> Optio
         endpoint_name: None,
         port: like.port,
     })
-}
-
-/// As SQL shows it: `gcp-us-east1`.
-fn region_name(name: &str, provider: Option<&Provider>) -> String {
-    let cloud = match provider {
-        Some(Provider::Aws) => "aws-",
-        Some(Provider::Gcp) => "gcp-",
-        Some(Provider::Azure) => "azure-",
-        _ => "",
-    };
-    if name.starts_with(cloud) { name.to_owned() } else { format!("{cloud}{name}") }
 }
 
 /// Several times what the Cloud sells; each is an endpoint with series and probes of its own.
@@ -235,7 +217,7 @@ const TOO_MUCH: &str = "the API key that discover uses may do more than read: wh
 mod tests {
     use super::*;
     use crate::{
-        cloud::testing,
+        cloud::{Provider, testing},
         settings::{AuthKind, CaSource},
     };
 

@@ -12,12 +12,13 @@ use tracing::debug;
 pub(super) async fn give_back(sessions: Arc<Sessions>) {
     loop {
         sleep(LOOK_EVERY).await;
-        if sessions.have_ebbed(MANY) {
+        if let Some(open) = sessions.after_ebb(MANY) {
             // It takes milliseconds for each hundred mebibytes. A panic in there concerns nobody.
-            let _ = spawn_blocking(|| {
+            let _ = spawn_blocking(move || {
                 let began = Instant::now();
                 sys::give_back_memory();
-                debug!(duration_ms = began.elapsed().as_millis(), "memory of sessions that are gone was given back");
+                let duration_ms = began.elapsed().as_millis();
+                debug!(duration_ms, sessions.open = open, "memory of sessions that are gone was given back");
             })
             .await;
         }

@@ -43,8 +43,8 @@ fn not_serving(case: &Case<'_>, cloud: &CloudFacts) -> Option<Advice> {
             ("it is still being created", "wait until its state is CREATED; that can take half an hour")
         }
         ClusterState::Locked => (
-            "it is locked: billing, or an operation of the provider",
-            "look at the organisation's billing page, else ask Cockroach Labs support",
+            "an operation is under way that allows no other; whether it serves meanwhile is nowhere documented",
+            "see its page in the Cloud Console, and ask Cockroach Labs support if it lasts for hours",
         ),
         ClusterState::CreationFailed => {
             ("creating it failed", "delete it and create it again, or ask Cockroach Labs support")

@@ -126,11 +126,8 @@ fn summary(cluster: &Cluster) -> String {
 }
 
 fn regions(cluster: &Cluster) -> Vec<Region> {
-    let prefix = cluster.cloud_provider.as_ref().map(|provider| format!("{}-", provider.word().to_ascii_lowercase()));
-    let prefix = prefix.unwrap_or_default();
-    let named = |name: &str| if name.starts_with(&prefix) { name.to_owned() } else { format!("{prefix}{name}") };
     let region = |region: &cloud::Region| Region {
-        name: named(&region.name),
+        name: cluster.sql_region(&region.name),
         public: region.sql_dns.clone(),
         internal: region.internal_dns.clone(),
         psc: region.private_endpoint_dns.clone(),

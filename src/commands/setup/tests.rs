@@ -21,7 +21,7 @@ fn least() -> SetupFlags {
 }
 
 fn settle(found: &Found, flags: &SetupFlags) -> Result<Choice, String> {
-    let inputs = Inputs { working_folder: "/work".into(), usual_files: vec![FILE.into()], ..Inputs::default() };
+    let inputs = Inputs { working_folder: "/srv".into(), usual_files: vec![FILE.into()], ..Inputs::default() };
     let wishes = Wishes::read(flags, &inputs).map_err(|error| error.to_string())?;
     block_on(Choice::settle(&wishes, found, false)).map_err(|error| error.to_string())
 }
@@ -227,7 +227,7 @@ fn what_the_cluster_does_not_have_is_told_with_what_it_has() {
         flags.password_env = None;
         flags.password_file = Some("gone.pw".into());
     });
-    assert!(gone.starts_with("--password-file: /work/gone.pw does not exist; put the user's password there"), "{gone}");
+    assert!(gone.starts_with("--password-file: /srv/gone.pw does not exist; put the user's password there"), "{gone}");
 }
 
 #[test]

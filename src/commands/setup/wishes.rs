@@ -194,7 +194,7 @@ mod tests {
 
     fn inputs() -> Inputs {
         Inputs {
-            working_folder: "/work".into(),
+            working_folder: "/srv".into(),
             usual_files: vec!["/home/app/.config/crdb-proxy/crdb-proxy.toml".into()],
             ..Inputs::default()
         }
@@ -232,8 +232,8 @@ mod tests {
         assert_eq!(read.path, Some(vec![EndpointKind::Psc, EndpointKind::Public]));
         assert_eq!(read.regions, Some(Regions::These(vec!["gcp-us-east1".to_owned(), "gcp-us-west2".to_owned()])));
         assert_eq!(read.psc[1], ("gcp-us-west2".to_owned(), "two".to_owned()));
-        assert_eq!(read.password, Some(PasswordAt::File("/work/prod.pw".into())));
-        assert_eq!(read.file, Path::new("/work/out/prod.toml"));
+        assert_eq!(read.password, Some(PasswordAt::File("/srv/prod.pw".into())));
+        assert_eq!(read.file, Path::new("/srv/out/prod.toml"));
     }
 
     #[test]
