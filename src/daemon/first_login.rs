@@ -8,10 +8,10 @@ use crate::{
     session::Parts,
     settings::AuthKind,
     upstream::{Claim, Facts},
-    wire::{StartupParameters, messages, parameters::Injected},
+    wire::{StartupParameters, parameters::Injected},
 };
 use std::{sync::Arc, time::Duration};
-use tokio::{io::AsyncWriteExt, time::sleep};
+use tokio::time::sleep;
 use tracing::{info, warn};
 
 /// What is said until the first try has failed.
@@ -64,10 +64,8 @@ async fn try_one(parts: &Parts) -> Result<(), String> {
     });
     let claim = Claim { setup, parameters: &parameters, choice: &parts.choice };
     match parts.cluster.claim(&claim).await {
-        Ok(mut upstream) => {
-            // A goodbye that does not arrive changes nothing.
-            let _ = upstream.stream.write_all(messages::TERMINATE).await;
-            let _ = upstream.stream.shutdown().await;
+        Ok(upstream) => {
+            upstream.leave().await;
             Ok(())
         }
         Err(error) => {

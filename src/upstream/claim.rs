@@ -105,10 +105,7 @@ impl Setup {
     }
 
     async fn lease(&self) -> Result<Option<Lease>, ClaimError> {
-        match self.credentials() {
-            Some(credentials) => credentials.current().await.map(Some).map_err(ClaimError::Secret),
-            None => Ok(None),
-        }
+        self.examine_secret().await.map_err(ClaimError::Secret)
     }
 
     /// Reads the secret again; whether it is another one now.
