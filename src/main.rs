@@ -17,6 +17,7 @@ use failure::Failure;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    sys::keep_memory_private();
     let done = match cli::parse(std::env::args_os()) {
         Ok(command) => obey(command),
         Err(Declined::Asked(answer)) => answer.exit(),
@@ -28,6 +29,7 @@ fn main() -> ExitCode {
 }
 
 fn run(flags: Flags) -> Result<u8, Failure> {
+    sys::leave_no_cores();
     let passed = sys::take_passed();
     let inputs = Inputs::of_process(flags);
     let loaded = settings::load(&inputs)?;

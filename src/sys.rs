@@ -4,6 +4,7 @@ mod child;
 mod owner;
 mod passed;
 mod peer;
+mod private;
 mod process;
 mod routes;
 
@@ -11,6 +12,7 @@ pub use child::{End, Tied, hears_keyboard, is_ignored, spawn_tied};
 pub use owner::listening_process;
 pub use passed::{Passed, PassedDescriptor, UNNAMED, take_passed};
 pub use peer::tcp_peer_uid;
+pub use private::{keep_memory_private, leave_no_cores};
 pub use process::{ProcessFacts, process_facts};
 pub use routes::{Route, routes};
 

@@ -48,6 +48,7 @@ mod package;
 mod page;
 mod pages;
 mod password;
+mod private_memory;
 mod probes;
 mod programs;
 #[cfg(feature = "demo")]
