@@ -176,6 +176,7 @@ impl Parts {
             bytes_max: self.limits.startup_bytes_max,
             tls: self.tls.as_ref(),
             requires_tls: matches!(self.listener.tls, settings::LocalTls::Require(_)),
+            allows_cluster: self.listener.client_choices.cluster_option,
             deadline,
         }
     }

@@ -1,5 +1,7 @@
 //! Startup parameters: kept byte for byte and in order, since clients may send any encoding.
 
+use super::options::{same_name, swallows_what_follows};
+
 /// Names and values of a startup message, each with its NUL, in one piece: what is kept for every session is small,
 /// and read rarely.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -37,19 +39,19 @@ impl StartupParameters {
                 return Err("bytes follow its end");
             }
             take_text(&mut rest).ok_or("a parameter has no value")?;
-            names_user |= name.eq_ignore_ascii_case(b"user");
+            names_user |= same_name(name, "user");
         }
         if names_user { Ok(Self(text.into())) } else { Err("it names no user") }
     }
 
-    fn pairs(&self) -> impl Iterator<Item = Pair<'_>> {
+    pub(super) fn pairs(&self) -> impl Iterator<Item = Pair<'_>> {
         let mut rest = &*self.0;
         std::iter::from_fn(move || Some((take_text(&mut rest)?, take_text(&mut rest)?)))
     }
 
     /// The last value of `name`, compared without case, as CockroachDB lower-cases names.
     pub fn get(&self, name: &str) -> Option<&[u8]> {
-        let with_name = self.pairs().filter(|(own, _)| own.eq_ignore_ascii_case(name.as_bytes()));
+        let with_name = self.pairs().filter(|(own, _)| same_name(own, name));
         with_name.last().map(|(_, value)| value)
     }
 
@@ -71,12 +73,10 @@ impl StartupParameters {
     /// What goes upstream: the client's parameters, in its order and byte for byte, but for `injected`
     /// and without `crdb:*` (a local client must not speak as the vendor's proxy) and `_pq_.*`.
     pub fn for_upstream(&self, injected: &Injected<'_>) -> Self {
-        let kept = |name: &[u8]| {
-            !name.eq_ignore_ascii_case(b"user") && !has_prefix(name, "crdb:") && !has_prefix(name, "_pq_.")
-        };
-        let names_database = |(name, value): Pair<'_>| name.eq_ignore_ascii_case(b"database") && !value.is_empty();
+        let kept = |name: &[u8]| !same_name(name, "user") && !has_prefix(name, "crdb:") && !has_prefix(name, "_pq_.");
+        let names_database = |(name, value): Pair<'_>| same_name(name, "database") && !value.is_empty();
         let has_database = self.pairs().any(names_database);
-        let is_empty_database = |name: &[u8]| !has_database && name.eq_ignore_ascii_case(b"database");
+        let is_empty_database = |name: &[u8]| !has_database && same_name(name, "database");
         let mut pairs = vec![(b"user".as_slice(), injected.user.as_bytes())];
         pairs.extend(self.pairs().filter(|(name, _)| kept(name) && !is_empty_database(name)));
         if !has_database {
@@ -104,17 +104,14 @@ impl StartupParameters {
 }
 
 /// Adds an item to `options`: to the last of `pairs` of that name, whose place and new value are given, or as a pair of
-/// its own. Blanks part items and a backslash escapes a blank, so behind a trailing lone backslash an appended item
-/// would melt into the client's last one: it goes first then.
+/// its own. Where an appended item could melt into the client's last one, it goes first.
 fn with_option(pairs: &mut Vec<Pair<'_>>, item: &'static [u8]) -> Option<(usize, Vec<u8>)> {
-    let Some(place) = pairs.iter().rposition(|(name, _)| name.eq_ignore_ascii_case(b"options")) else {
+    let Some(place) = pairs.iter().rposition(|(name, _)| same_name(name, "options")) else {
         pairs.push((b"options", item));
         return None;
     };
     let (_, options) = *pairs.get(place)?;
-    let backslashes = options.iter().rev().take_while(|&&byte| byte == b'\\').count();
-    let ends_in_escape = backslashes % 2 == 1;
-    let value = match (options.is_empty(), ends_in_escape) {
+    let value = match (options.is_empty(), swallows_what_follows(options)) {
         (true, _) => item.to_vec(),
         (false, false) => [options, item].join(&b' '),
         (false, true) => [item, options].join(&b' '),
@@ -201,6 +198,8 @@ mod tests {
         assert_eq!(options(b"user\0me\0options\0\0\0"), jwt);
         assert_eq!(options(b"user\0me\0options\0-c a=b\\\\\0\0"), format!("-c a=b\\\\ {jwt}"));
         assert_eq!(options(b"user\0me\0options\0-c a=b\\\0\0"), format!("{jwt} -c a=b\\"));
+        assert_eq!(options(b"user\0me\0options\0-c a=b%5C\0\0"), format!("{jwt} -c a=b%5C"));
+        assert_eq!(options(b"user\0me\0options\0--a=b -c \0\0"), format!("{jwt} --a=b -c "));
     }
 
     #[test]
