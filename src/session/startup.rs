@@ -7,7 +7,7 @@ use crate::{
     wire::{
         CancelKey, ClientError, FirstMessage, SqlState, StartupParameters,
         first_message::{FirstMessageError, TLS_HANDSHAKE},
-        options::Reserved,
+        options::{Allowed, Reserved},
     },
 };
 use std::{fmt, io, num::NonZero};
@@ -52,8 +52,8 @@ pub(crate) struct Gate<'a> {
     pub(crate) tls: Option<&'a TlsAcceptor>,
     /// Whether a client in clear is refused.
     pub(crate) requires_tls: bool,
-    /// Whether clients may choose a virtual cluster.
-    pub(crate) allows_cluster: bool,
+    /// What clients may choose.
+    pub(crate) allowed: Allowed,
     /// By when the startup must be whole.
     pub(crate) deadline: Instant,
 }
@@ -187,7 +187,7 @@ impl Reader<'_> {
                 Err(StartupError::TlsRequired)
             }
             FirstMessage::Startup { minor, parameters } => {
-                if let Some(reserved) = parameters.reserved(self.gate.allows_cluster) {
+                if let Some(reserved) = parameters.reserved(self.gate.allowed) {
                     return Err(StartupError::Reserved(reserved));
                 }
                 let read_ahead = std::mem::take(&mut self.bytes);

@@ -10,17 +10,19 @@ use super::{
 pub struct ClientChoices {
     /// A virtual cluster: `cluster` in `options`, or in front of the database.
     pub cluster_option: bool,
+    /// No database: the listener's it is, whatever a client asks for.
+    pub database_locked: bool,
 }
 
 /// Reads the keys of one listener.
 pub(super) fn read_client_choices(reader: &mut Reader<'_>, section: &mut Section) -> ClientChoices {
-    let cluster_option = reader.read(section, "allow_cluster_option", boolean);
-    ClientChoices { cluster_option: cluster_option.unwrap_or(false) }
+    let mut switch = |key| reader.read(section, key, boolean).unwrap_or(false);
+    ClientChoices { cluster_option: switch("allow_cluster_option"), database_locked: switch("database_locked") }
 }
 
 impl ClientChoices {
     /// The keys, as a settings file says them.
     pub(super) fn show(&self) -> Vec<(&'static str, toml::Value)> {
-        vec![("allow_cluster_option", self.cluster_option.into())]
+        vec![("database_locked", self.database_locked.into()), ("allow_cluster_option", self.cluster_option.into())]
     }
 }

@@ -16,6 +16,17 @@ pub enum Reserved {
     Cluster,
     /// So does a database of this form.
     ClusterInDatabase,
+    /// `database` among the options, where the listener's stands.
+    Database,
+}
+
+/// What a client may choose in its startup.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Allowed {
+    /// A virtual cluster.
+    pub cluster: bool,
+    /// A database; else the one of the startup itself is replaced, and those of `options` are refused.
+    pub database: bool,
 }
 
 /// A key of `options`, as the server would compare it, and its value.
@@ -28,20 +39,16 @@ pub struct Setting {
 }
 
 impl StartupParameters {
-    /// The first thing that no client may ask for; a virtual cluster only where `allows_cluster` is not set. Keys that
-    /// the server would not even understand are not looked at: they pass, and it answers.
-    pub fn reserved(&self, allows_cluster: bool) -> Option<Reserved> {
+    /// The first thing that this client may not ask for. Keys that the server would not even understand are not looked
+    /// at: they pass, and it answers.
+    pub fn reserved(&self, allowed: Allowed) -> Option<Reserved> {
         let mut of_options = self.options().flat_map(settings);
-        of_options.find_map(|setting| setting.reserved(allows_cluster)).or_else(|| {
+        of_options.find_map(|setting| setting.reserved(allowed)).or_else(|| {
             let mut databases = self.pairs().filter(|(name, _)| same_name(name, "database"));
-            let chooses = !allows_cluster && databases.any(|(_, value)| chooses_cluster(value));
-            chooses.then_some(Reserved::ClusterInDatabase)
+            // One that is replaced anyway chooses nothing.
+            let counts = allowed.database && !allowed.cluster;
+            (counts && databases.any(|(_, value)| chooses_cluster(value))).then_some(Reserved::ClusterInDatabase)
         })
-    }
-
-    /// Whether any reading of its `options` names this key.
-    pub fn options_name(&self, key: &str) -> bool {
-        self.options().flat_map(settings).any(|setting| setting.key == key.as_bytes())
     }
 
     /// Every `options`: the server reads them all.
@@ -51,11 +58,12 @@ impl StartupParameters {
 }
 
 impl Setting {
-    fn reserved(&self, allows_cluster: bool) -> Option<Reserved> {
+    fn reserved(&self, allowed: Allowed) -> Option<Reserved> {
         match &*self.key {
             key if key.starts_with(b"crdb:") || key == b"system_identity" => Some(Reserved::Vendor(shown(key))),
-            b"cluster" if !allows_cluster => Some(Reserved::Cluster),
-            b"database" if !allows_cluster && chooses_cluster(&self.value) => Some(Reserved::ClusterInDatabase),
+            b"cluster" if !allowed.cluster => Some(Reserved::Cluster),
+            b"database" if !allowed.database => Some(Reserved::Database),
+            b"database" if !allowed.cluster && chooses_cluster(&self.value) => Some(Reserved::ClusterInDatabase),
             _ => None,
         }
     }
@@ -222,6 +230,10 @@ impl Reserved {
                 "Take cluster out of \"options\", or set \"allow_cluster_option\" to true for this listener of \
                  crdb-proxy. {whence}."
             ),
+            Self::Database => format!(
+                "Take database out of \"options\": this listener of crdb-proxy always uses its own (\"database_locked\"). \
+                 {whence}."
+            ),
             Self::ClusterInDatabase => "Name the database alone, or set \"allow_cluster_option\" to true for this \
                                         listener of crdb-proxy."
                 .to_owned(),
@@ -236,6 +248,7 @@ impl fmt::Display for Reserved {
             Self::Cluster => {
                 f.write_str("its \"options\" choose a virtual cluster (cluster=), which is not allowed here")
             }
+            Self::Database => f.write_str("its \"options\" name a database, which is not a client's choice here"),
             Self::ClusterInDatabase => {
                 f.write_str("its \"database\" chooses a virtual cluster (cluster:…/…), which is not allowed here")
             }

@@ -17,6 +17,8 @@ pub struct Injected<'a> {
     pub user: &'a str,
     /// For a client that sends no database or an empty one.
     pub database: &'a str,
+    /// For every client, whatever it sends.
+    pub is_database_locked: bool,
     /// Appended unless the client sends the same key.
     pub session_parameters: &'a [(String, String)],
     /// Appends `--crdb:jwt_auth_enabled=true` to `options`.
@@ -75,10 +77,10 @@ impl StartupParameters {
     pub fn for_upstream(&self, injected: &Injected<'_>) -> Self {
         let kept = |name: &[u8]| !same_name(name, "user") && !has_prefix(name, "crdb:") && !has_prefix(name, "_pq_.");
         let names_database = |(name, value): Pair<'_>| same_name(name, "database") && !value.is_empty();
-        let has_database = self.pairs().any(names_database);
-        let is_empty_database = |name: &[u8]| !has_database && same_name(name, "database");
+        let has_database = !injected.is_database_locked && self.pairs().any(names_database);
+        let is_unused_database = |name: &[u8]| !has_database && same_name(name, "database");
         let mut pairs = vec![(b"user".as_slice(), injected.user.as_bytes())];
-        pairs.extend(self.pairs().filter(|(name, _)| kept(name) && !is_empty_database(name)));
+        pairs.extend(self.pairs().filter(|(name, _)| kept(name) && !is_unused_database(name)));
         if !has_database {
             pairs.push((b"database", injected.database.as_bytes()));
         }
@@ -138,7 +140,7 @@ mod tests {
     use super::*;
 
     fn injected() -> Injected<'static> {
-        Injected { user: "app", database: "defaultdb", session_parameters: &[], jwt: false }
+        Injected { user: "app", database: "defaultdb", is_database_locked: false, session_parameters: &[], jwt: false }
     }
 
     fn sent(body: &[u8], injected: &Injected<'_>) -> Vec<u8> {
@@ -174,6 +176,17 @@ mod tests {
     fn an_absent_or_empty_database_becomes_the_listeners() {
         assert_eq!(sent(b"user\0me\0\0", &injected()), b"user\0app\0database\0defaultdb\0\0");
         assert_eq!(sent(b"user\0me\0Database\0\0\0", &injected()), b"user\0app\0database\0defaultdb\0\0");
+    }
+
+    #[test]
+    fn a_locked_database_replaces_all_that_a_client_sends() {
+        let injected = Injected { is_database_locked: true, ..injected() };
+
+        for database in ["", "database\0theirs\0", "Database\0theirs\0x\0y\0database\0\0DATABASE\0cluster:z\0"] {
+            let sent = sent(format!("user\0me\0{database}\0").as_bytes(), &injected);
+            assert!(sent.ends_with(b"database\0defaultdb\0\0"), "{}", sent.escape_ascii());
+            assert!(!sent.windows(6).any(|part| part == b"theirs"), "{}", sent.escape_ascii());
+        }
     }
 
     #[test]

@@ -122,6 +122,24 @@ fn an_operators_own_options_choose_what_they_like() {
     assert_eq!(upstream_value(&cluster, b"options"), b"-ccluster=system");
 }
 
+#[test]
+fn a_locked_database_is_every_clients_and_the_one_that_status_tells() {
+    let cluster = FakeUpstream::answering();
+    let locked = "database = \"orders\"\ndatabase_locked = true";
+    let proxy = SettingsFile::of(&cluster).listener(locked).global("warm_max = 0").start();
+
+    let client = log_in(&proxy, &[(b"DataBase".as_slice(), b"theirs".as_slice()), (b"database", b"cluster:x/theirs")]);
+
+    let received = upstream_parameters(&cluster);
+    assert!(received.iter().all(|(_, value)| !value.ends_with(b"theirs")), "{received:?}");
+    assert_eq!(upstream_value(&cluster, b"database"), b"orders");
+    assert_eq!(proxy.status()["sessions"][0]["database"], "orders");
+    drop(client);
+    let error = proxy.startup(&[("user", "anyone"), ("options", "-c database=theirs")]).refusal();
+    assert_eq!(error.sqlstate(), "28000");
+    assert!(error.field(b'H').unwrap().contains("database_locked"));
+}
+
 fn answering() -> (FakeUpstream, TestProxy) {
     let cluster = FakeUpstream::answering();
     let proxy = TestProxy::before(&cluster);

@@ -49,9 +49,20 @@ fn a_virtual_cluster_is_found_unless_it_is_allowed() {
     for database in ["cluster:system/defaultdb", "cluster:", "CLUSTER:x"] {
         let body = ["user\0me\0Database\0", database, "\0database\0plain\0\0"].concat();
         let parameters = StartupParameters::parse(body.as_bytes()).unwrap();
-        assert_eq!(parameters.reserved(false), Some(Reserved::ClusterInDatabase), "{database}");
-        assert_eq!(parameters.reserved(true), None, "{database}");
+        assert_eq!(parameters.reserved(but_for_cluster(false)), Some(Reserved::ClusterInDatabase), "{database}");
+        assert_eq!(parameters.reserved(but_for_cluster(true)), None, "{database}");
     }
+}
+
+#[test]
+fn a_locked_database_stands_against_every_spelling_in_options() {
+    let locked = Allowed { cluster: false, database: false };
+    let reserved = |body: &str| StartupParameters::parse(body.as_bytes()).unwrap().reserved(locked);
+
+    for options in ["-c database=x", "--DATABASE=x", "-cdata%62ase=x", "--database=cluster:a/b"] {
+        assert_eq!(reserved(&format!("user\0me\0options\0{options}\0\0")), Some(Reserved::Database), "{options}");
+    }
+    assert_eq!(reserved("user\0me\0database\0cluster:a/b\0\0"), None, "it is replaced");
 }
 
 #[test]
@@ -59,7 +70,7 @@ fn every_options_counts_whatever_its_case() {
     for name in ["options", "OPTIONS", "optİons", "OPTİONS"] {
         let body = ["user\0me\0", name, "\0--crdb:x=1\0options\0-c a=b\0\0"].concat();
         let parameters = StartupParameters::parse(body.as_bytes()).unwrap();
-        assert_eq!(parameters.reserved(false), Some(Reserved::Vendor("crdb:x".to_owned())), "{name}");
+        assert_eq!(parameters.reserved(but_for_cluster(false)), Some(Reserved::Vendor("crdb:x".to_owned())), "{name}");
     }
 }
 
@@ -97,7 +108,11 @@ fn a_key_is_shown_without_control_characters_and_not_for_long() {
 
 fn found(options: &[u8], allows_cluster: bool) -> Option<Reserved> {
     let body = [b"user\0me\0options\0", options, b"\0\0"].concat();
-    StartupParameters::parse(&body).unwrap().reserved(allows_cluster)
+    StartupParameters::parse(&body).unwrap().reserved(but_for_cluster(allows_cluster))
+}
+
+fn but_for_cluster(cluster: bool) -> Allowed {
+    Allowed { cluster, database: true }
 }
 
 /// A blank that the server parts items at.
@@ -180,8 +195,8 @@ proptest! {
         let body = [b"user\0me\0database\0d\0options\0", &*options, b"\0\0"].concat();
         let parameters = StartupParameters::parse(&body).unwrap();
 
-        prop_assert_eq!(parameters.reserved(false), None);
-        let sent = parameters.for_upstream(&Injected { user: "app", database: "x", session_parameters: &[], jwt: false });
+        prop_assert_eq!(parameters.reserved(but_for_cluster(false)), None);
+        let sent = parameters.for_upstream(&Injected { user: "app", database: "x", is_database_locked: false, session_parameters: &[], jwt: false });
         prop_assert_eq!(sent.get("options"), Some(&*options));
     }
 
