@@ -102,6 +102,17 @@ impl Refusal {
         Self { stream: Some(stream), ..Self::new(reason, error.to_client().map(Told::Ours), cause, blame) }
     }
 
+    /// The client reads the same whatever names there are.
+    pub(super) fn user_not_allowed(parameters: &StartupParameters, stream: ClientStream) -> Self {
+        let told =
+            ClientError::new(SqlState::INVALID_AUTHORIZATION, "crdb-proxy refused the user that the client asks for")
+                .hint("Ask whoever runs crdb-proxy which user to name.");
+        let asked = parameters.text("user").unwrap_or_default();
+        let cause = format!("the client asks for user \"{asked}\", and the listener's \"user_mode\" does not let it");
+        let refusal = Self::new(RefuseReason::LocalAuth, Some(Told::Ours(told)), cause, Blame::Client);
+        Self { stream: Some(stream), ..refusal }
+    }
+
     /// `cause` is for the log, which hides nothing from the operator.
     pub(super) fn claim(error: &ClaimError, told: Told, cause: String, stream: ClientStream) -> Self {
         let endpoint = error.endpoint().cloned();

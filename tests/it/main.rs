@@ -73,4 +73,5 @@ mod units;
 mod unix_socket;
 mod url_formats;
 mod urls;
+mod users;
 mod warm;
