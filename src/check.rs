@@ -17,11 +17,12 @@ pub use report::{ClusterReport, EndpointReport, ListenerReport, Report, StageRep
 pub use stage::Stage;
 
 use crate::{
+    credentials::Credentials,
     diagnostics::{Chain, rfc3339},
     metrics::Metrics,
     settings::{self, Loaded, Settings},
     tls::{self, TlsSetupError},
-    upstream::World,
+    upstream::{Means, UserMeans, World},
 };
 use cluster::Checked;
 use report::SCHEMA;
@@ -82,15 +83,23 @@ pub async fn check(
     let mut warnings = loaded.warnings.clone();
     let mut walkable = Vec::new();
     for cluster in &chosen {
-        let tls = tls::cluster_tls(cluster, at).map_err(|error| files_fault(cluster, &error))?;
-        warnings.extend(tls.warnings.iter().map(|text| format!("cluster \"{}\": {text}", cluster.name)));
-        walkable.push((Arc::clone(cluster), tls));
+        let mut users = Vec::new();
+        for user in cluster.users() {
+            let tls = tls::cluster_tls(&cluster.ca, user.client_certificate.as_ref(), at);
+            let tls = tls.map_err(|error| files_fault(cluster, &error))?;
+            let texts = tls.warnings.iter().map(|text| format!("cluster \"{}\": {text}", cluster.name));
+            let texts: Vec<_> = texts.filter(|text| !warnings.contains(text)).collect();
+            warnings.extend(texts);
+            let credentials = user.password.clone().map(|source| Credentials::new(source, settings.strict_secrets));
+            users.push(UserMeans { tls, credentials });
+        }
+        walkable.extend(Means::of(Arc::clone(cluster), users, Arc::new(settings.limits.clone())));
     }
     let (mut clusters, mut listeners) = (Vec::new(), Vec::new());
-    for (cluster, tls) in walkable {
-        let of_cluster: Vec<_> = settings.listeners.iter().filter(|one| one.cluster == cluster.name).collect();
-        let (report, of_listeners) =
-            Checked::of(&cluster, tls, settings, world, &metrics).walk(&of_cluster, watch).await;
+    for means in walkable {
+        let name = &means.settings.name;
+        let of_cluster: Vec<_> = settings.listeners.iter().filter(|one| one.cluster == *name).collect();
+        let (report, of_listeners) = Checked::of(means, world, &metrics).walk(&of_cluster, watch).await;
         clusters.push(report);
         listeners.extend(of_listeners);
     }

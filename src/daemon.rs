@@ -78,10 +78,10 @@ impl Control {
         let view = self.0.view();
         let is_meant = |name: &Name| listener.is_none_or(|meant| meant == name.as_str());
         let found = view.listeners.iter().find(|view| is_meant(&view.parts.listener.name))?;
-        let (listener, user) = (&found.parts.listener, &found.parts.setup.settings.user);
+        let listener = &found.parts.listener;
         let address = ListenAddress::of_sockets(&found.addresses)?;
         let needs_tls = matches!(listener.tls, LocalTls::Require(_));
-        ConnectionParameters::new(&address, needs_tls, (user, &listener.database), None)
+        ConnectionParameters::new(&address, needs_tls, (&listener.user.name, &listener.database), None)
     }
 
     /// Why the daemon has not started yet or is not ready, as `/startupz` and `/readyz` have it.

@@ -35,7 +35,8 @@ pub use serve::run;
 
 use crate::secret::Secret;
 use crate::settings::{
-    AuthKind, CaSource, Cluster, Endpoint, EndpointKind, ListenAddress, Listener, LocalTls, Name, Policy, SecretSource,
+    AuthKind, CaSource, ClientChoices, Cluster, Endpoint, EndpointKind, ListenAddress, Listener, ListenerUser,
+    LocalTls, Name, Policy, SecretSource, SqlUser, UserMode,
 };
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use cancel::Cancels;
@@ -106,10 +107,14 @@ impl EmbeddedCluster {
         Cluster {
             name: self.name.clone(),
             ca: CaSource::Inline(self.ca.clone()),
-            user: USER.to_owned(),
-            auth: AuthKind::Password,
-            password: Some(SecretSource::Given { secret: self.password.clone(), by: "the demo" }),
-            client_certificate: None,
+            user: SqlUser {
+                name: USER.to_owned(),
+                auth: AuthKind::Password,
+                password: Some(SecretSource::Given { secret: self.password.clone(), by: "the demo" }),
+                client_certificate: None,
+                has_own_table: false,
+            },
+            other_users: Vec::new(),
             cluster_id: None,
             api_key: None,
             discover: false,
@@ -129,6 +134,8 @@ impl EmbeddedCluster {
             reuse: false,
             warm_max: 0,
             session_parameters: Vec::new(),
+            client_choices: ClientChoices::default(),
+            user: ListenerUser { name: USER.to_owned(), mode: UserMode::Replace },
             tls: LocalTls::Off,
             local_password: None,
             unsafe_allow_remote: false,

@@ -5,6 +5,7 @@
 
 mod address;
 mod changes;
+mod client_choices;
 mod clusters;
 mod endpoints;
 mod inputs;
@@ -20,6 +21,7 @@ mod secrets;
 mod show;
 mod shown;
 mod source;
+mod sql_users;
 mod tree;
 pub mod url;
 mod values;
@@ -32,12 +34,14 @@ pub(crate) use self::{
 };
 pub use self::{
     changes::{Change, changes},
+    client_choices::{ClientChoices, ListenerUser, UserMode},
     inputs::{Flag, Flags, Inputs},
     load::{FoundAdmin, Loaded, load, load_admin, load_text},
     paste::{ClientHost, ConnectionParameters, escaped},
     policy::{Policy, Prefer, Regions},
     show::{show, show_json},
     source::{Fault, Faults, Provenance, Source},
+    sql_users::SqlUser,
     values::duration_from_text,
 };
 
@@ -198,14 +202,10 @@ pub struct Cluster {
     pub name: Name,
     /// What the server's certificate is verified against, and nothing else.
     pub ca: CaSource,
-    /// The SQL user of every session.
-    pub user: String,
-    /// What the secret is to the server.
-    pub auth: AuthKind,
-    /// Absent only when a client certificate stands instead.
-    pub password: Option<SecretSource>,
-    /// PEM files of certificate chain and key.
-    pub client_certificate: Option<CertificateFiles>,
+    /// The only SQL user, or the first of several.
+    pub user: SqlUser,
+    /// The others, in the order in which they stand; no two names differ in case alone.
+    pub other_users: Vec<SqlUser>,
     /// Its ID in the Cloud API.
     pub cluster_id: Option<String>,
     /// Where the key of the Cloud API is; the daemon itself reads it for [`Cluster::discover`] alone.
@@ -216,6 +216,13 @@ pub struct Cluster {
     pub discover_interval: Duration,
     /// In order of preference; at least one, names unique.
     pub endpoints: Vec<Arc<Endpoint>>,
+}
+
+impl Cluster {
+    /// Every user, the first one first.
+    pub fn users(&self) -> impl Iterator<Item = &SqlUser> {
+        std::iter::once(&self.user).chain(&self.other_users)
+    }
 }
 
 /// Where a cluster's CA comes from.
@@ -325,6 +332,10 @@ pub struct Listener {
     pub warm_max: usize,
     /// Appended to the startup; a key that the client sends itself keeps the client's value.
     pub session_parameters: Vec<(String, String)>,
+    /// What its clients may choose for themselves.
+    pub client_choices: ClientChoices,
+    /// Whom its sessions log in as.
+    pub user: ListenerUser,
     /// Whether and when clients may or must use TLS.
     pub tls: LocalTls,
     /// What clients must prove to know (SCRAM-SHA-256).

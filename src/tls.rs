@@ -25,7 +25,7 @@ pub use public::public_client;
 pub use shown::Described;
 pub use witness::Witness;
 
-use crate::settings::{CertificateFiles, Cluster};
+use crate::settings::{CaSource, CertificateFiles};
 use ::aws_lc_rs::digest::{Context, SHA256};
 use rustls::{
     RootCertStore,
@@ -80,17 +80,21 @@ pub struct ServerTls {
     pub identity: Identity,
 }
 
-/// Builds the TLS side of a cluster from its CA and, where configured, its client certificate.
+/// Builds the TLS side of a cluster for one of its users: from the CA and, where configured, the user's certificate.
 ///
 /// `now` decides which CA certificates have expired. Reads files, so it belongs off the event loop.
 ///
 /// # Errors
 /// Names the file and what is wrong with it; nothing is trusted half-way.
-pub fn cluster_tls(cluster: &Cluster, now: SystemTime) -> Result<ClusterTls, TlsSetupError> {
-    let ca::Roots { store, facts, mut warnings } = ca::roots(&cluster.ca, now)?;
+pub fn cluster_tls(
+    trusted: &CaSource,
+    own: Option<&CertificateFiles>,
+    now: SystemTime,
+) -> Result<ClusterTls, TlsSetupError> {
+    let ca::Roots { store, facts, mut warnings } = ca::roots(trusted, now)?;
     let roots = Arc::new(store);
     let provider = provider();
-    let own = cluster.client_certificate.as_ref().map(|files| own_certificate(files, &provider)).transpose()?;
+    let own = own.map(|files| own_certificate(files, &provider)).transpose()?;
     let identity = Identity::of(&roots, own.as_ref());
     let builder = rustls::ClientConfig::builder_with_details(Arc::clone(&provider), Arc::new(Clock))
         .with_safe_default_protocol_versions()
@@ -207,7 +211,7 @@ const ALPN: &[u8] = b"postgresql";
 
 #[cfg(test)]
 mod tests {
-    use super::testing::{Ca, Leaf, cluster, handshake, write};
+    use super::testing::{Ca, Leaf, handshake, write};
     use super::*;
     use crate::settings::CaSource;
     use rustls::ProtocolVersion;
@@ -222,7 +226,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let ca = Ca::new("one");
         let server = listener(folder.path(), &ca);
-        let client = cluster_tls(&cluster(ca.source()), SystemTime::now()).unwrap();
+        let client = cluster_tls(&ca.source(), None, SystemTime::now()).unwrap();
 
         let version = handshake(&client.config, &server.config, "localhost", &[]).unwrap();
 
@@ -235,7 +239,7 @@ mod tests {
     #[test]
     fn a_cluster_side_offers_nothing_older_than_tls_1_2() {
         let ca = Ca::new("one");
-        let client = cluster_tls(&cluster(ca.source()), SystemTime::now()).unwrap();
+        let client = cluster_tls(&ca.source(), None, SystemTime::now()).unwrap();
 
         let suites = &client.config.crypto_provider().cipher_suites;
 
@@ -249,7 +253,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let ca = Ca::new("one");
         let server = listener(folder.path(), &ca);
-        let client = cluster_tls(&cluster(ca.source()), SystemTime::now()).unwrap();
+        let client = cluster_tls(&ca.source(), None, SystemTime::now()).unwrap();
         let shake = |alpn: &[&[u8]]| handshake(&client.config, &server.config, "localhost", alpn);
 
         assert!(shake(&[]).is_ok());
@@ -266,9 +270,8 @@ mod tests {
         let ca = Ca::new("one");
         let leaf = ca.issue(Leaf::named("localhost"));
         let user = ca.issue(Leaf::named("app"));
-        let mut settings = cluster(ca.source());
-        settings.client_certificate = Some(user.files(folder.path(), "client"));
-        let client = cluster_tls(&settings, SystemTime::now()).unwrap();
+        let own = user.files(folder.path(), "client");
+        let client = cluster_tls(&ca.source(), Some(&own), SystemTime::now()).unwrap();
         let server = leaf.server_that_asks_for_certificates(&ca);
 
         let shown = handshake(&client.config, &server, "localhost", &[]);
@@ -283,10 +286,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let ca = Ca::new("one");
         let user = ca.issue(Leaf::named("app").until(2020));
-        let mut settings = cluster(ca.source());
-        settings.client_certificate = Some(user.files(folder.path(), "client"));
+        let own = user.files(folder.path(), "client");
 
-        let client = cluster_tls(&settings, SystemTime::now()).unwrap();
+        let client = cluster_tls(&ca.source(), Some(&own), SystemTime::now()).unwrap();
 
         let [warning] = client.warnings.as_slice() else { panic!("{:?}", client.warnings) };
         assert!(warning.contains("client.crt expired on 2020-01-01"), "{warning}");
@@ -334,7 +336,7 @@ mod tests {
     fn no_configuration_depends_on_a_process_wide_provider() {
         let ca = Ca::new("one");
 
-        cluster_tls(&cluster(ca.source()), SystemTime::now()).unwrap();
+        cluster_tls(&ca.source(), None, SystemTime::now()).unwrap();
 
         assert!(CryptoProvider::get_default().is_none());
     }
@@ -342,7 +344,7 @@ mod tests {
     #[test]
     fn the_system_roots_are_used_only_when_asked_for_and_have_no_ca_facts() {
         // A machine without roots is a fault of its own kind, so both outcomes are checked.
-        match cluster_tls(&cluster(CaSource::System), SystemTime::now()) {
+        match cluster_tls(&CaSource::System, None, SystemTime::now()) {
             Ok(tls) => assert_eq!(tls.ca, None),
             Err(error) => assert!(matches!(error, TlsSetupError::NoSystemRoots { .. }), "{error:?}"),
         }

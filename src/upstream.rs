@@ -1,6 +1,7 @@
 //! From a cluster to a logged-in upstream: choose an endpoint, connect, log in; and what is learned about
 //! endpoints on the way.
 
+mod account;
 mod by_hand;
 mod choice;
 mod claim;
@@ -24,11 +25,9 @@ mod ways;
 
 use crate::{
     clock::{Clock, MachineClock, Moment},
-    credentials::Credentials,
     lock::lock,
     metrics::{ClusterMetrics, Held, Metrics},
     settings::{Endpoint, Name},
-    tls::ClusterTls,
     wire::{CancelKey, messages},
 };
 use by_hand::ByHand;
@@ -50,6 +49,8 @@ use tokio::{
 use tokio_rustls::client::TlsStream;
 use ways::Activity;
 
+pub(crate) use account::Account;
+pub use account::UserMeans;
 pub use by_hand::Order;
 pub(crate) use choice::Choice;
 pub(crate) use claim::{Claim, NotPrepared};
@@ -118,6 +119,8 @@ pub(crate) struct Route {
     pub(crate) endpoint: Arc<Endpoint>,
     /// The address that was dialled.
     pub(crate) address: SocketAddr,
+    /// The SQL user that it was reached for.
+    pub(crate) user: Arc<str>,
 }
 
 /// A logged-in connection to an endpoint.
@@ -161,7 +164,7 @@ impl Cluster {
         let (name, endpoints) = (means.settings.name.clone(), means.settings.endpoints.clone());
         let cluster = Self {
             metrics: metrics.cluster(&name),
-            setup: Mutex::new(Arc::new(Setup::new(means, &names))),
+            setup: Mutex::new(Arc::new(Setup::new(means, &names, None))),
             name,
             names,
             all_metrics: Arc::clone(metrics),
@@ -179,7 +182,7 @@ impl Cluster {
             has_logged_in: AtomicBool::new(false),
             started_at: Instant::now(),
         };
-        cluster.note_expiry(&cluster.setup().tls);
+        cluster.note_expiry(&cluster.setup());
         cluster.replace_endpoints(&endpoints);
         cluster
     }
@@ -216,9 +219,10 @@ impl Cluster {
         self.metrics.discovery_is_ok(is_ok);
     }
 
-    fn note_expiry(&self, tls: &ClusterTls) {
-        self.metrics.ca_expires(tls.ca.as_ref().map(|ca| ca.not_after));
-        self.all_metrics.certificate_expires("client", &self.name, tls.certificate_not_after);
+    fn note_expiry(&self, setup: &Setup) {
+        self.metrics.ca_expires(setup.account.tls.ca.as_ref().map(|ca| ca.not_after));
+        let first = setup.accounts().filter_map(|account| account.tls.certificate_not_after).min();
+        self.all_metrics.certificate_expires("client", &self.name, first);
     }
 
     /// The clock that its ages go by.
@@ -229,8 +233,9 @@ impl Cluster {
     /// Brings what its secret's reading says up to date in the metrics.
     pub fn publish(&self) {
         let setup = self.setup();
-        self.metrics.secret_read(setup.credentials().and_then(Credentials::read_at));
-        self.metrics.secret_is_ok(setup.credentials().is_none_or(|credentials| credentials.fault().is_none()));
+        let all: Vec<_> = setup.accounts().filter_map(Account::credentials).collect();
+        self.metrics.secret_read(all.iter().map(|credentials| credentials.read_at()).min().flatten());
+        self.metrics.secret_is_ok(all.iter().all(|credentials| credentials.fault().is_none()));
     }
 
     /// Cancels what a session of `own` runs that has this key, at the address that holds it; done once the
@@ -238,7 +243,7 @@ impl Cluster {
     pub(crate) async fn cancel(&self, own: &Arc<Setup>, route: &Route, key: &CancelKey) -> Result<(), EndpointError> {
         let setup = self.setup_for_cancel(own, route);
         let work = async {
-            let mut connection = setup.connector.connect_again(route).await?;
+            let mut connection = setup.account_named(&route.user).connector.connect_again(route).await?;
             let stream = &mut connection.stream;
             let deliver = async {
                 stream.write_all(&messages::cancel_request(key)).await?;

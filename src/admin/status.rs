@@ -8,7 +8,7 @@ use crate::{
     refusals::Entry,
     sessions::{Joined, Live, SessionState},
     settings::{Endpoint, EndpointKind, LocalTls},
-    upstream::{Cluster, Way},
+    upstream::{Account, Cluster, Way},
 };
 use serde::Serialize;
 use std::{
@@ -47,6 +47,7 @@ struct Listener {
     name: String,
     addresses: Vec<String>,
     cluster: String,
+    user: String,
     database: String,
     tls: &'static str,
     reuse: bool,
@@ -71,7 +72,15 @@ struct ClusterStatus {
     ca: Option<Ca>,
     certificate: Option<Certificate>,
     secret: Option<SecretStatus>,
+    users: Vec<UserStatus>,
     endpoints: Vec<EndpointStatus>,
+}
+
+#[derive(Serialize)]
+struct UserStatus {
+    name: String,
+    certificate: Option<Certificate>,
+    secret: Option<SecretStatus>,
 }
 
 #[derive(Serialize)]
@@ -195,6 +204,7 @@ fn listener(view: &ListenerView, open: &[Arc<Live>]) -> Listener {
         name: settings.name.to_string(),
         addresses: view.addresses.clone(),
         cluster: settings.cluster.to_string(),
+        user: settings.user.name.clone(),
         database: settings.database.clone(),
         tls: match settings.tls {
             LocalTls::Off => "off",
@@ -226,16 +236,34 @@ fn cluster(cluster: &Cluster, open: &[Arc<Live>]) -> ClusterStatus {
     };
     ClusterStatus {
         name: settings.name.to_string(),
-        user: settings.user.clone(),
-        ca: setup.tls.ca.as_ref().map(|ca| Ca { sha256: ca.sha256.first().cloned(), not_after: rfc3339(ca.not_after) }),
-        certificate: setup.tls.certificate_not_after.map(|at| Certificate { not_after: rfc3339(at) }),
-        secret: setup.credentials().map(|credentials| SecretStatus {
-            source: credentials.describe(),
-            read_at: credentials.read_at().map(rfc3339),
-            error: credentials.fault(),
-        }),
+        user: settings.user.name.clone(),
+        ca: setup
+            .account
+            .tls
+            .ca
+            .as_ref()
+            .map(|ca| Ca { sha256: ca.sha256.first().cloned(), not_after: rfc3339(ca.not_after) }),
+        certificate: certificate(&setup.account),
+        secret: secret(&setup.account),
+        users: setup.accounts().map(user).collect(),
         endpoints: cluster.ways().iter().map(|way| endpoint_status(cluster, way, sessions_at(&way.endpoint))).collect(),
     }
+}
+
+fn user(account: &Account) -> UserStatus {
+    UserStatus { name: account.user.name.clone(), certificate: certificate(account), secret: secret(account) }
+}
+
+fn certificate(account: &Account) -> Option<Certificate> {
+    account.tls.certificate_not_after.map(|at| Certificate { not_after: rfc3339(at) })
+}
+
+fn secret(account: &Account) -> Option<SecretStatus> {
+    account.credentials().map(|credentials| SecretStatus {
+        source: credentials.describe(),
+        read_at: credentials.read_at().map(rfc3339),
+        error: credentials.fault(),
+    })
 }
 
 fn endpoint_status(cluster: &Cluster, way: &Way, sessions: usize) -> EndpointStatus {

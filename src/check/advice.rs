@@ -11,7 +11,7 @@ use super::{
     cloud::CloudFacts,
     walk::{Failure, Seen},
 };
-use crate::settings::{Cluster, Endpoint, EndpointKind};
+use crate::settings::{Cluster, Endpoint, EndpointKind, SqlUser};
 use serde::Serialize;
 
 pub(super) use certificate::{ca_ends, certificate_ends};
@@ -47,6 +47,8 @@ impl Advice {
 #[derive(Clone, Copy)]
 pub(super) struct Case<'a> {
     pub(super) cluster: &'a Cluster,
+    /// Who was to log in last.
+    pub(super) user: &'a SqlUser,
     pub(super) endpoint: &'a Endpoint,
     /// Where the secret comes from.
     pub(super) secret_source: Option<&'a str>,

@@ -8,9 +8,8 @@ use super::{
 use crate::{
     credentials::Credentials,
     metrics::Metrics,
-    settings::{self, AuthKind, EndpointKind, Listener, Settings},
+    settings::{self, AuthKind, EndpointKind, Listener, SqlUser},
     sys,
-    tls::ClusterTls,
     upstream::{Cluster, Means, World},
     wire::{StartupParameters, parameters::Injected},
 };
@@ -26,19 +25,10 @@ pub(super) struct Checked {
 }
 
 impl Checked {
-    pub(super) fn of(
-        cluster: &Arc<settings::Cluster>,
-        tls: ClusterTls,
-        settings: &Settings,
-        world: &World,
-        metrics: &Arc<Metrics>,
-    ) -> Self {
-        let credentials = cluster.password.clone().map(|source| Credentials::new(source, settings.strict_secrets));
-        let (ca_sha256, ca_not_after) = tls.ca.clone().map_or((Vec::new(), None), |ca| (ca.sha256, Some(ca.not_after)));
-        let means =
-            Means { settings: Arc::clone(cluster), tls, credentials, limits: Arc::new(settings.limits.clone()) };
-        let cluster_to_reach = Arc::new(Cluster::new(means, world, metrics));
-        Self { settings: Arc::clone(cluster), ca_sha256, ca_not_after, cluster: cluster_to_reach }
+    pub(super) fn of(means: Means, world: &World, metrics: &Arc<Metrics>) -> Self {
+        let (settings, ca) = (Arc::clone(&means.settings), means.user.tls.ca.clone());
+        let (ca_sha256, ca_not_after) = ca.map_or((Vec::new(), None), |ca| (ca.sha256, Some(ca.not_after)));
+        Self { settings, ca_sha256, ca_not_after, cluster: Arc::new(Cluster::new(means, world, metrics)) }
     }
 
     /// All of its endpoints at once, and the API beside them.
@@ -53,7 +43,7 @@ impl Checked {
         let places = Arc::new(Semaphore::new(WALKS_AT_ONCE));
         for (place, way) in setup.ways().iter().enumerate() {
             let (cluster, setup, way) = (Arc::clone(&self.cluster), Arc::clone(&setup), Arc::clone(way));
-            let (databases, parameters) = (databases.clone(), parameters.clone());
+            let (databases, parameters) = (Arc::clone(&databases), Arc::clone(&parameters));
             let (places, watch) = (Arc::clone(&places), Arc::clone(watch));
             walks.spawn(async move {
                 let _place = places.acquire().await;
@@ -83,8 +73,8 @@ impl Checked {
         (self.report(asked, endpoints), listeners)
     }
 
-    /// What a client that asks for nothing would be logged in with, and every database that clients get so.
-    fn startup(&self, listeners: &[&Arc<Listener>]) -> (Arc<[String]>, StartupParameters) {
+    /// What a client that asks for nothing would be logged in with, as each user, and every database that clients get so.
+    fn startup(&self, listeners: &[&Arc<Listener>]) -> (Arc<[String]>, Arc<[StartupParameters]>) {
         let mut databases: Vec<String> = Vec::new();
         for listener in listeners {
             if !databases.contains(&listener.database) {
@@ -98,18 +88,23 @@ impl Checked {
         if !session_parameters.iter().any(|(name, _)| name.eq_ignore_ascii_case("application_name")) {
             session_parameters.push(("application_name".to_owned(), "crdb-proxy check".to_owned()));
         }
-        let parameters = StartupParameters::default().for_upstream(&Injected {
-            user: &self.settings.user,
-            database: databases.first().map_or("defaultdb", String::as_str),
-            session_parameters: &session_parameters,
-            jwt: self.settings.auth == AuthKind::Jwt,
-        });
+        let as_user = |user: &SqlUser| {
+            StartupParameters::default().for_upstream(&Injected {
+                user: &user.name,
+                database: databases.first().map_or("defaultdb", String::as_str),
+                is_database_locked: false,
+                session_parameters: &session_parameters,
+                jwt: user.auth == AuthKind::Jwt,
+            })
+        };
+        let parameters = self.settings.users().map(as_user).collect();
         (databases.into(), parameters)
     }
 
     fn report(self, asked: Asked, endpoints: Vec<super::EndpointReport>) -> ClusterReport {
         let mut notes = Vec::new();
-        notes.extend(self.settings.password.as_ref().and_then(local::exposed));
+        let passwords = self.settings.users().filter_map(|user| user.password.as_ref());
+        notes.extend(passwords.filter_map(local::exposed));
         notes.extend(self.ca_not_after.and_then(|end| advice::ca_ends(end, SystemTime::now())));
         let cloud = match asked {
             Asked::Not => None,
@@ -126,8 +121,9 @@ impl Checked {
         };
         ClusterReport {
             name: self.settings.name.to_string(),
-            user: self.settings.user.clone(),
-            secret: self.cluster.setup().credentials().map(Credentials::describe),
+            user: self.settings.user.name.clone(),
+            secret: self.cluster.setup().account.credentials().map(Credentials::describe),
+            users: self.settings.users().map(|user| user.name.clone()).collect(),
             ca_sha256: self.ca_sha256,
             cloud,
             endpoints,

@@ -37,6 +37,8 @@ pub struct ClusterReport {
     pub user: String,
     /// Where its secret comes from; null without one.
     pub secret: Option<String>,
+    /// Every SQL user, that one first.
+    pub users: Vec<String>,
     /// SHA-256 of the CA certificates that are trusted; none when the machine's roots are.
     pub ca_sha256: Vec<String>,
     /// What the Cloud API says of it; null when it was not asked.

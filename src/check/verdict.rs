@@ -23,8 +23,11 @@ impl Checked {
         cloud: Option<&CloudFacts>,
         listeners: &[&Arc<Listener>],
     ) -> EndpointReport {
-        let source = self.cluster.setup().credentials().map(Credentials::describe);
-        let case = Case { cluster: &self.settings, endpoint, secret_source: source.as_deref(), seen: &seen, cloud };
+        let setup = self.cluster.setup();
+        let account = setup.account_named(&seen.user);
+        let source = account.credentials().map(Credentials::describe);
+        let (user, secret_source) = (&account.user, source.as_deref());
+        let case = Case { cluster: &self.settings, user, endpoint, secret_source, seen: &seen, cloud };
         let advice = failure.map(|failure| advice::advise(&case, failure));
         let users = listeners.iter().filter(|listener| listener.policy.allows(endpoint, &self.settings.endpoints));
         let users: Vec<_> = users.map(|listener| listener.name.to_string()).collect();

@@ -6,7 +6,7 @@ use super::{
     report::{AddressReport, ServerReport, StageReport, TlsReport, ms},
 };
 use crate::{
-    credentials::{Lease, SecretError},
+    credentials::{Credentials, SecretError},
     settings::EndpointKind,
     tls::{CertificateProblem, Described},
     upstream::{self, AskError, Cluster, EndpointError, LoginError, Secured, Setup, Upstream, Way},
@@ -59,6 +59,8 @@ pub(super) struct Seen {
     pub(super) at: SystemTime,
     /// What can be said of the secret without saying it.
     pub(super) secret_shape: Option<Shape>,
+    /// Whose secret and login it was last.
+    pub(super) user: String,
     pub(super) addresses: Vec<AddressReport>,
     pub(super) tls: Option<TlsReport>,
     pub(super) chain: Vec<Described>,
@@ -82,7 +84,8 @@ pub(super) struct Walk<'a> {
     pub(super) way: &'a Arc<Way>,
     /// Those that listeners give to clients, the first to log in to; at least one.
     pub(super) databases: &'a [String],
-    pub(super) parameters: &'a StartupParameters,
+    /// Of each user; the first one asks, and the others log in once that went well.
+    pub(super) parameters: &'a [StartupParameters],
     /// Told when a stage begins.
     pub(super) begins: &'a (dyn Fn(Stage) + Sync),
 }
@@ -93,6 +96,7 @@ impl Walk<'_> {
         let mut seen = Seen {
             at: SystemTime::now(),
             secret_shape: None,
+            user: self.setup.account.user.name.clone(),
             addresses: Vec::new(),
             tls: None,
             chain: Vec::new(),
@@ -106,8 +110,9 @@ impl Walk<'_> {
 
     async fn steps(&self, seen: &mut Seen) -> Result<(), Failure> {
         let began = self.begin(Stage::Secret);
-        let lease = self.setup.examine_secret().await;
-        let source = self.setup.credentials().map(crate::credentials::Credentials::describe);
+        let account = &self.setup.account;
+        let lease = account.examine_secret().await;
+        let source = account.credentials().map(Credentials::describe);
         let said = source.map_or("none: a client certificate alone".to_owned(), |source| format!("from {source}"));
         let lease = seen.note(Stage::Secret, began, lease, |_| said, ToString::to_string).map_err(Failure::Secret)?;
         seen.secret_shape = lease.as_ref().map(|lease| Shape::of(&lease.secret));
@@ -119,8 +124,34 @@ impl Walk<'_> {
 
         let sockets = self.dial(seen, &addresses).await?;
         let secured = self.secure(seen, sockets).await?;
-        let upstream = self.log_in(seen, secured, lease.as_ref()).await?;
-        self.ask(seen, upstream, lease.as_ref()).await
+        let Some((parameters, others)) = self.parameters.split_first() else { return Ok(()) };
+        let began = self.begin(Stage::Login);
+        let done = self.cluster.examine_login(self.setup, self.way, secured, lease.as_ref(), parameters).await;
+        let upstream = seen.note_login(began, done, String::new())?;
+        self.ask(seen, upstream, lease.as_ref()).await?;
+        for parameters in others {
+            self.log_in_as(seen, parameters).await?;
+        }
+        Ok(())
+    }
+
+    /// Another user, over a connection of its own.
+    async fn log_in_as(&self, seen: &mut Seen, parameters: &StartupParameters) -> Result<(), Failure> {
+        let account = self.setup.account_of(parameters);
+        seen.user.clone_from(&account.user.name);
+        let began = self.begin(Stage::Secret);
+        let lease = account.examine_secret().await.map_err(|error| {
+            seen.stages.push(failed(Stage::Secret, began.elapsed(), format!("of {}: {error}", account.user.name)));
+            Failure::Secret(error)
+        })?;
+        seen.secret_shape = lease.as_ref().map(|lease| Shape::of(&lease.secret));
+        let source = account.credentials().map(Credentials::describe);
+        let with =
+            source.map_or(" with a client certificate".to_owned(), |source| format!(" with the secret from {source}"));
+        let began = self.begin(Stage::Login);
+        let done = self.cluster.examine_user(self.setup, self.way, lease.as_ref(), parameters).await;
+        seen.note_login(began, done, with)?.leave().await;
+        Ok(())
     }
 
     fn begin(&self, stage: Stage) -> Instant {
@@ -180,7 +211,7 @@ impl Walk<'_> {
         let began = self.begin(Stage::Tls);
         let mut failure = EndpointError::NoAnswer;
         for (socket, address) in sockets {
-            let shaken = self.setup.examine_tls(self.way, socket, address).await;
+            let shaken = self.setup.examine_tls(&self.setup.account, self.way, socket, address).await;
             seen.chain = shaken.chain;
             let distance_ms = shaken.answered.map(ms);
             match shaken.result {
@@ -210,27 +241,28 @@ impl Walk<'_> {
         let days = certificate.not_after.duration_since(SystemTime::now()).unwrap_or_default().as_secs() / 86_400;
         format!("accepted, ends in {days} days, SHA-256 {}…", certificate.sha256.get(..16).unwrap_or_default())
     }
-
-    async fn log_in(&self, seen: &mut Seen, secured: Secured, lease: Option<&Lease>) -> Result<Upstream, Failure> {
-        let began = self.begin(Stage::Login);
-        let user = &self.setup.settings.user;
-        let done = self.cluster.examine_login(self.setup, self.way, secured, lease, self.parameters).await;
-        let result = done.map_err(Failure::Login);
-        match &result {
-            Ok(_) => seen.stages.push(well(Stage::Login, began.elapsed(), format!("as {user}"))),
-            Err(failure) => {
-                if failure.stage() == Stage::Database {
-                    seen.stages.push(well(Stage::Login, began.elapsed(), format!("as {user}")));
-                }
-                let Failure::Login(error) = failure else { return result };
-                seen.stages.push(failed(failure.stage(), began.elapsed(), error.in_short()));
-            }
-        }
-        result
-    }
 }
 
 impl Seen {
+    /// Notes how a login went; `with` is said of one that went well.
+    fn note_login(
+        &mut self,
+        began: Instant,
+        done: Result<Upstream, LoginError>,
+        with: String,
+    ) -> Result<Upstream, Failure> {
+        let (result, user) = (done.map_err(Failure::Login), &self.user);
+        let is_in = result.as_ref().err().is_none_or(|failure| failure.stage() == Stage::Database);
+        if is_in {
+            self.stages.push(well(Stage::Login, began.elapsed(), format!("as {user}{with}")));
+        }
+        if let Err(failure @ Failure::Login(error)) = &result {
+            let who = if with.is_empty() { String::new() } else { format!("as {user}: ") };
+            self.stages.push(failed(failure.stage(), began.elapsed(), format!("{who}{}", error.in_short())));
+        }
+        result
+    }
+
     /// Notes how a stage went, and hands its result on.
     fn note<T, E>(
         &mut self,

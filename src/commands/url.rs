@@ -96,7 +96,8 @@ fn of_daemon(status: &Status, name: Option<&str>) -> Result<Vec<Way>, CommandErr
     }
     let way = |listener: &Listening| {
         let cluster = status.clusters.iter().find(|cluster| cluster.name == listener.cluster);
-        let names = (cluster.map_or("", |cluster| cluster.user.as_str()), listener.database.as_str());
+        let of_cluster = || cluster.map_or("", |cluster| cluster.user.as_str());
+        let names = (listener.user.as_deref().unwrap_or_else(of_cluster), listener.database.as_str());
         let address = ListenAddress::of_sockets(&listener.addresses)?;
         let parameters = ConnectionParameters::new(&address, listener.tls == "require", names, None)?;
         Some((listener.name.clone(), parameters))
@@ -112,8 +113,7 @@ fn of_settings(settings: &Settings, name: Option<&str>, reason: &ControlError) -
         return Err(unknown_listener(settings.listeners.iter().map(|listener| listener.name.as_str())));
     }
     let way = |listener: &Listener| {
-        let cluster = settings.clusters.iter().find(|cluster| cluster.name == listener.cluster);
-        let parameters = listener.connection_parameters(cluster.map_or("", |cluster| &cluster.user), None);
+        let parameters = listener.connection_parameters(None);
         let parameters = parameters.ok_or_else(|| CommandError::Said(1, portless(listener, reason)))?;
         Ok((listener.name.to_string(), parameters))
     };

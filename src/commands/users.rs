@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 /// Prints the SQL users, and says whether the settings' one is among them.
 pub(super) async fn list(target: &Target, json: bool) -> Result<(), CommandError> {
     let users = target.cloud.users(target.id()).await?;
-    let own = target.settings.as_ref().map(|settings| settings.user.as_str());
+    let own = target.settings.iter().flat_map(|settings| settings.users().map(|user| user.name.as_str()));
     // SQL folds their case.
     let is_missing = |own: &&str| !users.iter().any(|user| user.name.eq_ignore_ascii_case(own));
     let missing = own.filter(is_missing).map(|own| {
@@ -18,8 +18,9 @@ pub(super) async fn list(target: &Target, json: bool) -> Result<(), CommandError
             target.title()
         )
     });
+    let missing: Vec<_> = missing.collect();
     if json {
-        return target.say_json("users", json!(users), Value::Null, missing.as_slice());
+        return target.say_json("users", json!(users), Value::Null, &missing);
     }
     say(&users.iter().map(|user| format!("{}\n", printable(&user.name))).collect::<String>())?;
     target.remark();

@@ -60,6 +60,8 @@ pub struct Listening {
     pub name: String,
     pub addresses: Vec<String>,
     pub cluster: String,
+    /// Absent from a daemon that is older.
+    pub user: Option<String>,
     pub database: String,
     pub tls: String,
     pub sessions: u64,
@@ -83,10 +85,21 @@ pub struct Cluster {
     pub user: String,
     pub secret: Option<Secret>,
     #[serde(deserialize_with = "bounded::<ITEMS_MAX, _, _>")]
+    pub users: Vec<User>,
+    #[serde(deserialize_with = "bounded::<ITEMS_MAX, _, _>")]
     pub endpoints: Vec<Endpoint>,
 }
 
-/// `secret` of a cluster.
+/// One of a cluster's `users`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+#[expect(missing_docs, reason = "docs/status.md says what each field is")]
+pub struct User {
+    pub name: String,
+    pub secret: Option<Secret>,
+}
+
+/// `secret` of a user, or of a cluster's first one.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 #[expect(missing_docs, reason = "docs/status.md says what each field is")]

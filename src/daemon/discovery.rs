@@ -218,7 +218,7 @@ mod tests {
     use super::*;
     use crate::{
         cloud::{Provider, testing},
-        settings::{AuthKind, CaSource},
+        settings::{AuthKind, CaSource, SqlUser},
     };
 
     fn endpoint(name: &str, region: Option<&str>, kind: EndpointKind, host: &str) -> Arc<Endpoint> {
@@ -237,10 +237,14 @@ mod tests {
         settings::Cluster {
             name: Name::new("prod").unwrap(),
             ca: CaSource::System,
-            user: "app".to_owned(),
-            auth: AuthKind::Password,
-            password: None,
-            client_certificate: None,
+            user: SqlUser {
+                name: "app".to_owned(),
+                auth: AuthKind::Password,
+                password: None,
+                client_certificate: None,
+                has_own_table: false,
+            },
+            other_users: Vec::new(),
             cluster_id: None,
             api_key: None,
             discover: true,

@@ -4,6 +4,7 @@
 use super::Daemon;
 use crate::{
     admin::ListenerView,
+    credentials::Credentials,
     diagnostics::{self, printable, rfc3339},
     settings::{CaSource, ListenAddress, LogFormat},
     upstream::Cluster,
@@ -44,19 +45,22 @@ fn of_cluster(cluster: &Cluster) -> Vec<(&'static str, String)> {
         CaSource::File(path) => path.display().to_string(),
         CaSource::Inline(_) => "the connection string".to_owned(),
     };
+    let names: Vec<_> = settings.users().map(|user| format!("\"{}\"", user.name)).collect();
     let mut facts = vec![
-        ("cluster", format!("\"{}\" as user \"{}\"", settings.name, settings.user)),
+        ("cluster", format!("\"{}\" as user {}", settings.name, names.join(", "))),
         ("verified", format!("in full (verify-full): chain, validity and name, against {ca}")),
     ];
-    if let Some(known) = &setup.tls.ca {
+    if let Some(known) = &setup.account.tls.ca {
         let end = rfc3339(known.not_after);
         facts.push(("CA", format!("valid until {}", end.split('T').next().unwrap_or_default())));
         facts.extend(known.sha256.iter().map(|sum| ("CA sha256", sum.clone())));
     }
-    let secret = setup.credentials().map(|credentials| credentials.describe());
-    facts.extend(secret.map(|source| ("secret", format!("from {source}"))));
-    let certificate = settings.client_certificate.as_ref();
-    facts.extend(certificate.map(|files| ("certificate", files.cert.display().to_string())));
+    for account in setup.accounts() {
+        let secret = account.credentials().map(Credentials::describe);
+        facts.extend(secret.map(|source| ("secret", format!("from {source}"))));
+        let certificate = account.user.client_certificate.as_ref();
+        facts.extend(certificate.map(|files| ("certificate", files.cert.display().to_string())));
+    }
     facts
 }
 
@@ -69,7 +73,7 @@ fn of_listener(ListenerView { parts, addresses }: &ListenerView, cluster: &Clust
         facts.push(("endpoint", format!("\"{name}\"{place}: {why}")));
     }
     let port = addresses.iter().find_map(|address| address.parse::<SocketAddr>().ok()).map(|address| address.port());
-    let parameters = listener.connection_parameters(&cluster.setup().settings.user, port);
+    let parameters = listener.connection_parameters(port);
     facts.extend(parameters.map(|parameters| ("connect", format!("psql '{}'", parameters.url()))));
     facts
 }

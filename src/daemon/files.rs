@@ -5,7 +5,8 @@ use crate::{
     credentials::Credentials,
     diagnostics::{Chain, rfc3339},
     settings::{self, Loaded, LocalTls, SecretSource, Settings},
-    tls::{self, ClusterTls, ServerTls},
+    tls::{self, ServerTls},
+    upstream::UserMeans,
 };
 use std::{collections::HashMap, sync::Arc, time::SystemTime};
 
@@ -30,8 +31,8 @@ pub struct FileFault {
 
 pub(super) struct ClusterFiles {
     pub(super) settings: Arc<settings::Cluster>,
-    pub(super) tls: ClusterTls,
-    pub(super) credentials: Option<Credentials>,
+    /// Of each user, in the settings' order.
+    pub(super) users: Vec<UserMeans>,
 }
 
 #[derive(Default)]
@@ -51,14 +52,21 @@ impl Built {
         let mut clusters = Vec::new();
         for cluster in &settings.clusters {
             let mut note = |fault| faults.push(FileFault { place: format!("cluster \"{}\"", cluster.name), fault });
-            let credentials = try_out(cluster.password.as_ref(), settings.strict_secrets, &mut note).await;
-            match tls::cluster_tls(cluster, SystemTime::now()) {
-                Ok(tls) => {
-                    warnings.extend(tls.warnings.iter().map(|text| format!("cluster \"{}\": {text}", cluster.name)));
-                    clusters.push(ClusterFiles { settings: Arc::clone(cluster), tls, credentials });
+            let mut users = Vec::new();
+            for user in cluster.users() {
+                let credentials = try_out(user.password.as_ref(), settings.strict_secrets, &mut note).await;
+                match tls::cluster_tls(&cluster.ca, user.client_certificate.as_ref(), SystemTime::now()) {
+                    Ok(tls) => {
+                        let texts = tls.warnings.iter().map(|text| format!("cluster \"{}\": {text}", cluster.name));
+                        // What is said of the CA is said once.
+                        let texts: Vec<_> = texts.filter(|text| !warnings.contains(text)).collect();
+                        warnings.extend(texts);
+                        users.push(UserMeans { tls, credentials });
+                    }
+                    Err(error) => note(Chain(&error).to_string()),
                 }
-                Err(error) => note(Chain(&error).to_string()),
             }
+            clusters.push(ClusterFiles { settings: Arc::clone(cluster), users });
         }
         let mut listeners = HashMap::new();
         for listener in &settings.listeners {
@@ -80,6 +88,7 @@ impl Built {
             }));
             listeners.insert(listener.name.clone(), ListenerFiles { tls, local_password });
         }
+        faults.dedup_by(|one, other| one.place == other.place && one.fault == other.fault);
         if !faults.is_empty() {
             return Err(StartError::Files(faults));
         }

@@ -56,11 +56,13 @@ async fn try_each(admin: &Admin, view: &View) -> bool {
 /// Logs in as a client that asks for nothing would, and leaves again.
 async fn try_one(parts: &Parts) -> Result<(), String> {
     let setup = &parts.setup;
+    let account = setup.account_named(&parts.listener.user.name);
     let parameters = StartupParameters::default().for_upstream(&Injected {
-        user: &setup.settings.user,
+        user: &account.user.name,
         database: &parts.listener.database,
+        is_database_locked: false,
         session_parameters: &parts.listener.session_parameters,
-        jwt: setup.settings.auth == AuthKind::Jwt,
+        jwt: account.user.auth == AuthKind::Jwt,
     });
     let claim = Claim { setup, parameters: &parameters, choice: &parts.choice };
     match parts.cluster.claim(&claim).await {
@@ -69,9 +71,9 @@ async fn try_one(parts: &Parts) -> Result<(), String> {
             Ok(())
         }
         Err(error) => {
-            let source = setup.credentials().map(Credentials::describe);
+            let source = account.credentials().map(Credentials::describe);
             let facts =
-                Facts { cluster: parts.cluster.name(), user: &setup.settings.user, secret_source: source.as_deref() };
+                Facts { cluster: parts.cluster.name(), user: &account.user.name, secret_source: source.as_deref() };
             Err(error.cause(&facts))
         }
     }

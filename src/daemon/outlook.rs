@@ -113,7 +113,7 @@ impl Serving {
     pub(super) fn news(&self, built: &Built) -> Vec<String> {
         let clusters = built.clusters.iter().filter(|files| {
             let known = self.clusters.iter().find(|(known, _)| *known.name() == files.settings.name);
-            known.is_some_and(|(known, _)| known.setup().tls.identity != files.tls.identity)
+            known.is_some_and(|(known, _)| known.setup().shows_others_than(&files.users))
         });
         let clusters = clusters.map(|files| format!("cluster \"{}\": other certificates", files.settings.name));
         let listeners = self.posts.iter().filter(|post| {

@@ -179,8 +179,8 @@ impl Serving {
 
     fn take_clusters(&mut self, files: Vec<ClusterFiles>, limits: &Arc<Limits>, is_watched: bool) {
         let mut before = std::mem::take(&mut self.clusters);
-        for ClusterFiles { settings, tls, credentials } in files {
-            let means = Means { settings, tls, credentials, limits: Arc::clone(limits) };
+        for ClusterFiles { settings, users } in files {
+            let Some(means) = Means::of(settings, users, Arc::clone(limits)) else { continue };
             let known = before.iter().position(|(cluster, _)| *cluster.name() == means.settings.name);
             let (cluster, watching) = match known.map(|place| before.swap_remove(place)) {
                 Some((cluster, watching)) => {
@@ -209,7 +209,9 @@ impl Serving {
 
     /// Has every secret read again now, commands run again too. Logins meanwhile go by what is known.
     pub(super) fn read_secrets_again(&mut self) {
-        let secrets = self.clusters.iter().filter_map(|(cluster, _)| cluster.setup().credentials().cloned());
+        let setups: Vec<_> = self.clusters.iter().map(|(cluster, _)| cluster.setup()).collect();
+        let accounts = setups.iter().flat_map(|setup| setup.accounts());
+        let secrets = accounts.filter_map(|account| account.credentials().cloned());
         let local = self.posts.iter().filter_map(|post| post.local_password.clone());
         for credentials in secrets.chain(local) {
             self.chores.spawn(async move {

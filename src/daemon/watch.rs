@@ -51,7 +51,7 @@ fn paths(view: &View) -> Vec<PathBuf> {
         if let CaSource::File(path) = &cluster.ca {
             paths.push(path.clone());
         }
-        let own = cluster.client_certificate.iter();
+        let own = cluster.users().filter_map(|user| user.client_certificate.as_ref());
         paths.extend(own.flat_map(|files| [files.cert.clone(), files.key.clone()]));
     }
     for listener in &settings.listeners {

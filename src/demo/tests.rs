@@ -69,7 +69,7 @@ async fn the_settings_name_three_public_endpoints_and_no_file() {
     let names: Vec<_> = cluster.endpoints.iter().map(|endpoint| endpoint.name.as_str()).collect();
     assert_eq!(names, ["gcp-us-east1-public", "gcp-us-west2-public", "gcp-europe-west1-public"]);
     assert!(matches!(cluster.ca, CaSource::Inline(_)));
-    assert!(matches!(cluster.password, Some(SecretSource::Given { .. })));
+    assert!(matches!(cluster.user.password, Some(SecretSource::Given { .. })));
 }
 
 #[tokio::test]

@@ -8,14 +8,14 @@ use super::{
 use crate::{
     clock::Moment,
     metrics::labels::RecycleCause,
-    upstream::{Birth, Health, Upstream, Way},
+    upstream::{Health, Upstream, Way},
 };
 use std::{sync::Arc, time::Duration};
 
 /// What upstreams are judged by.
 pub(super) struct Judge {
     pub(super) now: Moment,
-    birth: Birth,
+    era: u64,
     /// The endpoint that the next session would go to.
     preferred: Option<Arc<Way>>,
 }
@@ -24,7 +24,7 @@ impl Pool {
     pub(super) fn judge(&self) -> Judge {
         Judge {
             now: self.cluster.clock().now(),
-            birth: self.cluster.current_birth(&self.setup),
+            era: self.cluster.current_era(),
             preferred: self.cluster.order_of(&self.setup, &self.choice).into_iter().next(),
         }
     }
@@ -41,9 +41,9 @@ impl Pool {
             let known = self.cluster.addresses(&upstream.login.route.endpoint);
             known.is_none_or(|known| known.contains(&upstream.login.route.address.ip()))
         };
-        if upstream.login.birth.era != judge.birth.era {
+        if upstream.login.birth.era != judge.era {
             Some(RecycleCause::Settings)
-        } else if upstream.login.birth.secret != judge.birth.secret {
+        } else if upstream.login.birth.secret != self.setup.account_named(&upstream.login.route.user).generation() {
             Some(RecycleCause::Secret)
         } else if !is_at_home || !has_address() {
             Some(RecycleCause::Endpoint)

@@ -217,17 +217,21 @@ impl<T> Shelves<T> {
     }
 
     /// The next upstream to open, if one is due: not more at once than a server takes without noticing.
-    pub(super) fn next_opening(&mut self, secret: u64, now: Moment) -> Option<Opening> {
+    pub(super) fn next_opening(
+        &mut self,
+        secret_of: impl Fn(&StartupParameters) -> u64,
+        now: Moment,
+    ) -> Option<Opening> {
         let warm_max = self.rules.warm_max;
         if now < self.paused_until.max(self.next_opening_at) {
             return None;
         }
-        let is_due = |shelf: &Shelf<T>| {
+        let is_due = |(parameters, shelf): &(&Arc<StartupParameters>, &Shelf<T>)| {
             shelf.lacks(warm_max)
                 && now >= shelf.open_from()
-                && shelf.refused_secret.is_none_or(|known| known != secret)
+                && shelf.refused_secret.is_none_or(|known| known != secret_of(parameters))
         };
-        let (parameters, shelf) = self.shelves.iter().find(|(_, shelf)| is_due(shelf))?;
+        let (parameters, shelf) = self.shelves.iter().find(is_due)?;
         self.next_opening_at = now.after(jitter::around(SPACING));
         Some(Opening { parameters: Arc::clone(parameters), _under_way: Arc::clone(&shelf.opening) })
     }
@@ -250,11 +254,13 @@ impl<T> Shelves<T> {
     }
 
     /// The next moment at which time alone gives something to do; not counting what expires on the shelves.
-    pub(super) fn next_due(&self, secret: u64) -> Option<Moment> {
+    pub(super) fn next_due(&self, secret_of: impl Fn(&StartupParameters) -> u64) -> Option<Moment> {
         let gate = self.paused_until.max(self.next_opening_at);
-        let lacking = self.shelves.values().filter(|shelf| shelf.lacks(self.rules.warm_max));
-        let lacking = lacking.filter(|shelf| shelf.refused_secret.is_none_or(|known| known != secret));
-        let opening = lacking.map(|shelf| shelf.open_from().max(gate)).min();
+        let lacking = self.shelves.iter().filter(|(_, shelf)| shelf.lacks(self.rules.warm_max));
+        let may_open = |(parameters, shelf): &(&Arc<StartupParameters>, &Shelf<T>)| {
+            shelf.refused_secret.is_none_or(|known| known != secret_of(parameters))
+        };
+        let opening = lacking.filter(may_open).map(|(_, shelf)| shelf.open_from().max(gate)).min();
         let idle = self.shelves.values().map(|shelf| shelf.used_at.after(self.rules.warm_idle)).min();
         opening.into_iter().chain(idle).min()
     }

@@ -14,7 +14,7 @@ use crate::{
         labels::{RecycleCause, UpstreamState},
     },
     shutdown::Stop,
-    upstream::{Claim, NotPrepared, Upstream},
+    upstream::{Account, Claim, NotPrepared, Upstream},
     wire::{SqlState, StartupParameters, messages},
 };
 use std::{
@@ -139,10 +139,10 @@ impl Pool {
     }
 
     fn open_what_is_wanted(self: &Arc<Self>, work: &mut JoinSet<Option<Opened>>, now: Moment) {
-        let secret = self.cluster.current_birth(&self.setup).secret;
         loop {
             let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else { return };
-            let Some(opening) = self.lock().shelves.next_opening(secret, now) else { return };
+            let secret_of = |parameters: &_| self.setup.account_of(parameters).generation();
+            let Some(opening) = self.lock().shelves.next_opening(secret_of, now) else { return };
             let pool = Arc::clone(self);
             work.spawn(async move {
                 let claim = Claim { setup: &pool.setup, parameters: &opening.parameters, choice: &pool.choice };
@@ -220,7 +220,7 @@ impl Pool {
 
     /// Looks at what may have changed while nobody logs in: the secret's file, and the endpoint's addresses.
     async fn look_around(&self) {
-        if let Some(credentials) = self.setup.credentials() {
+        for credentials in self.setup.accounts().filter_map(Account::credentials) {
             // A failure is logged there, and the last good secret stays in use.
             let _ = credentials.try_out().await;
         }
@@ -232,7 +232,6 @@ impl Pool {
     /// Waits for the next moment at which time alone gives something to do.
     async fn something_due(&self, now: Moment, looked_at: Moment) {
         let due = {
-            let secret = self.cluster.current_birth(&self.setup).secret;
             let mut stock = self.lock();
             let expiry =
                 stock.shelves.iter_mut().flat_map(|shelf| &shelf.ready).map(|stocked| stocked.expires_at).min();
@@ -244,10 +243,13 @@ impl Pool {
             let ping = ping.min();
             let leaving = stock.shelves.iter_mut().flat_map(|shelf| &shelf.ready).filter_map(Stocked::leaves_at).min();
             // A place that another listener's pool gives up wakes nobody here.
-            let due = stock.shelves.next_due(secret).map(|due| match self.places.available_permits() {
-                0 => due.max(now.after(LOOK_EVERY)),
-                _ => due,
-            });
+            let due =
+                stock.shelves.next_due(|parameters| self.setup.account_of(parameters).generation()).map(
+                    |due| match self.places.available_permits() {
+                        0 => due.max(now.after(LOOK_EVERY)),
+                        _ => due,
+                    },
+                );
             [expiry, look, ping, leaving, due].into_iter().flatten().min()
         };
         match due {

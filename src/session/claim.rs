@@ -8,9 +8,9 @@ use super::{
 use crate::{
     metrics::labels::ClaimSource,
     pool::Ready,
-    settings::{AuthKind, Name},
+    settings::{AuthKind, ListenerUser, Name, UserMode},
     shutdown::Stop,
-    upstream::{Claim, ClaimError, Facts, Upstream},
+    upstream::{Account, Claim, ClaimError, Facts, Upstream},
     wire::{StartupParameters, parameters::Injected},
 };
 use tokio::{io::AsyncReadExt, time::Instant};
@@ -62,12 +62,15 @@ impl Parts {
         mut client: Waiting,
         stop: &Stop,
     ) -> Result<Claimed, Refusal> {
-        let cluster = &self.setup.settings;
+        let Some(account) = self.account(parameters) else {
+            return Err(Refusal::user_not_allowed(parameters, client.stream));
+        };
         let for_upstream = parameters.for_upstream(&Injected {
-            user: &cluster.user,
+            user: &account.user.name,
             database: &self.listener.database,
+            is_database_locked: self.listener.client_choices.database_locked,
             session_parameters: &self.listener.session_parameters,
-            jwt: cluster.auth == AuthKind::Jwt,
+            jwt: account.user.auth == AuthKind::Jwt,
         });
         let began = Instant::now();
         let mut stop = stop.clone();
@@ -80,15 +83,34 @@ impl Parts {
         match claimed {
             Ok(obtained) => Ok(self.claimed(client, obtained, for_upstream, began)),
             Err(error) => {
-                let source = self.setup.credentials().map(|credentials| credentials.describe());
+                let source = account.credentials().map(|credentials| credentials.describe());
                 let facts =
-                    Facts { cluster: self.cluster.name(), user: &cluster.user, secret_source: source.as_deref() };
+                    Facts { cluster: self.cluster.name(), user: &account.user.name, secret_source: source.as_deref() };
                 let told = error.to_client(&facts, self.audience);
                 let cause = error.cause(&facts);
-                let told = refusal::explain_missing_database(told, parameters, &self.listener.database);
+                let is_locked = self.listener.client_choices.database_locked;
+                let told = refusal::explain_missing_database(told, parameters, &self.listener.database, is_locked);
                 Err(Refusal::claim(&error, told, cause, client.stream))
             }
         }
+    }
+
+    /// The user that this client's session logs in as; none where it asks for one that it may not be. Every name is
+    /// compared, so that the time says nothing of which there are.
+    fn account(&self, parameters: &StartupParameters) -> Option<&Account> {
+        let ListenerUser { name, mode } = &self.listener.user;
+        let asked = parameters.text("user").unwrap_or_default();
+        let mut found = None;
+        for account in self.setup.accounts() {
+            let (is_asked_for, is_listeners) = (account.user.is_called(&asked), account.user.name == *name);
+            let is_meant = match mode {
+                UserMode::Replace => is_listeners,
+                UserMode::Map => is_asked_for,
+                UserMode::MustMatch => is_listeners && is_asked_for,
+            };
+            found = if is_meant { Some(account) } else { found };
+        }
+        found
     }
 
     /// One that stands ready, or a new one.

@@ -6,8 +6,9 @@ use super::{
     reader::{Places, Reader, Section},
     secrets::secret_source,
     shown::shown_name,
+    sql_users::read_users,
     tree::{Entry, Node, Value},
-    values::{NAME_RULE, boolean, choice, duration, kind, nonempty, path, text},
+    values::{NAME_RULE, boolean, duration, kind, path, text},
 };
 use std::{ops::RangeInclusive, sync::Arc, time::Duration};
 
@@ -64,10 +65,7 @@ fn read_cluster(reader: &mut Reader<'_>, entry: Entry, incomplete: &mut Vec<Name
     let mut section = Section::new(label, format!("cluster.{name}"), source, table);
 
     let ca = reader.require(&mut section, "ca", CA_MISSING, ca_source);
-    let user = reader.require(&mut section, "user", USER_MISSING, nonempty);
-    let auth = reader.read(&mut section, "auth", |node, _| choice(node, &AUTHS));
-    let auth = auth.unwrap_or(AuthKind::Password);
-    let credential = read_credential(reader, &mut section, auth);
+    let mut users = read_users(reader, &mut section).into_iter();
     let (discover, discover_interval) = read_discover(reader, &mut section);
     let cluster_id = reader.read(&mut section, "cluster_id", cluster_id);
     let api_key = reader.read_hidden(&mut section, "api_key", secret_source);
@@ -78,15 +76,12 @@ fn read_cluster(reader: &mut Reader<'_>, entry: Entry, incomplete: &mut Vec<Name
     }
     reader.finish(section);
 
-    let (password, client_certificate) = credential;
-    let (ca, user) = (ca?, user?);
+    let (ca, user) = (ca?, users.next()?);
     Some(Arc::new(Cluster {
         name,
         ca,
         user,
-        auth,
-        password,
-        client_certificate,
+        other_users: users.collect(),
         cluster_id,
         api_key,
         discover,
@@ -114,19 +109,6 @@ fn cluster_id(node: &Node, _: &Places<'_>) -> Result<String, String> {
     // It becomes part of an address.
     let is_plain = id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
     if is_plain && (1..=64).contains(&id.len()) { Ok(id.to_owned()) } else { Err(ID_RULE.to_owned()) }
-}
-
-type Credential = (Option<super::SecretSource>, Option<CertificateFiles>);
-
-fn read_credential(reader: &mut Reader<'_>, section: &mut Section, auth: AuthKind) -> Credential {
-    let (has_password, has_cert) = (section.has("password"), section.has("cert"));
-    if !has_password && auth == AuthKind::Jwt {
-        reader.fault_in(section, "password", "missing; auth = \"jwt\" sends the secret as a token");
-    } else if !has_password && !has_cert && !section.has("key") {
-        reader.fault_in(section, "password", CREDENTIAL_MISSING);
-    }
-    let password = reader.read_hidden(section, "password", secret_source);
-    (password, read_certificate(reader, section, "cert", "key"))
 }
 
 /// A certificate with its key: both, or neither.
@@ -173,7 +155,3 @@ const CA_MISSING: &str = "the server's certificate is verified against the clust
     Fetch it with crdb-proxy ca fetch --cluster-id ID (no key needed); the Cloud Console's own \
     command puts it at $HOME/Library/CockroachCloud/certs/<cluster>-ca.crt, on Linux as on macOS. Name that file with --ca-file, \
     sslrootcert= in the connection string, or ca = in the settings file";
-const USER_MISSING: &str = "the SQL user that every session logs in as; set user in the settings \
-                            file, --user, or postgresql://USER@…";
-const CREDENTIAL_MISSING: &str = "missing; set password = { file = \"…\" } in the settings file, \
-    --password-file, --password-command or CRDB_PROXY_PASSWORD, or a client certificate with cert and key";

@@ -190,7 +190,10 @@ fn nothing_given(inputs: &Inputs, unknown_variables: &[String]) -> Faults {
 }
 
 fn refuse_unknown_variables(names: Vec<String>, settings: &Settings, reader: &mut Reader<'_>) {
-    let of_clusters = settings.clusters.iter().flat_map(|cluster| cluster.password.iter().chain(&cluster.api_key));
+    let of_clusters = settings
+        .clusters
+        .iter()
+        .flat_map(|cluster| cluster.users().filter_map(|user| user.password.as_ref()).chain(&cluster.api_key));
     let of_listeners = settings.listeners.iter().filter_map(|listener| listener.local_password.as_ref());
     let secrets: Vec<&SecretSource> = of_clusters.chain(of_listeners).collect();
     for name in names {
@@ -224,3 +227,5 @@ mod policies;
 mod precedence;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod users;

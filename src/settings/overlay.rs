@@ -5,6 +5,7 @@
 use super::{
     reader::Reader,
     source::Source,
+    sql_users::CREDENTIAL_KEYS,
     tree::{Entry, Node, Table, Value},
 };
 
@@ -87,9 +88,16 @@ pub(super) fn add_session_parameters(root: &mut Table, node: &Node) {
 
 /// Sets a key of the only cluster.
 pub(super) fn set_in_cluster(root: &mut Table, key: &str, node: Node, reader: &mut Reader<'_>) {
-    if let Some(cluster) = only_cluster(root, &node, reader) {
-        cluster.set(key, node);
+    let Some(cluster) = only_cluster(root, &node, reader) else { return };
+    let has_users = matches!(cluster.get_mut("user"), Some(Node { value: Value::Table(_), .. }));
+    if has_users && (key == "user" || CREDENTIAL_KEYS.contains(&key)) {
+        let rule = format!(
+            "the file's cluster has a table of users, so it is unclear whose {key} is meant; set it there, and a \
+             listener's user"
+        );
+        return reader.fault(node.source, String::new(), rule);
     }
+    cluster.set(key, node);
 }
 
 /// Sets a key of the only endpoint of the only cluster.

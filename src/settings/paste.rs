@@ -94,10 +94,10 @@ pub fn escaped(bytes: &[u8]) -> String {
 }
 
 impl Listener {
-    /// How it is reached, with `user` as the user's name; as [`ConnectionParameters::new`].
-    pub fn connection_parameters(&self, user: &str, real_port: Option<u16>) -> Option<ConnectionParameters> {
+    /// How it is reached; as [`ConnectionParameters::new`].
+    pub fn connection_parameters(&self, real_port: Option<u16>) -> Option<ConnectionParameters> {
         let needs_tls = matches!(self.tls, LocalTls::Require(_));
-        ConnectionParameters::new(&self.address, needs_tls, (user, &self.database), real_port)
+        ConnectionParameters::new(&self.address, needs_tls, (&self.user.name, &self.database), real_port)
     }
 
     /// Whether only the running daemon knows its port.
@@ -147,12 +147,15 @@ mod tests {
     fn string(listener: &str, user: &str, real_port: Option<u16>) -> Option<String> {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("f.toml");
-        let cluster = "[cluster.c]\nca = \"system\"\nuser = \"app\"\npassword = { file = \"/pw\" }\n\
-            [[cluster.c.endpoint]]\nhost = \"db.example\"\n";
+        let user = toml::Value::from(user);
+        let cluster = format!(
+            "[cluster.c]\nca = \"system\"\nuser = {user}\npassword = {{ file = \"/pw\" }}\n\
+             [[cluster.c.endpoint]]\nhost = \"db.example\"\n"
+        );
         std::fs::write(&file, format!("{cluster}[[listener]]\n{listener}\n")).unwrap();
         let flags = Flags { config: Some(file), ..Flags::default() };
         let loaded = load(&Inputs { flags, working_folder: "/".into(), cores: 1, ..Inputs::default() }).unwrap();
-        loaded.settings.listeners[0].connection_parameters(user, real_port).map(|parameters| parameters.url())
+        loaded.settings.listeners[0].connection_parameters(real_port).map(|parameters| parameters.url())
     }
 
     #[test]

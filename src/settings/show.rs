@@ -2,7 +2,7 @@
 //! place is shown, a secret never.
 
 use super::{
-    AuthKind, CaSource, Cluster, Endpoint, Listener, Loaded, LocalTls, SecretSource,
+    AuthKind, CaSource, Cluster, Endpoint, Listener, Loaded, LocalTls, SecretSource, SqlUser,
     address::listen_text,
     clusters::AUTHS,
     endpoints::kind_text,
@@ -101,6 +101,8 @@ pub(super) fn tables(loaded: &Loaded) -> Vec<Table> {
     let mut tables = vec![scalars(loaded)];
     for cluster in &loaded.settings.clusters {
         tables.push(cluster_table(loaded, cluster));
+        let own = cluster.users().filter(|user| user.has_own_table);
+        tables.extend(own.map(|user| user_table(loaded, cluster, user)));
         tables.extend(cluster.endpoints.iter().map(|endpoint| endpoint_table(loaded, cluster, endpoint)));
     }
     tables.extend(loaded.settings.listeners.iter().map(|listener| listener_table(loaded, listener)));
@@ -127,14 +129,9 @@ fn cluster_table(loaded: &Loaded, cluster: &Cluster) -> Table {
             CaSource::Inline(_) => None,
         },
     );
-    builder.line("user", cluster.user.as_str());
-    builder.line("auth", auth_text(cluster.auth));
-    if let Some(password) = &cluster.password {
-        builder.push("password", secret_value(password));
-    }
-    if let Some(files) = &cluster.client_certificate {
-        builder.line("cert", files.cert.display().to_string());
-        builder.line("key", files.key.display().to_string());
+    if !cluster.user.has_own_table {
+        builder.line("user", cluster.user.name.as_str());
+        show_credential(&mut builder, &cluster.user);
     }
     if let Some(id) = &cluster.cluster_id {
         builder.line("cluster_id", id.as_str());
@@ -145,6 +142,24 @@ fn cluster_table(loaded: &Loaded, cluster: &Cluster) -> Table {
     builder.line("discover", cluster.discover);
     builder.line("discover_interval", duration_text(cluster.discover_interval));
     builder.table
+}
+
+fn user_table(loaded: &Loaded, cluster: &Cluster, user: &SqlUser) -> Table {
+    let header = format!("[cluster.{}.user.{}]", quoted(cluster.name.as_str()), Value::from(user.name.as_str()));
+    let mut builder = Builder::new(loaded, header, format!("cluster.{}.user.{}", cluster.name, user.name));
+    show_credential(&mut builder, user);
+    builder.table
+}
+
+fn show_credential(builder: &mut Builder<'_>, user: &SqlUser) {
+    builder.line("auth", auth_text(user.auth));
+    if let Some(password) = &user.password {
+        builder.push("password", secret_value(password));
+    }
+    if let Some(files) = &user.client_certificate {
+        builder.line("cert", files.cert.display().to_string());
+        builder.line("key", files.key.display().to_string());
+    }
 }
 
 fn endpoint_table(loaded: &Loaded, cluster: &Cluster, endpoint: &Endpoint) -> Table {
@@ -180,6 +195,9 @@ fn listener_table(loaded: &Loaded, listener: &Listener) -> Table {
     let parameters = listener.session_parameters.iter();
     let parameters = parameters.map(|(key, value)| (key.clone(), Value::from(value.as_str())));
     builder.line("session_parameters", Value::Table(parameters.collect()));
+    for (key, value) in listener.user.show().into_iter().chain(listener.client_choices.show()) {
+        builder.line(key, value);
+    }
     builder.line("reuse", listener.reuse);
     let (tls, files) = match &listener.tls {
         LocalTls::Off => ("off", None),

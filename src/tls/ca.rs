@@ -137,7 +137,7 @@ impl Bundle {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{Ca, Leaf, cluster, handshake, write};
+    use super::super::testing::{Ca, Leaf, handshake, write};
     use super::super::{cluster_tls, server_tls};
     use super::*;
     use std::path::Path;
@@ -185,9 +185,9 @@ mod tests {
     fn an_expired_certificate_of_a_bundle_is_not_trusted_and_warned_about() {
         let folder = tempfile::tempdir().unwrap();
         let (old, new) = (Ca::until("old", 2020), Ca::new("new"));
-        let bundle = cluster(CaSource::Inline(old.pem() + &new.pem()));
+        let bundle = CaSource::Inline(old.pem() + &new.pem());
 
-        let client = cluster_tls(&bundle, SystemTime::now()).unwrap();
+        let client = cluster_tls(&bundle, None, SystemTime::now()).unwrap();
 
         let [warning] = client.warnings.as_slice() else { panic!("{:?}", client.warnings) };
         assert!(warning.contains("certificate 1 of 2"), "{warning}");

@@ -170,12 +170,12 @@ const TEXT_CHARS_MAX: usize = 300;
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{Ca, Issued, Leaf, cluster, handshake};
+    use super::super::testing::{Ca, Issued, Leaf, handshake};
     use super::super::{cluster_tls, not_after};
     use super::*;
 
     fn problem(trusted: &Ca, server: &Issued, name: &str) -> CertificateProblem {
-        let client = cluster_tls(&cluster(trusted.source()), SystemTime::now()).unwrap();
+        let client = cluster_tls(&trusted.source(), None, SystemTime::now()).unwrap();
         let error = handshake(&client.config, &server.server(), name, &[]).unwrap_err();
         CertificateProblem::of_io(&io::Error::new(io::ErrorKind::InvalidData, error)).unwrap()
     }

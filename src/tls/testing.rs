@@ -1,6 +1,6 @@
 //! Throwaway CAs and certificates for the tests of this room.
 
-use crate::settings::{AuthKind, CaSource, CertificateFiles, Cluster, Name};
+use crate::settings::{CaSource, CertificateFiles};
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
     SignatureAlgorithm, date_time_ymd,
@@ -135,22 +135,6 @@ impl Issued {
 
     fn key_der(&self) -> PrivateKeyDer<'static> {
         PrivateKeyDer::try_from(self.key.serialize_der()).unwrap()
-    }
-}
-
-pub(super) fn cluster(ca: CaSource) -> Cluster {
-    Cluster {
-        name: Name::new("prod").unwrap(),
-        ca,
-        user: "app".to_owned(),
-        auth: AuthKind::Password,
-        password: None,
-        client_certificate: None,
-        cluster_id: None,
-        api_key: None,
-        discover: false,
-        discover_interval: std::time::Duration::from_secs(300),
-        endpoints: Vec::new(),
     }
 }
 

@@ -85,7 +85,7 @@ const CHAIN_MAX: usize = 10;
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{Ca, Leaf, cluster, handshake};
+    use super::super::testing::{Ca, Leaf, handshake};
     use super::super::{CertificateProblem, cluster_tls};
     use super::*;
     use std::time::SystemTime;
@@ -93,7 +93,7 @@ mod tests {
     #[test]
     fn it_accepts_and_refuses_as_the_cluster_does_and_remembers_what_was_shown() {
         let (own, other) = (Ca::new("one"), Ca::new("another"));
-        let tls = cluster_tls(&cluster(own.source()), SystemTime::now()).unwrap();
+        let tls = cluster_tls(&own.source(), None, SystemTime::now()).unwrap();
         let well = own.issue(Leaf::named("localhost"));
         let cases = [
             (&well, "localhost", None),

@@ -52,7 +52,7 @@ impl Cluster {
         self.wait_for_distances(claim.choice).await;
         let setup = claim.setup;
         let _slot = setup.login_slot().await?;
-        let lease = setup.lease().await?;
+        let lease = setup.lease(claim.parameters).await?;
         let rejections = &setup.rejections;
         let kind = rejections.kind(claim.parameters);
         if let Some((endpoint, error)) = rejections.standing(kind, generation(lease.as_ref()), Instant::now()) {
@@ -71,7 +71,7 @@ impl Cluster {
             return None;
         }
         let _slot = setup.logins.try_acquire().ok()?;
-        let lease = match setup.lease().await {
+        let lease = match setup.lease(claim.parameters).await {
             Ok(lease) => lease,
             Err(cause) => return Some(Err(NotPrepared { cause, secret: 0 })),
         };
@@ -104,17 +104,8 @@ impl Setup {
         }
     }
 
-    async fn lease(&self) -> Result<Option<Lease>, ClaimError> {
-        self.examine_secret().await.map_err(ClaimError::Secret)
-    }
-
-    /// Reads the secret again; whether it is another one now.
-    pub(super) async fn reread(&self, lease: &mut Option<Lease>) -> bool {
-        let (Some(credentials), Some(old)) = (self.credentials(), lease.as_ref()) else { return false };
-        let Ok(new) = credentials.reread(old.generation).await else { return false };
-        let has_changed = new.generation != old.generation;
-        *lease = Some(new);
-        has_changed
+    async fn lease(&self, parameters: &StartupParameters) -> Result<Option<Lease>, ClaimError> {
+        self.account_of(parameters).examine_secret().await.map_err(ClaimError::Secret)
     }
 }
 
@@ -160,8 +151,10 @@ impl Cluster {
         // What it is born under is what it begins with: a change on the way makes it old.
         let birth = self.birth(generation(lease));
         let connect_by = deadlines.of_connecting(&setup.limits);
-        let mut connection = setup.connector.connect(way, progress, connect_by).await.map_err(LoginError::Endpoint)?;
-        let login = Login { user: &setup.settings.user, lease, keys: &setup.access.keys, metrics: &self.metrics };
+        let account = setup.account_of(parameters);
+        let connected = account.connector.connect(way, progress, connect_by).await;
+        let mut connection = connected.map_err(LoginError::Endpoint)?;
+        let login = Login { user: &account.user.name, lease, keys: &account.access.keys, metrics: &self.metrics };
         let began = Instant::now();
         let login_by = deadlines.of_logging_in();
         let logged_in = timeout_at(login_by, login.run(&mut connection, parameters)).await;

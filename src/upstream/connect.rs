@@ -36,6 +36,8 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 pub(super) struct Connector {
     /// The cluster's name, for the log.
     pub(super) cluster: Name,
+    /// The SQL user whose certificate is shown, if there is one.
+    pub(super) user: Arc<str>,
     pub(super) names: Arc<Names>,
     pub(super) tls: TlsConnector,
     pub(super) limits: Arc<Limits>,
@@ -104,7 +106,7 @@ impl Connector {
                 }
             };
             progress.has_connected(address);
-            let route = Route { endpoint: Arc::clone(&way.endpoint), address };
+            let route = Route { endpoint: Arc::clone(&way.endpoint), address, user: Arc::clone(&self.user) };
             // An address that says nothing must not use up the time of those beside it.
             let share = if race.is_over() { deadline } else { deadline.min(Instant::now() + ADDRESS_LIMIT) };
             match timed(metrics, Stage::Tls, self.secure(socket, &route, progress, share)).await {

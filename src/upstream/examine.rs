@@ -3,7 +3,7 @@
 //! endpoints.
 
 use super::{
-    Cluster, LoggedIn, Route, Setup, Upstream, Way,
+    Account, Cluster, LoggedIn, Route, Setup, Upstream, Way,
     claim::generation,
     connect::{Connection, Connector, Progress},
     dial,
@@ -11,7 +11,7 @@ use super::{
     login::Login,
 };
 use crate::{
-    credentials::{Lease, SecretError},
+    credentials::Lease,
     metrics::{Held, labels::UpstreamState},
     settings::Limits,
     tls::{Described, Witness},
@@ -55,30 +55,28 @@ pub(crate) enum AskError {
 }
 
 impl Setup {
-    /// Reads the secret, if there is one.
-    pub(crate) async fn examine_secret(&self) -> Result<Option<Lease>, SecretError> {
-        match self.credentials() {
-            Some(credentials) => credentials.current().await.map(Some),
-            None => Ok(None),
-        }
-    }
-
     /// The addresses of an endpoint's name, in the order in which they would be dialled.
     pub(crate) async fn examine_name(&self, way: &Way) -> Result<Vec<SocketAddr>, EndpointError> {
-        self.connector.resolve(way, Instant::now() + self.limits.connect_limit).await
+        self.account.connector.resolve(way, Instant::now() + self.limits.connect_limit).await
     }
 
     /// SSLRequest and the handshake over a socket that was dialled, with the chain that the server shows.
-    pub(crate) async fn examine_tls(&self, way: &Way, socket: TcpStream, address: SocketAddr) -> Shaken {
-        let (witness, config) = match Witness::of(&self.tls) {
+    pub(crate) async fn examine_tls(
+        &self,
+        account: &Account,
+        way: &Way,
+        socket: TcpStream,
+        address: SocketAddr,
+    ) -> Shaken {
+        let (witness, config) = match Witness::of(&account.tls) {
             Ok(pair) => pair,
             Err(error) => {
                 let result = Err(EndpointError::Tls(io::Error::other(error.to_string())));
                 return Shaken { answered: None, chain: Vec::new(), result };
             }
         };
-        let connector = Connector { tls: config.into(), ..self.connector.clone() };
-        let route = Route { endpoint: Arc::clone(&way.endpoint), address };
+        let connector = Connector { tls: config.into(), ..account.connector.clone() };
+        let route = Route { endpoint: Arc::clone(&way.endpoint), address, user: Arc::clone(&connector.user) };
         let progress = Progress::default();
         let by = Instant::now() + self.limits.endpoint_limit;
         let result = connector.secure(socket, &route, &progress, by).await.map(|stream| {
@@ -117,13 +115,31 @@ impl Cluster {
     ) -> Result<Upstream, LoginError> {
         let mut connection = secured.connection;
         let birth = self.birth(generation(lease));
-        let login = Login { user: &setup.settings.user, lease, keys: &setup.access.keys, metrics: &self.metrics };
+        let account = setup.account_of(parameters);
+        let login = Login { user: &account.user.name, lease, keys: &account.access.keys, metrics: &self.metrics };
         let by = Instant::now() + setup.limits.connect_limit;
         let logged_in = timeout_at(by, login.run(&mut connection, parameters)).await;
         let greeting = logged_in.unwrap_or(Err(LoginError::Endpoint(EndpointError::LoginTimedOut)))?;
         let Connection { stream, route } = connection;
         let held = Held::new(way.metrics.upstreams.at(UpstreamState::Session));
         Ok(Upstream { stream, login: LoggedIn { way: Arc::clone(way), route, greeting, held, birth } })
+    }
+}
+
+impl Cluster {
+    /// Connects and logs in, as another user of an endpoint that is known to be well.
+    pub(crate) async fn examine_user(
+        &self,
+        setup: &Setup,
+        way: &Arc<Way>,
+        lease: Option<&Lease>,
+        parameters: &StartupParameters,
+    ) -> Result<Upstream, LoginError> {
+        let connector = &setup.account_of(parameters).connector;
+        let by = Instant::now() + setup.limits.endpoint_limit;
+        let connection = connector.connect(way, &Progress::default(), by).await.map_err(LoginError::Endpoint)?;
+        let secured = Secured { connection, version: None, cipher: None };
+        self.examine_login(setup, way, secured, lease, parameters).await
     }
 }
 

@@ -58,7 +58,7 @@ impl Cluster {
         let progress = Progress::default();
         let setup = self.setup();
         let by = Instant::now() + setup.limits.endpoint_limit;
-        let result = setup.connector.connect(way, &progress, by).await.map_err(LoginError::Endpoint);
+        let result = setup.account.connector.connect(way, &progress, by).await.map_err(LoginError::Endpoint);
         debug!(cluster.name = %self.name(), endpoint.name = %way.name(), is_reached = result.is_ok(), "endpoint probed");
         self.note_attempt(&setup, way, progress.answered(), result.as_ref().map(drop));
         if let Ok(mut connection) = result {

@@ -170,7 +170,8 @@ impl<'a> Search<'a> {
     /// at once more, then the server's word stands.
     async fn refused(&mut self, way: Arc<Way>, error: LoginError) -> Result<(), ClaimError> {
         let asked_at = Instant::now();
-        if error.rejects_the_secret() && !self.is_secret_fresh && self.claim.setup.reread(&mut self.lease).await {
+        let account = self.claim.setup.account_of(self.claim.parameters);
+        if error.rejects_the_secret() && !self.is_secret_fresh && account.reread(&mut self.lease).await {
             self.is_secret_fresh = true;
             // Reading a secret is not connecting.
             self.deadline += asked_at.elapsed();

@@ -1,12 +1,17 @@
 //! What a cluster is reached with, endpoints and all, replaced whole while the daemon runs: a login begins and
 //! ends with the same one, so that a secret goes to no endpoint but those that its settings name.
 
-use super::{Cluster, Route, Way, connect::Connector, lock, names::Names, rejections::Rejections};
+use super::{
+    Cluster, Route, UserMeans, Way,
+    account::{Access, Account},
+    connect::Connector,
+    lock,
+    names::Names,
+    rejections::Rejections,
+};
 use crate::{
-    credentials::Credentials,
-    scram::KeyCache,
-    settings::{self, Endpoint, Limits},
-    tls::ClusterTls,
+    settings::{self, Endpoint, Limits, SqlUser},
+    wire::StartupParameters,
 };
 use std::sync::{Arc, Mutex};
 use tokio::sync::Semaphore;
@@ -15,73 +20,89 @@ use tokio::sync::Semaphore;
 pub struct Means {
     /// The settings.
     pub settings: Arc<settings::Cluster>,
-    /// Built from its CA and client certificate.
-    pub tls: ClusterTls,
-    /// Its secret, if it has one. Clones share what was read.
-    pub credentials: Option<Credentials>,
+    /// What its only or first user is reached with.
+    pub user: UserMeans,
+    /// The same of the other users, in the settings' order.
+    pub other_users: Vec<UserMeans>,
     /// The daemon's limits.
     pub limits: Arc<Limits>,
+}
+
+impl Means {
+    /// `users` in the settings' order; `None` where there is none, which read settings never say.
+    pub fn of(settings: Arc<settings::Cluster>, users: Vec<UserMeans>, limits: Arc<Limits>) -> Option<Self> {
+        let mut users = users.into_iter();
+        Some(Self { settings, user: users.next()?, other_users: users.collect(), limits })
+    }
 }
 
 /// [`Means`], ready for use.
 pub(crate) struct Setup {
     pub(crate) settings: Arc<settings::Cluster>,
-    pub(crate) tls: ClusterTls,
+    /// The only user, or the first.
+    pub(crate) account: Account,
+    other_accounts: Vec<Account>,
     pub(crate) limits: Arc<Limits>,
-    pub(super) access: Arc<Access>,
     /// By servers that these settings lead to; others may let in whom they refused.
     pub(super) rejections: Arc<Rejections>,
-    pub(super) connector: Connector,
     pub(super) logins: Arc<Semaphore>,
     /// The endpoints, in the settings' order, unless they were listed anew.
     pub(super) ways: Mutex<Arc<[Arc<Way>]>>,
 }
 
-/// A secret, and what was learned by logging in with it: worth nothing under another one.
-pub(super) struct Access {
-    pub(super) credentials: Option<Credentials>,
-    pub(super) keys: KeyCache,
-}
-
-impl Access {
-    pub(super) fn new(credentials: Option<Credentials>) -> Arc<Self> {
-        Arc::new(Self { credentials, keys: KeyCache::default() })
-    }
-}
-
 impl Setup {
-    pub(super) fn new(means: Means, names: &Arc<Names>) -> Self {
-        let access = Access::new(means.credentials.clone());
-        Self::with(means, names, access, None)
-    }
-
-    /// Without endpoints.
-    fn with(means: Means, names: &Arc<Names>, access: Arc<Access>, logins: Option<Arc<Semaphore>>) -> Self {
-        let Means { settings, tls, limits, .. } = means;
-        let connector = Connector {
-            cluster: settings.name.clone(),
-            names: Arc::clone(names),
-            tls: Arc::clone(&tls.config).into(),
-            limits: Arc::clone(&limits),
-            trusts_system: settings.ca == settings::CaSource::System,
+    /// Without endpoints. What is the same as in `old` keeps what was learned with it.
+    pub(super) fn new(means: Means, names: &Arc<Names>, old: Option<&Self>) -> Self {
+        let Means { settings, user, other_users, limits } = means;
+        let account = |user: &SqlUser, means: UserMeans| {
+            let known = old.and_then(|old| old.accounts().find(|known| known.user.name == user.name));
+            let same_secret = known.filter(|known| known.has_same_secret(user, &means));
+            // Resumable TLS sessions live in the configuration: the same one while nothing is new.
+            let has_same_tls =
+                |known: &&Account| known.user.auth == user.auth && known.tls.identity == means.tls.identity;
+            let is_same_ca = old.is_some_and(|old| old.settings.ca == settings.ca);
+            let same_login = same_secret.filter(has_same_tls).filter(|_| is_same_ca);
+            let access = same_secret.map(|known| Arc::clone(&known.access));
+            let tls = same_login.map_or(means.tls, |known| known.tls.clone());
+            let connector = Connector {
+                cluster: settings.name.clone(),
+                user: user.name.as_str().into(),
+                names: Arc::clone(names),
+                tls: Arc::clone(&tls.config).into(),
+                limits: Arc::clone(&limits),
+                trusts_system: settings.ca == settings::CaSource::System,
+            };
+            let access = access.unwrap_or_else(|| Access::new(means.credentials));
+            Account { user: user.clone(), tls, access, connector }
         };
         let slots = limits.logins_max.get().min(Semaphore::MAX_PERMITS);
-        let logins = logins.unwrap_or_else(|| Arc::new(Semaphore::new(slots)));
+        let logins = old.filter(|old| old.limits.logins_max == limits.logins_max).map(|old| Arc::clone(&old.logins));
+        let others = settings.other_users.iter().zip(other_users);
         Self {
-            settings,
-            tls,
-            limits,
-            access,
+            account: account(&settings.user, user),
+            other_accounts: others.map(|(user, means)| account(user, means)).collect(),
+            limits: Arc::clone(&limits),
             rejections: Arc::default(),
-            connector,
-            logins,
+            logins: logins.unwrap_or_else(|| Arc::new(Semaphore::new(slots))),
             ways: Mutex::new(Arc::new([])),
+            settings,
         }
     }
 
-    /// Its secret, if it has one.
-    pub(crate) fn credentials(&self) -> Option<&Credentials> {
-        self.access.credentials.as_ref()
+    /// Every user, the first one first.
+    pub(crate) fn accounts(&self) -> impl Iterator<Item = &Account> {
+        std::iter::once(&self.account).chain(&self.other_accounts)
+    }
+
+    /// The user of this very name; the first one where there is none any more.
+    pub(crate) fn account_named(&self, name: &str) -> &Account {
+        self.accounts().find(|account| account.user.name == name).unwrap_or(&self.account)
+    }
+
+    /// The user that these parameters, as they go upstream, log in.
+    pub(crate) fn account_of(&self, parameters: &StartupParameters) -> &Account {
+        let name = parameters.get("user");
+        self.accounts().find(|account| Some(account.user.name.as_bytes()) == name).unwrap_or(&self.account)
     }
 
     /// The endpoints.
@@ -89,15 +110,29 @@ impl Setup {
         Arc::clone(&lock(&self.ways))
     }
 
+    /// Whether a user of the same place would show or trust other certificates with `means`.
+    pub(crate) fn shows_others_than(&self, means: &[UserMeans]) -> bool {
+        self.accounts().zip(means).any(|(account, means)| account.tls.identity != means.tls.identity)
+    }
+
+    /// Whether every user logs in with the same as in `old`.
+    fn logs_in_as(&self, old: &Self) -> bool {
+        let is_same = |(own, old): (&Account, &Account)| {
+            own.user == old.user
+                && Arc::ptr_eq(&own.access, &old.access)
+                && Arc::ptr_eq(&own.tls.config, &old.tls.config)
+        };
+        self.accounts().count() == old.accounts().count() && self.accounts().zip(old.accounts()).all(is_same)
+    }
+
     /// The same without endpoints: nobody finds any in it.
     fn stripped(&self) -> Self {
         Self {
             settings: Arc::clone(&self.settings),
-            tls: self.tls.clone(),
+            account: self.account.clone(),
+            other_accounts: self.other_accounts.clone(),
             limits: Arc::clone(&self.limits),
-            access: Arc::clone(&self.access),
             rejections: Arc::clone(&self.rejections),
-            connector: self.connector.clone(),
             logins: Arc::clone(&self.logins),
             ways: Mutex::new(Arc::new([])),
         }
@@ -114,30 +149,17 @@ impl Cluster {
     /// it. Listeners go on with the setup that they were given until they get this one.
     pub(crate) fn replace(&self, means: Means) -> bool {
         let old = self.setup();
-        let is_same_secret = old.settings.password == means.settings.password
-            && old.credentials().map(Credentials::is_strict) == means.credentials.as_ref().map(Credentials::is_strict)
-            && old.settings.user == means.settings.user
-            // The new ones have just been read, so that they need not wait for a reading that does not end.
-            && !old.credentials().is_some_and(Credentials::hangs);
-        let is_same_login = is_same_secret
-            && old.settings.auth == means.settings.auth
-            && old.settings.ca == means.settings.ca
-            && old.tls.identity == means.tls.identity;
-        if is_same_login && old.settings == means.settings && old.limits == means.limits {
+        let endpoints = means.settings.endpoints.clone();
+        let mut next = Setup::new(means, &self.names, Some(&old));
+        let is_same_login = next.logs_in_as(&old);
+        if is_same_login && old.settings == next.settings && old.limits == next.limits {
             return false;
         }
-        let access = if is_same_secret { Arc::clone(&old.access) } else { Access::new(means.credentials.clone()) };
-        let logins = (old.limits.logins_max == means.limits.logins_max).then(|| Arc::clone(&old.logins));
-        // Resumable TLS sessions live in the configuration: the same one while nothing is new.
-        let tls = if is_same_login { old.tls.clone() } else { means.tls };
-        let endpoints = means.settings.endpoints.clone();
-        let is_same_place = is_same_login && old.settings.endpoints == endpoints;
-        let mut next = Setup::with(Means { tls, ..means }, &self.names, access, logins);
-        if is_same_place {
+        if is_same_login && old.settings.endpoints == endpoints {
             next.rejections = Arc::clone(&old.rejections);
         }
         self.names.refresh_after(next.limits.dns_refresh);
-        self.note_expiry(&next.tls);
+        self.note_expiry(&next);
         self.exchange(next, &endpoints);
         true
     }

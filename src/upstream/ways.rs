@@ -9,7 +9,6 @@ use super::{
 };
 use crate::{
     clock::Moment,
-    credentials::Credentials,
     metrics::labels::UpstreamState,
     settings::{self, Endpoint, Name},
 };
@@ -155,9 +154,9 @@ impl Cluster {
         Birth { at: self.clock.now(), era: self.era.load(Relaxed), secret }
     }
 
-    /// What an upstream must have been born under to be of use still; its time says nothing.
-    pub(crate) fn current_birth(&self, setup: &Setup) -> Birth {
-        self.birth(setup.credentials().map_or(0, Credentials::generation))
+    /// The era that an upstream must have been born in to be of use still.
+    pub(crate) fn current_era(&self) -> u64 {
+        self.era.load(Relaxed)
     }
 
     /// Somebody wants a session.

@@ -473,11 +473,12 @@ const MINIMAL: &str = "[cluster.c]\nca = \"ca.crt\"\nuser = \"u\"\npassword = { 
     [[cluster.c.endpoint]]\nhost = \"h\"\n";
 
 /// Defaults that are no fixed text, as the documentation puts them.
-const DERIVED: [(&str, &str, &str); 8] = [
+const DERIVED: [(&str, &str, &str); 9] = [
     ("endpoint", "name", "REGION-KIND"),
     ("endpoint", "tls_server_name", "the host"),
     ("listener", "name", "listener-N"),
     ("listener", "cluster", "the only one"),
+    ("listener", "user", "the only one"),
     ("listener", "sessions_max", "the daemon's"),
     ("listener", "session_idle_limit", "the daemon's"),
     ("listener", "session_age_limit", "the daemon's"),

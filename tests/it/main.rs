@@ -74,4 +74,5 @@ mod units;
 mod unix_socket;
 mod url_formats;
 mod urls;
+mod users;
 mod warm;

@@ -38,7 +38,7 @@ pub(super) fn login(case: &Case<'_>, error: &LoginError) -> Advice {
             "it does not accept the client certificate of \"cert\": it is of a CA that was not uploaded, or has expired",
             format!(
                 "upload its CA to the cluster, or renew it; its common name must be the SQL user \"{}\"",
-                case.cluster.user
+                case.user.name
             ),
         ),
         LoginError::Endpoint(error) => Advice::new(
@@ -51,16 +51,16 @@ pub(super) fn login(case: &Case<'_>, error: &LoginError) -> Advice {
 }
 
 fn by_server(case: &Case<'_>, error: &ServerError) -> Advice {
-    let (user, code, words) = (&case.cluster.user, error.sqlstate, &error.message);
+    let (user, code, words) = (&case.user.name, error.sqlstate, &error.message);
     let symptom = format!("{} turns \"{user}\" away ({code}: {words})", case.target());
     match code {
-        SqlState::INVALID_PASSWORD if case.cluster.auth == AuthKind::Jwt => token(case, symptom),
+        SqlState::INVALID_PASSWORD if case.user.auth == AuthKind::Jwt => token(case, symptom),
         SqlState::INVALID_PASSWORD => wrong_password(case, symptom),
-        SqlState::INVALID_AUTHORIZATION if case.cluster.auth == AuthKind::Jwt => token(case, symptom),
+        SqlState::INVALID_AUTHORIZATION if case.user.auth == AuthKind::Jwt => token(case, symptom),
         SqlState::INVALID_AUTHORIZATION => Advice::new(
             "login_forbidden",
             symptom,
-            match &case.cluster.client_certificate {
+            match &case.user.client_certificate {
                 Some(_) => format!(
                     "the common name of the client certificate is not \"{user}\", or the user may not log in (NOLOGIN, expired)"
                 ),
@@ -112,7 +112,7 @@ fn by_server(case: &Case<'_>, error: &ServerError) -> Advice {
 }
 
 fn wrong_password(case: &Case<'_>, symptom: String) -> Advice {
-    let (user, source) = (&case.cluster.user, case.secret_source.unwrap_or("the settings"));
+    let (user, source) = (&case.user.name, case.secret_source.unwrap_or("the settings"));
     let into = if source == CONNECTION_STRING { "a file (--password-file)" } else { source };
     let reset = format!(
         "is \"{user}\" right (`crdb-proxy users list`, SHOW USERS)? Then an Org Administrator or Cluster Admin resets its password in the \
@@ -147,7 +147,7 @@ fn wrong_password(case: &Case<'_>, symptom: String) -> Advice {
 
 fn token(case: &Case<'_>, symptom: String) -> Advice {
     let source = case.secret_source.unwrap_or("the settings");
-    let user = &case.cluster.user;
+    let user = &case.user.name;
     let (cause, fix) = match case.seen.secret_shape.and_then(|shape| shape.token) {
         Some(token) if token.is_expired_at(case.seen.at) => (
             format!("the token from {source} has expired"),
@@ -215,7 +215,7 @@ pub(super) fn query(case: &Case<'_>, error: &AskError) -> Advice {
         ),
         AskError::Lost(_) | AskError::Late => Advice::new(
             "query_unanswered",
-            format!("{target} let \"{}\" in and then did not answer SELECT 1", case.cluster.user),
+            format!("{target} let \"{}\" in and then did not answer SELECT 1", case.user.name),
             "the node is overloaded, has lost its ranges, or what stands between cuts idle or large packets (an MTU too large for a tunnel)",
             "try again; look at the cluster's CPU; through a VPN, try with a smaller MTU",
         ),

@@ -21,7 +21,11 @@ pub(super) fn told(report: &Report, wish: &Wish, look: &Look) -> String {
 
 fn of_cluster(cluster: &ClusterReport, look: &Look) -> String {
     let secret = cluster.secret.as_deref().map_or("no secret".to_owned(), |source| format!("the secret from {source}"));
-    let mut text = format!("{}\n", printable(&format!("cluster {}, as {} with {secret}", cluster.name, cluster.user)));
+    let whom = match cluster.users.as_slice() {
+        [] | [_] => format!("{} with {secret}", cluster.user),
+        several => several.join(", "),
+    };
+    let mut text = format!("{}\n", printable(&format!("cluster {}, as {whom}", cluster.name)));
     if let Some(cloud) = &cluster.cloud {
         let said = [&cloud.plan, &cloud.state, &cloud.operation_status, &cloud.cockroach_version];
         let said: Vec<_> = said.into_iter().flatten().map(String::as_str).collect();

@@ -60,7 +60,10 @@ fn asks_for_password(settings: &Settings, order: &ExecOrder) -> bool {
 
 /// Variables that the settings name as a secret's place.
 fn secret_variables(settings: &Settings) -> HashSet<&str> {
-    let of_clusters = settings.clusters.iter().flat_map(|cluster| cluster.password.iter().chain(&cluster.api_key));
+    let of_clusters = settings
+        .clusters
+        .iter()
+        .flat_map(|cluster| cluster.users().filter_map(|user| user.password.as_ref()).chain(&cluster.api_key));
     let of_listeners = settings.listeners.iter().filter_map(|listener| listener.local_password.as_ref());
     of_clusters.chain(of_listeners).filter_map(variable_of).collect()
 }

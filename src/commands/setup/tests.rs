@@ -64,9 +64,9 @@ fn the_least_that_can_be_said_serves_by_every_public_endpoint_the_nearest_first(
     let settings = loaded(|_| ());
 
     let (cluster, listener) = (&settings.clusters[0], listener(&settings));
-    assert_eq!((cluster.name.as_str(), cluster.user.as_str()), ("prod", "app"));
+    assert_eq!((cluster.name.as_str(), cluster.user.name.as_str()), ("prod", "app"));
     assert_eq!(cluster.ca, settings::CaSource::File("/home/app/.config/crdb-proxy/prod-ca.crt".into()));
-    assert_eq!(cluster.password, Some(SecretSource::Env("PROD_PASSWORD".to_owned())));
+    assert_eq!(cluster.user.password, Some(SecretSource::Env("PROD_PASSWORD".to_owned())));
     let names: Vec<_> = cluster.endpoints.iter().map(|endpoint| endpoint.name.as_str()).collect();
     assert_eq!(names, ["gcp-us-east1-public", "gcp-us-west2-public"]);
     assert_eq!(hosts(&settings)[0], "prod-abc.gcp-us-east1.cockroachlabs.cloud");
@@ -77,7 +77,7 @@ fn the_least_that_can_be_said_serves_by_every_public_endpoint_the_nearest_first(
 
 #[test]
 fn every_flag_reaches_the_settings() {
-    assert_eq!(loaded(|flags| flags.user = Some("it's \"me\"".to_owned())).clusters[0].user, "it's \"me\"");
+    assert_eq!(loaded(|flags| flags.user = Some("it's \"me\"".to_owned())).clusters[0].user.name, "it's \"me\"");
     assert_eq!(listener(&loaded(|flags| flags.database = Some("shop".to_owned()))).database, "shop");
 
     let internal = loaded(|flags| flags.path = Some("internal,public".to_owned()));
@@ -95,7 +95,7 @@ fn every_flag_reaches_the_settings() {
         flags.password_env = None;
         flags.password_command = Some("vault read secret".to_owned());
     });
-    assert!(matches!(&command.clusters[0].password, Some(SecretSource::Command { argv, .. }) if argv.len() == 3));
+    assert!(matches!(&command.clusters[0].user.password, Some(SecretSource::Command { argv, .. }) if argv.len() == 3));
 }
 
 #[test]
@@ -109,7 +109,7 @@ fn a_password_file_beside_the_settings_is_named_from_there_on_and_another_one_in
         flags.password_file = Some(file.clone());
     });
 
-    assert_eq!(settings.clusters[0].password, Some(SecretSource::File(file)));
+    assert_eq!(settings.clusters[0].user.password, Some(SecretSource::File(file)));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 
 use crate::{
     commands::look::{Look, wrapped},
-    control::status::{Cluster, Endpoint, Listening, Refusal, Secret, Session, Status},
+    control::status::{Cluster, Endpoint, Listening, Refusal, Secret, Session, Status, User},
     diagnostics::printable,
     settings::ListenAddress,
 };
@@ -42,7 +42,7 @@ fn headline(status: &Status, look: &Look) -> String {
     let reasons = status.reasons.iter().map(|reason| ("not ready", reason));
     let faults = status.config.last_error.iter().map(|fault| ("last reload refused", fault));
     let restart = status.config.needs_restart.iter().map(|key| ("needs a restart", key));
-    let secrets = status.clusters.iter().filter_map(|cluster| secret(cluster.secret.as_ref()?, &cluster.name));
+    let secrets = status.clusters.iter().flat_map(secrets);
     let exposed = status.clusters.iter().flat_map(|cluster| &cluster.endpoints);
     let reasons_of = exposed.filter_map(|endpoint| Some((endpoint.name.as_str(), endpoint.reason.as_ref()?)));
     let is_news = |listener: &&Listening| listener.why.as_deref().is_some_and(|why| !USUAL.contains(&why));
@@ -57,6 +57,15 @@ fn headline(status: &Status, look: &Look) -> String {
 }
 
 /// What is wrong with it, if anything is.
+/// Of each user that has a fault; a daemon that is older tells of the first one alone.
+fn secrets(cluster: &Cluster) -> Vec<String> {
+    let of_user = |user: &User| secret(user.secret.as_ref()?, &format!("{} ({})", cluster.name, user.name));
+    match cluster.users.as_slice() {
+        [] | [_] => cluster.secret.iter().filter_map(|own| secret(own, &cluster.name)).collect(),
+        several => several.iter().filter_map(of_user).collect(),
+    }
+}
+
 fn secret(secret: &Secret, cluster: &str) -> Option<String> {
     let error = secret.error.as_ref()?;
     let in_use = secret.read_at.as_ref().map(|at| format!(" (the one read at {at} stays in use)"));

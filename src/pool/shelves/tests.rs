@@ -32,7 +32,7 @@ fn learn(shelves: &mut Shelves<u32>, number: u64, seconds: u64) {
 fn openings(shelves: &mut Shelves<u32>, seconds: u64) -> Vec<Opening> {
     let mut all = Vec::new();
     for step in 0..40 {
-        all.extend(shelves.next_opening(SECRET, at(seconds).after(step * Duration::from_millis(25) * 11 / 10)));
+        all.extend(shelves.next_opening(|_| SECRET, at(seconds).after(step * Duration::from_millis(25) * 11 / 10)));
     }
     all
 }
@@ -119,21 +119,21 @@ fn openings_keep_a_distance() {
     shelves.used(&set(7), at(1));
     shelves.used(&set(7), at(1));
 
-    let first = shelves.next_opening(SECRET, at(1));
-    assert!(first.is_some() && shelves.next_opening(SECRET, at(1)).is_none());
-    assert!(shelves.next_due(SECRET).unwrap() > at(1));
-    assert!(shelves.next_opening(SECRET, at(2)).is_some());
+    let first = shelves.next_opening(|_| SECRET, at(1));
+    assert!(first.is_some() && shelves.next_opening(|_| SECRET, at(1)).is_none());
+    assert!(shelves.next_due(|_| SECRET).unwrap() > at(1));
+    assert!(shelves.next_opening(|_| SECRET, at(2)).is_some());
 }
 
 #[test]
 fn an_opening_that_is_dropped_is_tried_again() {
     let mut shelves = known(7);
-    let first = shelves.next_opening(SECRET, at(1));
-    assert!(first.is_some() && shelves.next_opening(SECRET, at(2)).is_none());
+    let first = shelves.next_opening(|_| SECRET, at(1));
+    assert!(first.is_some() && shelves.next_opening(|_| SECRET, at(2)).is_none());
 
     drop(first);
 
-    assert!(shelves.next_opening(SECRET, at(3)).is_some());
+    assert!(shelves.next_opening(|_| SECRET, at(3)).is_some());
 }
 
 #[test]
@@ -144,10 +144,10 @@ fn failures_back_off_and_a_success_ends_that() {
     for _ in 0..10 {
         // Or the moment to forget the set would come before that of the next opening.
         shelves.used(&set(7), now).unwrap();
-        let opening = shelves.next_opening(SECRET, now).unwrap();
+        let opening = shelves.next_opening(|_| SECRET, now).unwrap();
         drop(opening);
         shelves.failed(&set(7), Setback::Failed, now);
-        let next = shelves.next_due(SECRET).unwrap();
+        let next = shelves.next_due(|_| SECRET).unwrap();
         pauses.push(next.since(now));
         now = next.after(Duration::from_millis(1));
     }
@@ -158,7 +158,7 @@ fn failures_back_off_and_a_success_ends_that() {
     shelves.used(&set(7), now).unwrap().ready.pop_front();
     shelves.used(&set(7), now).unwrap().succeeded();
     shelves.failed(&set(7), Setback::Failed, now);
-    assert!(shelves.next_due(SECRET).unwrap().since(now) < Duration::from_millis(1101));
+    assert!(shelves.next_due(|_| SECRET).unwrap().since(now) < Duration::from_millis(1101));
 }
 
 #[test]
@@ -167,8 +167,8 @@ fn a_full_server_is_left_alone_for_ten_minutes() {
     shelves.failed(&set(7), Setback::Full, at(1));
     shelves.used(&set(7), at(599));
 
-    assert!(shelves.next_opening(SECRET, at(600)).is_none());
-    assert!(shelves.next_opening(SECRET, at(601)).is_some());
+    assert!(shelves.next_opening(|_| SECRET, at(600)).is_none());
+    assert!(shelves.next_opening(|_| SECRET, at(601)).is_some());
 }
 
 #[test]
@@ -176,8 +176,8 @@ fn a_refused_secret_is_not_tried_again_and_another_one_is() {
     let mut shelves = known(7);
     shelves.failed(&set(7), Setback::Secret(SECRET), at(1));
 
-    assert!(shelves.next_opening(SECRET, at(200)).is_none());
-    assert!(shelves.next_opening(SECRET + 1, at(200)).is_some());
+    assert!(shelves.next_opening(|_| SECRET, at(200)).is_none());
+    assert!(shelves.next_opening(|_| SECRET + 1, at(200)).is_some());
 }
 
 #[test]
@@ -187,11 +187,11 @@ fn an_unused_set_is_forgotten_with_what_stood_ready() {
     shelves.used(&set(7), at(10));
 
     assert!(shelves.forget_idle(at(309)).is_empty());
-    assert_eq!(shelves.next_due(SECRET), Some(at(310)));
+    assert_eq!(shelves.next_due(|_| SECRET), Some(at(310)));
     assert_eq!(shelves.forget_idle(at(310)), [42]);
 
     assert_eq!(shelves.put(&set(7), 43, at(1)), Err(43), "it is not known any more");
-    assert_eq!(shelves.next_due(SECRET), None);
+    assert_eq!(shelves.next_due(|_| SECRET), None);
 }
 
 #[test]
@@ -210,8 +210,8 @@ fn a_pause_holds_for_all_sets() {
     let mut shelves = known(7);
     shelves.pause(Duration::from_secs(60), at(1));
 
-    assert!(shelves.next_opening(SECRET, at(60)).is_none());
-    assert!(shelves.next_opening(SECRET, at(61)).is_some());
+    assert!(shelves.next_opening(|_| SECRET, at(60)).is_none());
+    assert!(shelves.next_opening(|_| SECRET, at(61)).is_some());
 }
 
 #[test]
@@ -221,8 +221,8 @@ fn where_sessions_give_back_they_are_waited_for_a_moment() {
     learn(&mut shelves, 7, 0);
     shelves.used(&set(7), at(1));
 
-    assert!(shelves.next_opening(SECRET, at(1)).is_none());
-    assert!(shelves.next_opening(SECRET, at(1).after(REUSE_PATIENCE)).is_some());
+    assert!(shelves.next_opening(|_| SECRET, at(1)).is_none());
+    assert!(shelves.next_opening(|_| SECRET, at(1).after(REUSE_PATIENCE)).is_some());
 }
 
 /// A set that clients have used twice, of a listener that uses upstreams again.
@@ -240,8 +240,8 @@ fn while_sessions_give_back_none_is_opened() {
     let later = at(1).after(REUSE_PATIENCE / 2);
     assert_eq!(shelves.hand_on(&set(7), 1, later), Err(1), "nobody waits");
 
-    assert!(shelves.next_opening(SECRET, at(1).after(REUSE_PATIENCE)).is_none());
-    assert!(shelves.next_opening(SECRET, later.after(REUSE_PATIENCE)).is_some());
+    assert!(shelves.next_opening(|_| SECRET, at(1).after(REUSE_PATIENCE)).is_none());
+    assert!(shelves.next_opening(|_| SECRET, later.after(REUSE_PATIENCE)).is_some());
 }
 
 #[test]

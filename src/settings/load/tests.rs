@@ -75,9 +75,9 @@ fn a_connection_string_alone_makes_one_cluster_and_one_listener() {
     let Settings { clusters, listeners, .. } = &loaded.settings;
     let (cluster, listener) = (&clusters[0], &listeners[0]);
     assert_eq!((clusters.len(), listeners.len()), (1, 1));
-    assert_eq!((cluster.name.as_str(), cluster.user.as_str()), ("default", "app"));
+    assert_eq!((cluster.name.as_str(), cluster.user.name.as_str()), ("default", "app"));
     assert_eq!(cluster.ca, CaSource::File("/h/L/ca.crt".into()));
-    assert!(matches!(&cluster.password, Some(SecretSource::File(path)) if path.ends_with("w/pw")));
+    assert!(matches!(&cluster.user.password, Some(SecretSource::File(path)) if path.ends_with("w/pw")));
     let endpoint = &cluster.endpoints[0];
     assert_eq!(endpoint.name.as_str(), "default");
     assert_eq!(endpoint.tls_server_name.to_str(), "prod.gcp-us-east1.cockroachlabs.cloud");
@@ -108,7 +108,7 @@ fn the_connection_parameters_do_the_same_as_a_connection_string() {
 
     let cluster = &loaded.settings.clusters[0];
     assert_eq!(cluster.ca, CaSource::System);
-    assert_eq!(cluster.password, Some(SecretSource::Env("CRDB_PROXY_PASSWORD".into())));
+    assert_eq!(cluster.user.password, Some(SecretSource::Env("CRDB_PROXY_PASSWORD".into())));
     let endpoint = &cluster.endpoints[0];
     assert_eq!((endpoint.host.as_str(), endpoint.port), ("db.example.com", 26258));
     assert_eq!(endpoint.name.as_str(), "gcp-us-east1-public");
@@ -291,9 +291,9 @@ fn a_client_certificate_may_stand_instead_of_a_password_and_a_jwt_beside_it() {
     let read = |to| World::of_file(&ONE_CLUSTER.replace("password = { file = \"p\" }", to)).loaded();
 
     let cluster = read("cert = \"c\"\nkey = \"k\"").settings.clusters[0].clone();
-    assert!(cluster.password.is_none() && cluster.client_certificate.is_some());
+    assert!(cluster.user.password.is_none() && cluster.user.client_certificate.is_some());
     let cluster = read("auth = \"jwt\"\npassword = { env = \"TOKEN\" }").settings.clusters[0].clone();
-    assert_eq!(cluster.auth, AuthKind::Jwt);
+    assert_eq!(cluster.user.auth, AuthKind::Jwt);
 }
 
 #[test]

@@ -26,6 +26,8 @@ pub(crate) struct SettingsFile {
     cluster: String,
     user: String,
     password: String,
+    /// Tables of users, which stand instead of those two.
+    users: String,
     endpoints: String,
     listener: String,
     appendix: String,
@@ -48,6 +50,7 @@ impl SettingsFile {
             cluster: String::new(),
             user: "app".into(),
             password: "password = { file = \"app.pw\" }".into(),
+            users: String::new(),
             endpoints: String::new(),
             listener: "address = \"127.0.0.1:0\"".into(),
             appendix: String::new(),
@@ -127,6 +130,12 @@ impl SettingsFile {
         self
     }
 
+    /// A user with a table of its own, beside others; the usual one is none of them unless it gets one.
+    pub(crate) fn sql_user(mut self, name: &str, lines: &str) -> Self {
+        self.users += &format!("[cluster.test.user.{name}]\n{lines}\n");
+        self
+    }
+
     /// A certificate and key as `NAME.crt` and `NAME.key`.
     pub(crate) fn identity(self, name: &str, identity: &Identity) -> Self {
         self.file(&format!("{name}.crt"), &identity.certificate).file(&format!("{name}.key"), &identity.key)
@@ -173,11 +182,12 @@ impl SettingsFile {
 
     /// The text of the settings file.
     pub(crate) fn text(&self) -> String {
-        let Self { global, cluster, user, password, endpoints, listener, appendix, .. } = self;
+        let Self { global, cluster, user, password, users, endpoints, listener, appendix, .. } = self;
+        let only = if users.is_empty() { format!("user = \"{user}\"\n{password}") } else { String::new() };
         let admin = if global.contains("admin =") { "" } else { "admin = \"127.0.0.1:0\"" };
         format!(
-            "{admin}\n{global}\n[cluster.test]\nca = \"ca.crt\"\nuser = \"{user}\"\n{password}\n{cluster}\n\
-             {endpoints}\n[[listener]]\nname = \"main\"\ncluster = \"test\"\n{listener}\n\n{appendix}"
+            "{admin}\n{global}\n[cluster.test]\nca = \"ca.crt\"\n{only}\n{cluster}\n\
+             {endpoints}\n{users}\n[[listener]]\nname = \"main\"\ncluster = \"test\"\n{listener}\n\n{appendix}"
         )
     }
 

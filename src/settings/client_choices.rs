@@ -1,0 +1,97 @@
+//! What a listener's clients may choose for themselves, of what its settings could decide for them.
+
+use super::{
+    Cluster,
+    reader::{Reader, Section},
+    source::did_you_mean,
+    values::{boolean, choice, nonempty},
+};
+
+/// What clients of a listener may choose for themselves.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ClientChoices {
+    /// A virtual cluster: `cluster` in `options`, or in front of the database.
+    pub cluster_option: bool,
+    /// No database: the listener's it is, whatever a client asks for.
+    pub database_locked: bool,
+}
+
+/// Whom the sessions of a listener log in as.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ListenerUser {
+    /// One of the cluster's, as it is spelled there; with [`UserMode::Map`] its first, for logins that no client asks for.
+    pub name: String,
+    /// What the client's own name counts for.
+    pub mode: UserMode,
+}
+
+/// What the name counts for that a client asks for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum UserMode {
+    /// Nothing: it is replaced.
+    #[default]
+    Replace,
+    /// It picks the user.
+    Map,
+    /// It must be the very user.
+    MustMatch,
+}
+
+/// Reads the keys of one listener.
+pub(super) fn read_client_choices(reader: &mut Reader<'_>, section: &mut Section) -> ClientChoices {
+    let mut switch = |key| reader.read(section, key, boolean).unwrap_or(false);
+    ClientChoices { cluster_option: switch("allow_cluster_option"), database_locked: switch("database_locked") }
+}
+
+/// Reads `user` and `user_mode`; `cluster` is absent where it has a fault of its own.
+pub(super) fn read_listener_user(
+    reader: &mut Reader<'_>,
+    section: &mut Section,
+    cluster: Option<&Cluster>,
+) -> Option<ListenerUser> {
+    let mode = reader.read(section, "user_mode", |node, _| choice(node, &USER_MODES)).unwrap_or_default();
+    let is_named = section.has("user");
+    if is_named && mode == UserMode::Map {
+        reader.fault_in(section, "user", "has no effect with user_mode = \"map\": the client's name picks the user");
+    }
+    let named = reader.read(section, "user", |node, places| {
+        let name = nonempty(node, places)?;
+        let Some(cluster) = cluster else { return Ok(name) };
+        let found = cluster.users().find(|user| user.is_called(&name)).map(|user| user.name.clone());
+        let known = cluster.users().map(|user| user.name.as_str());
+        found.ok_or_else(|| format!("the cluster has no user of this name{}", did_you_mean(&name, known)))
+    });
+    let cluster = cluster?;
+    if !is_named && mode != UserMode::Map && !cluster.other_users.is_empty() {
+        let names: Vec<_> = cluster.users().map(|user| format!("\"{}\"", user.name)).collect();
+        let names = names.join(", ");
+        let rule = format!("missing; the cluster has several users ({names}), so say which, or user_mode = \"map\"");
+        reader.fault_in(section, "user", rule);
+    }
+    Some(ListenerUser { name: named.unwrap_or_else(|| cluster.user.name.clone()), mode })
+}
+
+impl ClientChoices {
+    /// The keys, as a settings file says them.
+    pub(super) fn show(&self) -> Vec<(&'static str, toml::Value)> {
+        vec![("database_locked", self.database_locked.into()), ("allow_cluster_option", self.cluster_option.into())]
+    }
+}
+
+impl ListenerUser {
+    /// The keys, as a settings file says them.
+    pub(super) fn show(&self) -> Vec<(&'static str, toml::Value)> {
+        let name = (self.mode != UserMode::Map).then(|| ("user", self.name.as_str().into()));
+        name.into_iter().chain([("user_mode", self.mode.text().into())]).collect()
+    }
+}
+
+impl UserMode {
+    /// As settings say it.
+    fn text(self) -> &'static str {
+        USER_MODES.iter().find(|(_, mode)| *mode == self).map_or("replace", |(word, _)| word)
+    }
+}
+
+const USER_MODES: [(&str, UserMode); 3] =
+    [("replace", UserMode::Replace), ("map", UserMode::Map), ("must-match", UserMode::MustMatch)];

@@ -1,0 +1,98 @@
+//! Users of a cluster, beside `user` or in tables, and what listeners say of them.
+
+use super::tests::World;
+use crate::settings::{AuthKind, Flag, SecretSource, UserMode, show};
+
+const TWO_USERS: &str = "\
+[cluster.prod]\nca = \"ca.crt\"\n\
+[[cluster.prod.endpoint]]\nhost = \"h\"\n\
+[cluster.prod.user.app]\npassword = { file = \"a\" }\n\
+[cluster.prod.user.\"rea.der\"]\npassword = { env = \"R\" }\nauth = \"jwt\"\n";
+
+fn of_listener(lines: &str) -> World {
+    World::of_file(&format!("{TWO_USERS}[[listener]]\n{lines}\n"))
+}
+
+/// The only fault, after the file and the line.
+fn fault(world: World) -> String {
+    let faults = world.faults();
+    assert_eq!(faults.len(), 1, "{faults:#?}");
+    faults[0].split_once(": ").unwrap().1.to_owned()
+}
+
+#[test]
+fn users_stand_in_tables_with_credentials_of_their_own() {
+    let loaded = of_listener("user = \"REA.DER\"").loaded();
+
+    let cluster = &loaded.settings.clusters[0];
+    let users: Vec<_> = cluster.users().map(|user| (user.name.as_str(), user.auth)).collect();
+    assert_eq!(users, [("app", AuthKind::Password), ("rea.der", AuthKind::Jwt)]);
+    assert_eq!(cluster.other_users[0].password, Some(SecretSource::Env("R".to_owned())));
+    assert_eq!(loaded.settings.listeners[0].user.name, "rea.der", "as the cluster spells it");
+}
+
+#[test]
+fn what_is_shown_of_users_means_the_same() {
+    for lines in ["user = \"app\"", "user_mode = \"map\"", "user = \"app\"\nuser_mode = \"must-match\""] {
+        let first = of_listener(lines).loaded();
+        let shown = show(&first);
+
+        let again = World::of_file(&shown).loaded();
+
+        assert!(shown.contains("[cluster.prod.user.\"rea.der\"]"), "{shown}");
+        assert_eq!(again.settings.clusters, first.settings.clusters);
+        assert_eq!(again.settings.listeners, first.settings.listeners);
+    }
+}
+
+#[test]
+fn a_listener_of_several_users_says_which_one_or_maps_names() {
+    assert_eq!(of_listener("user_mode = \"map\"").loaded().settings.listeners[0].user.mode, UserMode::Map);
+    for (lines, words) in [
+        ("", "several users (\"app\", \"rea.der\")"),
+        ("user_mode = \"must-match\"", "several users"),
+        ("user = \"apq\"", "did you mean \"app\"?"),
+        ("user = \"app\"\nuser_mode = \"map\"", "has no effect with user_mode = \"map\""),
+        ("user = \"app\"\nuser_mode = \"some\"", "replace"),
+    ] {
+        let said = fault(of_listener(lines));
+        assert!(said.contains(words), "{lines}: {said}");
+    }
+}
+
+#[test]
+fn credentials_beside_a_table_of_users_are_faults_and_so_are_flags() {
+    for line in ["password = { file = \"p\" }", "auth = \"jwt\""] {
+        let text = TWO_USERS.replace("ca = \"ca.crt\"", &format!("ca = \"ca.crt\"\n{line}"));
+        let said = fault(World::of_file(&format!("{text}[[listener]]\nuser = \"app\"\n")));
+        assert!(said.contains("beside a table of users"), "{line}: {said}");
+    }
+    for (flag, key) in [(Flag::User, "user"), (Flag::PasswordFile, "password"), (Flag::PasswordCommand, "password")] {
+        let said = of_listener("user = \"app\"").flag(flag, "x").faults();
+        assert!(said[0].contains(&format!("whose {key} is meant")), "{said:?}");
+    }
+    let said = of_listener("user = \"app\"").variable("CRDB_PROXY_PASSWORD", "x").faults();
+    assert!(said[0].contains("table of users"), "{said:?}");
+}
+
+#[test]
+fn broken_tables_of_users_are_told() {
+    let with = |tables: &str| {
+        World::of_file(&format!("[cluster.p]\nca = \"c\"\n[[cluster.p.endpoint]]\nhost = \"h\"\n{tables}\n"))
+    };
+    for (tables, words) in [
+        ("[cluster.p.user]", "missing; the SQL user"),
+        ("[cluster.p.user.app]", "password: missing"),
+        ("[cluster.p.user]\napp = 1", "must be a table"),
+        ("[cluster.p.user.app]\npassword = { file = \"a\" }\npasword = 1", "unknown key"),
+        ("[cluster.p.user.\"\"]\npassword = { file = \"a\" }", "must not be empty"),
+        (
+            "[cluster.p.user.app]\npassword = { file = \"a\" }\n[cluster.p.user.APP]\npassword = { file = \"b\" }\n\
+             [[listener]]\nuser = \"app\"",
+            "same name; SQL ignores case",
+        ),
+    ] {
+        let faults = with(tables).faults();
+        assert!(faults.iter().any(|fault| fault.contains(words)), "{tables}: {faults:#?}");
+    }
+}
