@@ -35,7 +35,8 @@ pub use serve::run;
 
 use crate::secret::Secret;
 use crate::settings::{
-    AuthKind, CaSource, Cluster, Endpoint, EndpointKind, ListenAddress, Listener, LocalTls, Name, Policy, SecretSource,
+    AuthKind, CaSource, ClientChoices, Cluster, Endpoint, EndpointKind, ListenAddress, Listener, LocalTls, Name,
+    Policy, SecretSource,
 };
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use cancel::Cancels;
@@ -129,6 +130,7 @@ impl EmbeddedCluster {
             reuse: false,
             warm_max: 0,
             session_parameters: Vec::new(),
+            client_choices: ClientChoices::default(),
             tls: LocalTls::Off,
             local_password: None,
             unsafe_allow_remote: false,

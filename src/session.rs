@@ -23,7 +23,7 @@ use crate::{
     shutdown::Stop,
     sys,
     upstream::{Audience, Choice, Cluster, LoggedIn, Setup},
-    wire::{CancelKey, StartupParameters},
+    wire::{CancelKey, StartupParameters, options::Allowed},
 };
 use cancel::Issued;
 use claim::Waiting;
@@ -176,6 +176,10 @@ impl Parts {
             bytes_max: self.limits.startup_bytes_max,
             tls: self.tls.as_ref(),
             requires_tls: matches!(self.listener.tls, settings::LocalTls::Require(_)),
+            allowed: Allowed {
+                cluster: self.listener.client_choices.cluster_option,
+                database: !self.listener.client_choices.database_locked,
+            },
             deadline,
         }
     }
@@ -250,7 +254,8 @@ impl Parts {
     }
 
     fn note_asked(&self, parameters: &StartupParameters, live: &Registered) {
-        let database = parameters.text("database").filter(|database| !database.is_empty());
+        let is_own = |database: &String| !database.is_empty() && !self.listener.client_choices.database_locked;
+        let database = parameters.text("database").filter(is_own);
         // Set once a session: it has one startup message.
         let _ = live.asked.set(sessions::Asked {
             database: database.unwrap_or_else(|| self.listener.database.clone()),

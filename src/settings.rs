@@ -5,6 +5,7 @@
 
 mod address;
 mod changes;
+mod client_choices;
 mod clusters;
 mod endpoints;
 mod inputs;
@@ -32,6 +33,7 @@ pub(crate) use self::{
 };
 pub use self::{
     changes::{Change, changes},
+    client_choices::ClientChoices,
     inputs::{Flag, Flags, Inputs},
     load::{FoundAdmin, Loaded, load, load_admin, load_text},
     paste::{ClientHost, ConnectionParameters, escaped},
@@ -325,6 +327,8 @@ pub struct Listener {
     pub warm_max: usize,
     /// Appended to the startup; a key that the client sends itself keeps the client's value.
     pub session_parameters: Vec<(String, String)>,
+    /// What its clients may choose for themselves.
+    pub client_choices: ClientChoices,
     /// Whether and when clients may or must use TLS.
     pub tls: LocalTls,
     /// What clients must prove to know (SCRAM-SHA-256).

@@ -11,6 +11,7 @@ pub mod error;
 pub mod first_message;
 pub mod frames;
 pub mod messages;
+pub mod options;
 pub mod parameters;
 pub mod reported;
 

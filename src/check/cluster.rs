@@ -101,6 +101,7 @@ impl Checked {
         let parameters = StartupParameters::default().for_upstream(&Injected {
             user: &self.settings.user,
             database: databases.first().map_or("defaultdb", String::as_str),
+            is_database_locked: false,
             session_parameters: &session_parameters,
             jwt: self.settings.auth == AuthKind::Jwt,
         });

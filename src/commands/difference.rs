@@ -151,14 +151,16 @@ fn place(source: &Value) -> Option<String> {
 const HIDDEN: &str = "***";
 const SOURCES: [&str; 3] = ["password", "local_password", "api_key"];
 /// Of clusters, endpoints and listeners; the daemon's own keys are all harmless.
-const HARMLESS: [&str; 28] = [
+const HARMLESS: [&str; 30] = [
     "address",
+    "allow_cluster_option",
     "auth",
     "ca",
     "cert",
     "cluster",
     "cluster_id",
     "database",
+    "database_locked",
     "discover",
     "discover_interval",
     "endpoint_name",

@@ -59,6 +59,7 @@ async fn try_one(parts: &Parts) -> Result<(), String> {
     let parameters = StartupParameters::default().for_upstream(&Injected {
         user: &setup.settings.user,
         database: &parts.listener.database,
+        is_database_locked: false,
         session_parameters: &parts.listener.session_parameters,
         jwt: setup.settings.auth == AuthKind::Jwt,
     });

@@ -66,6 +66,7 @@ impl Parts {
         let for_upstream = parameters.for_upstream(&Injected {
             user: &cluster.user,
             database: &self.listener.database,
+            is_database_locked: self.listener.client_choices.database_locked,
             session_parameters: &self.listener.session_parameters,
             jwt: cluster.auth == AuthKind::Jwt,
         });
@@ -85,7 +86,8 @@ impl Parts {
                     Facts { cluster: self.cluster.name(), user: &cluster.user, secret_source: source.as_deref() };
                 let told = error.to_client(&facts, self.audience);
                 let cause = error.cause(&facts);
-                let told = refusal::explain_missing_database(told, parameters, &self.listener.database);
+                let is_locked = self.listener.client_choices.database_locked;
+                let told = refusal::explain_missing_database(told, parameters, &self.listener.database, is_locked);
                 Err(Refusal::claim(&error, told, cause, client.stream))
             }
         }

@@ -183,9 +183,15 @@ impl Refusal {
 
 /// libpq fills in the user's name where no database is given; the server then says that there is no such
 /// database, which puzzles whoever never named one. So does one that only the listener's settings name.
-pub(super) fn explain_missing_database(told: Told, parameters: &StartupParameters, of_listener: &str) -> Told {
+pub(super) fn explain_missing_database(
+    told: Told,
+    parameters: &StartupParameters,
+    of_listener: &str,
+    is_locked: bool,
+) -> Told {
     let Told::Servers(error) = told else { return told };
-    let asked = parameters.get("database").filter(|name| !name.is_empty());
+    let counts = |name: &&[u8]| !name.is_empty() && !is_locked;
+    let asked = parameters.get("database").filter(counts);
     let hint = match asked {
         _ if error.sqlstate != SqlState::NO_DATABASE => return Told::Servers(error),
         Some(name) if Some(name) == parameters.get("user") => MADE_UP_BY_LIBPQ,
@@ -206,15 +212,20 @@ mod tests {
     #[test]
     fn a_database_that_libpq_made_up_is_explained() {
         let told = || Told::Servers(ServerError::parse(b"SFATAL\0C3D000\0Mno such database\0\0"));
-        let explained = |body: &[u8]| {
+        let explained_by = |body: &[u8], is_locked| {
             let parameters = StartupParameters::parse(body).unwrap();
-            String::from_utf8_lossy(&explain_missing_database(told(), &parameters, "defaultdb").encode()).into_owned()
+            let told = explain_missing_database(told(), &parameters, "defaultdb", is_locked);
+            String::from_utf8_lossy(&told.encode()).into_owned()
         };
+        let explained = |body: &[u8]| explained_by(body, false);
 
         assert!(explained(b"user\0me\0database\0me\0\0").contains("psql -d defaultdb"));
         assert!(!explained(b"user\0me\0database\0shop\0\0").contains("crdb-proxy"));
         for of_listener in [&b"user\0me\0database\0defaultdb\0\0"[..], b"user\0me\0database\0\0\0", b"user\0me\0\0"] {
             assert!(explained(of_listener).contains("of crdb-proxy's listener"));
+        }
+        for locked in [&b"user\0me\0database\0me\0\0"[..], b"user\0me\0database\0shop\0\0"] {
+            assert!(explained_by(locked, true).contains("of crdb-proxy's listener"));
         }
     }
 }

@@ -7,6 +7,7 @@ use crate::{
     wire::{
         CancelKey, ClientError, FirstMessage, SqlState, StartupParameters,
         first_message::{FirstMessageError, TLS_HANDSHAKE},
+        options::{Allowed, Reserved},
     },
 };
 use std::{fmt, io, num::NonZero};
@@ -51,6 +52,8 @@ pub(crate) struct Gate<'a> {
     pub(crate) tls: Option<&'a TlsAcceptor>,
     /// Whether a client in clear is refused.
     pub(crate) requires_tls: bool,
+    /// What clients may choose.
+    pub(crate) allowed: Allowed,
     /// By when the startup must be whole.
     pub(crate) deadline: Instant,
 }
@@ -84,6 +87,8 @@ pub(crate) enum StartupError {
     Tls(io::Error),
     /// It came in clear to a listener that requires TLS.
     TlsRequired,
+    /// It asks for what is not a client's to ask for.
+    Reserved(Reserved),
 }
 
 /// A failed startup, with the stream on which it may still be told so.
@@ -182,6 +187,9 @@ impl Reader<'_> {
                 Err(StartupError::TlsRequired)
             }
             FirstMessage::Startup { minor, parameters } => {
+                if let Some(reserved) = parameters.reserved(self.gate.allowed) {
+                    return Err(StartupError::Reserved(reserved));
+                }
                 let read_ahead = std::mem::take(&mut self.bytes);
                 Ok(Step::Done(Wish::Session(Asked { minor, parameters, read_ahead })))
             }
@@ -232,9 +240,12 @@ impl StartupError {
     pub(crate) fn reason(&self) -> RefuseReason {
         match self {
             Self::Silent => RefuseReason::Silent,
-            Self::HalfSent | Self::Io(_) | Self::Malformed(_) | Self::AskedTwice(_) | Self::BytesBeforeAnswer => {
-                RefuseReason::StartupMalformed
-            }
+            Self::HalfSent
+            | Self::Io(_)
+            | Self::Malformed(_)
+            | Self::AskedTwice(_)
+            | Self::BytesBeforeAnswer
+            | Self::Reserved(_) => RefuseReason::StartupMalformed,
             Self::TooLarge { .. } => RefuseReason::StartupTooLarge,
             Self::TooSlow => RefuseReason::StartupTimeout,
             Self::Major(_) => RefuseReason::ProtocolVersion,
@@ -266,6 +277,10 @@ impl StartupError {
                 ClientError::new(SqlState::INVALID_AUTHORIZATION, "this listener of crdb-proxy requires TLS")
                     .hint("Connect with sslmode=require, or set the listener's \"tls\" to \"allow\"."),
             ),
+            Self::Reserved(reserved) => Some(
+                ClientError::new(SqlState::INVALID_AUTHORIZATION, format!("crdb-proxy refused the startup: {self}"))
+                    .hint(reserved.hint()),
+            ),
         }
     }
 }
@@ -288,6 +303,7 @@ impl fmt::Display for StartupError {
             Self::TlsIsOff => f.write_str("the client began a TLS handshake, and the listener's \"tls\" is \"off\""),
             Self::Tls(error) => write!(f, "the TLS handshake failed: {error}"),
             Self::TlsRequired => f.write_str("the client came in clear"),
+            Self::Reserved(reserved) => reserved.fmt(f),
         }
     }
 }

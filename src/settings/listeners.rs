@@ -4,6 +4,7 @@
 use super::{
     Cluster, Limits, ListenAddress, Listener, LocalTls, Name, Settings,
     address::{DEFAULT_PORT, as_listen_address, collide, is_remote, listen_address, listen_text},
+    client_choices::read_client_choices,
     clusters::{Clusters, read_certificate},
     keys::{SESSIONS_MAX, WARM_MAX, count},
     policy::read_policy,
@@ -88,6 +89,7 @@ fn read_listener(
     let database = reader.read(section, "database", nonempty);
     let policy = read_policy(reader, section, cluster.filter(|cluster| clusters.is_complete(cluster)));
     let session_parameters = reader.read(section, "session_parameters", |node, _| parameters(node));
+    let client_choices = read_client_choices(reader, section);
     let (reuse, warm_max) = read_warm(reader, section, limits);
     let local_password = reader.read_hidden(section, "local_password", secret_source);
     let unsafe_allow_remote = reader.read(section, "unsafe_allow_remote", boolean);
@@ -111,6 +113,7 @@ fn read_listener(
         reuse,
         warm_max,
         session_parameters: session_parameters.unwrap_or_default(),
+        client_choices,
         tls,
         local_password,
         unsafe_allow_remote: unsafe_allow_remote.unwrap_or(false),

@@ -180,6 +180,9 @@ fn listener_table(loaded: &Loaded, listener: &Listener) -> Table {
     let parameters = listener.session_parameters.iter();
     let parameters = parameters.map(|(key, value)| (key.clone(), Value::from(value.as_str())));
     builder.line("session_parameters", Value::Table(parameters.collect()));
+    for (key, value) in listener.client_choices.show() {
+        builder.line(key, value);
+    }
     builder.line("reuse", listener.reuse);
     let (tls, files) = match &listener.tls {
         LocalTls::Off => ("off", None),

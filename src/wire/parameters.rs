@@ -1,5 +1,7 @@
 //! Startup parameters: kept byte for byte and in order, since clients may send any encoding.
 
+use super::options::{same_name, swallows_what_follows};
+
 /// Names and values of a startup message, each with its NUL, in one piece: what is kept for every session is small,
 /// and read rarely.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -15,6 +17,8 @@ pub struct Injected<'a> {
     pub user: &'a str,
     /// For a client that sends no database or an empty one.
     pub database: &'a str,
+    /// For every client, whatever it sends.
+    pub is_database_locked: bool,
     /// Appended unless the client sends the same key.
     pub session_parameters: &'a [(String, String)],
     /// Appends `--crdb:jwt_auth_enabled=true` to `options`.
@@ -37,19 +41,19 @@ impl StartupParameters {
                 return Err("bytes follow its end");
             }
             take_text(&mut rest).ok_or("a parameter has no value")?;
-            names_user |= name.eq_ignore_ascii_case(b"user");
+            names_user |= same_name(name, "user");
         }
         if names_user { Ok(Self(text.into())) } else { Err("it names no user") }
     }
 
-    fn pairs(&self) -> impl Iterator<Item = Pair<'_>> {
+    pub(super) fn pairs(&self) -> impl Iterator<Item = Pair<'_>> {
         let mut rest = &*self.0;
         std::iter::from_fn(move || Some((take_text(&mut rest)?, take_text(&mut rest)?)))
     }
 
     /// The last value of `name`, compared without case, as CockroachDB lower-cases names.
     pub fn get(&self, name: &str) -> Option<&[u8]> {
-        let with_name = self.pairs().filter(|(own, _)| own.eq_ignore_ascii_case(name.as_bytes()));
+        let with_name = self.pairs().filter(|(own, _)| same_name(own, name));
         with_name.last().map(|(_, value)| value)
     }
 
@@ -71,14 +75,12 @@ impl StartupParameters {
     /// What goes upstream: the client's parameters, in its order and byte for byte, but for `injected`
     /// and without `crdb:*` (a local client must not speak as the vendor's proxy) and `_pq_.*`.
     pub fn for_upstream(&self, injected: &Injected<'_>) -> Self {
-        let kept = |name: &[u8]| {
-            !name.eq_ignore_ascii_case(b"user") && !has_prefix(name, "crdb:") && !has_prefix(name, "_pq_.")
-        };
-        let names_database = |(name, value): Pair<'_>| name.eq_ignore_ascii_case(b"database") && !value.is_empty();
-        let has_database = self.pairs().any(names_database);
-        let is_empty_database = |name: &[u8]| !has_database && name.eq_ignore_ascii_case(b"database");
+        let kept = |name: &[u8]| !same_name(name, "user") && !has_prefix(name, "crdb:") && !has_prefix(name, "_pq_.");
+        let names_database = |(name, value): Pair<'_>| same_name(name, "database") && !value.is_empty();
+        let has_database = !injected.is_database_locked && self.pairs().any(names_database);
+        let is_unused_database = |name: &[u8]| !has_database && same_name(name, "database");
         let mut pairs = vec![(b"user".as_slice(), injected.user.as_bytes())];
-        pairs.extend(self.pairs().filter(|(name, _)| kept(name) && !is_empty_database(name)));
+        pairs.extend(self.pairs().filter(|(name, _)| kept(name) && !is_unused_database(name)));
         if !has_database {
             pairs.push((b"database", injected.database.as_bytes()));
         }
@@ -104,17 +106,14 @@ impl StartupParameters {
 }
 
 /// Adds an item to `options`: to the last of `pairs` of that name, whose place and new value are given, or as a pair of
-/// its own. Blanks part items and a backslash escapes a blank, so behind a trailing lone backslash an appended item
-/// would melt into the client's last one: it goes first then.
+/// its own. Where an appended item could melt into the client's last one, it goes first.
 fn with_option(pairs: &mut Vec<Pair<'_>>, item: &'static [u8]) -> Option<(usize, Vec<u8>)> {
-    let Some(place) = pairs.iter().rposition(|(name, _)| name.eq_ignore_ascii_case(b"options")) else {
+    let Some(place) = pairs.iter().rposition(|(name, _)| same_name(name, "options")) else {
         pairs.push((b"options", item));
         return None;
     };
     let (_, options) = *pairs.get(place)?;
-    let backslashes = options.iter().rev().take_while(|&&byte| byte == b'\\').count();
-    let ends_in_escape = backslashes % 2 == 1;
-    let value = match (options.is_empty(), ends_in_escape) {
+    let value = match (options.is_empty(), swallows_what_follows(options)) {
         (true, _) => item.to_vec(),
         (false, false) => [options, item].join(&b' '),
         (false, true) => [item, options].join(&b' '),
@@ -141,7 +140,7 @@ mod tests {
     use super::*;
 
     fn injected() -> Injected<'static> {
-        Injected { user: "app", database: "defaultdb", session_parameters: &[], jwt: false }
+        Injected { user: "app", database: "defaultdb", is_database_locked: false, session_parameters: &[], jwt: false }
     }
 
     fn sent(body: &[u8], injected: &Injected<'_>) -> Vec<u8> {
@@ -180,6 +179,17 @@ mod tests {
     }
 
     #[test]
+    fn a_locked_database_replaces_all_that_a_client_sends() {
+        let injected = Injected { is_database_locked: true, ..injected() };
+
+        for database in ["", "database\0theirs\0", "Database\0theirs\0x\0y\0database\0\0DATABASE\0cluster:z\0"] {
+            let sent = sent(format!("user\0me\0{database}\0").as_bytes(), &injected);
+            assert!(sent.ends_with(b"database\0defaultdb\0\0"), "{}", sent.escape_ascii());
+            assert!(!sent.windows(6).any(|part| part == b"theirs"), "{}", sent.escape_ascii());
+        }
+    }
+
+    #[test]
     fn the_clients_own_value_beats_a_session_parameter() {
         let session_parameters = [("application_name".to_owned(), "ours".to_owned()), ("a".to_owned(), "b".to_owned())];
         let injected = Injected { session_parameters: &session_parameters, ..injected() };
@@ -201,6 +211,8 @@ mod tests {
         assert_eq!(options(b"user\0me\0options\0\0\0"), jwt);
         assert_eq!(options(b"user\0me\0options\0-c a=b\\\\\0\0"), format!("-c a=b\\\\ {jwt}"));
         assert_eq!(options(b"user\0me\0options\0-c a=b\\\0\0"), format!("{jwt} -c a=b\\"));
+        assert_eq!(options(b"user\0me\0options\0-c a=b%5C\0\0"), format!("{jwt} -c a=b%5C"));
+        assert_eq!(options(b"user\0me\0options\0--a=b -c \0\0"), format!("{jwt} --a=b -c "));
     }
 
     #[test]

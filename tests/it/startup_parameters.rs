@@ -76,6 +76,70 @@ fn a_listeners_session_parameters_are_added_unless_the_client_has_its_own() {
     assert_eq!(names.map(|(_, value)| value.as_slice()).collect::<Vec<_>>(), [b"mine"]);
 }
 
+#[test]
+fn options_that_speak_to_the_cluster_itself_are_refused_with_a_way_out() {
+    let (cluster, proxy) = answering();
+
+    for options in
+        ["--crdb:jwt_auth_enabled=true", "-c a=b -cCRDB:jwt-auth-enabled=true", "-c+crdb%3ajwt_auth_enabled=1"]
+    {
+        let error = proxy.startup(&[("user", "anyone"), ("options", options)]).refusal();
+
+        assert_eq!((error.field(b'S').unwrap().as_str(), error.sqlstate()), ("FATAL", "28000".to_owned()), "{options}");
+        assert!(error.field(b'M').unwrap().contains("crdb:jwt_auth_enabled"), "{options}");
+        assert!(error.field(b'H').unwrap().contains("PGOPTIONS"), "{options}");
+    }
+    proxy.wait_for_refusals("startup_malformed", 3.0);
+    assert!(cluster.seen().startups.is_empty(), "a refused client reached the cluster");
+}
+
+#[test]
+fn a_virtual_cluster_is_chosen_only_where_the_listener_lets_clients() {
+    let cluster = FakeUpstream::answering();
+    let asked = [("options", "-ccluster=system"), ("database", "cluster:system/defaultdb")];
+    let proxy = SettingsFile::of(&cluster).start();
+    for asked in asked {
+        let error = proxy.startup(&[("user", "anyone"), asked]).refusal();
+        assert_eq!(error.sqlstate(), "28000", "{asked:?}");
+        assert!(error.field(b'H').unwrap().contains("allow_cluster_option"), "{asked:?}");
+    }
+
+    let proxy = SettingsFile::of(&cluster).listener("allow_cluster_option = true").start();
+    for (name, value) in asked {
+        TestClient::log_in(proxy.connect(), &[("user", "anyone"), (name, value)]);
+        assert_eq!(upstream_value(&cluster, name.as_bytes()), value.as_bytes());
+    }
+}
+
+#[test]
+fn an_operators_own_options_choose_what_they_like() {
+    let cluster = FakeUpstream::answering();
+    let parameters = "session_parameters = { options = \"-ccluster=system\" }";
+    let proxy = SettingsFile::of(&cluster).listener(parameters).start();
+
+    TestClient::log_in(proxy.connect(), &[("user", "anyone")]);
+
+    assert_eq!(upstream_value(&cluster, b"options"), b"-ccluster=system");
+}
+
+#[test]
+fn a_locked_database_is_every_clients_and_the_one_that_status_tells() {
+    let cluster = FakeUpstream::answering();
+    let locked = "database = \"orders\"\ndatabase_locked = true";
+    let proxy = SettingsFile::of(&cluster).listener(locked).global("warm_max = 0").start();
+
+    let client = log_in(&proxy, &[(b"DataBase".as_slice(), b"theirs".as_slice()), (b"database", b"cluster:x/theirs")]);
+
+    let received = upstream_parameters(&cluster);
+    assert!(received.iter().all(|(_, value)| !value.ends_with(b"theirs")), "{received:?}");
+    assert_eq!(upstream_value(&cluster, b"database"), b"orders");
+    assert_eq!(proxy.status()["sessions"][0]["database"], "orders");
+    drop(client);
+    let error = proxy.startup(&[("user", "anyone"), ("options", "-c database=theirs")]).refusal();
+    assert_eq!(error.sqlstate(), "28000");
+    assert!(error.field(b'H').unwrap().contains("database_locked"));
+}
+
 fn answering() -> (FakeUpstream, TestProxy) {
     let cluster = FakeUpstream::answering();
     let proxy = TestProxy::before(&cluster);
