@@ -5,6 +5,8 @@
 //! since the API grows. Nothing here is on the way of a session.
 
 mod advice;
+#[cfg(any(test, feature = "fuzzing"))]
+mod any_shape;
 mod decode;
 mod error;
 mod key;
@@ -20,6 +22,8 @@ mod shapes;
 pub(crate) mod testing;
 mod transport;
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use self::any_shape::{AnyShape, any_shape, error_message};
 pub use self::{
     advice::{
         allowlist_limit, allowlist_warnings, connection_advice, entry_warnings, refused_range, remarks, service_advice,

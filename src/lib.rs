@@ -23,6 +23,9 @@ pub mod cloud;
 pub mod control;
 pub mod credentials;
 pub mod diagnostics;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod jitter;
 mod lock;
 pub mod metrics;

@@ -351,4 +351,6 @@ fn upstream_failure(error: &io::Error) -> CloseReason {
 #[cfg(test)]
 mod allocations;
 #[cfg(test)]
+mod property;
+#[cfg(test)]
 mod tests;

@@ -69,7 +69,10 @@ impl Conversation {
 
     /// Follows the server's next bytes; `on_error` is told of every ErrorResponse.
     pub fn follow_server(&mut self, piece: &[u8], on_error: &mut dyn FnMut(SqlState)) -> Result<(), FrameError> {
-        self.from_server.follow(piece, &mut FromServer { state: &mut self.state, on_error })
+        let followed = self.from_server.follow(piece, &mut FromServer { state: &mut self.state, on_error });
+        // Nobody knows what a server means that sends what is no message.
+        self.state.uncertain |= followed.is_err();
+        followed
     }
 
     /// Whether nothing is open, owed or half sent: outside a transaction, with every answer given.

@@ -12,7 +12,7 @@ impl Budget {
     ///
     /// # Errors
     /// It is too much, and how much would not be.
-    pub(super) fn take(&mut self, json: &[u8]) -> Result<(), String> {
+    pub(in crate::cloud) fn take(&mut self, json: &[u8]) -> Result<(), String> {
         self.values += json.iter().filter(|byte| b"[{,".contains(byte)).count();
         if self.values > VALUES_MAX { Err(format!("more than {VALUES_MAX} values")) } else { Ok(()) }
     }

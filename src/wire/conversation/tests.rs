@@ -266,3 +266,14 @@ fn a_session_is_plain_until_it_sends_more_than_simple_queries_or_opens_a_copy() 
         assert!(!Talk::new().client("Q").server(kind).conversation.was_plain(), "{kind}");
     }
 }
+
+#[test]
+fn a_server_that_sends_what_is_no_message_is_never_idle_again() {
+    for malformed in [&b"Z\0\0\0\x06II"[..], b"D\0\0\0\0"] {
+        let mut talk = Talk::new();
+
+        assert!(talk.conversation.follow_server(malformed, &mut |_| ()).is_err());
+
+        assert!(!talk.is_idle(), "{malformed:?}");
+    }
+}

@@ -1,0 +1,3 @@
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| crdb_proxy::fuzzing::run("server_frames", input));
