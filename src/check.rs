@@ -83,6 +83,9 @@ pub async fn check(
     let mut walkable = Vec::new();
     for cluster in &chosen {
         let tls = tls::cluster_tls(cluster, at).map_err(|error| files_fault(cluster, &error))?;
+        if let Some(error) = tls.doubts.refused().filter(|_| settings.strict_secrets) {
+            return Err(files_fault(cluster, &error));
+        }
         warnings.extend(tls.warnings.iter().map(|text| format!("cluster \"{}\": {text}", cluster.name)));
         walkable.push((Arc::clone(cluster), tls));
     }

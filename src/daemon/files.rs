@@ -5,7 +5,7 @@ use crate::{
     credentials::Credentials,
     diagnostics::{Chain, rfc3339},
     settings::{self, Loaded, LocalTls, SecretSource, Settings},
-    tls::{self, ClusterTls, ServerTls},
+    tls::{self, ClusterTls, Doubts, ServerTls},
 };
 use std::{collections::HashMap, sync::Arc, time::SystemTime};
 
@@ -54,6 +54,7 @@ impl Built {
             let credentials = try_out(cluster.password.as_ref(), settings.strict_secrets, &mut note).await;
             match tls::cluster_tls(cluster, SystemTime::now()) {
                 Ok(tls) => {
+                    refuse(&tls.doubts, settings.strict_secrets, &mut note);
                     warnings.extend(tls.warnings.iter().map(|text| format!("cluster \"{}\": {text}", cluster.name)));
                     clusters.push(ClusterFiles { settings: Arc::clone(cluster), tls, credentials });
                 }
@@ -71,6 +72,10 @@ impl Built {
                 }
             };
             let end = tls.as_ref().and_then(|tls| tls.not_after).filter(|end| *end < SystemTime::now());
+            if let Some(doubts) = tls.as_ref().map(|tls| &tls.doubts) {
+                refuse(doubts, settings.strict_secrets, &mut note);
+                warnings.extend(doubts.told().map(|doubt| format!("listener \"{}\": {doubt}", listener.name)));
+            }
             warnings.extend(end.map(|end| {
                 let end = rfc3339(end);
                 format!(
@@ -84,6 +89,13 @@ impl Built {
             return Err(StartError::Files(faults));
         }
         Ok(Self { loaded, settings, clusters, listeners, warnings })
+    }
+}
+
+/// Files that another user could change, where the operator wants none.
+fn refuse(doubts: &Doubts, strict: bool, note: &mut impl FnMut(String)) {
+    if let Some(error) = doubts.refused().filter(|_| strict) {
+        note(error.to_string());
     }
 }
 

@@ -69,6 +69,7 @@ mod startup_parameters;
 mod status;
 mod status_schema;
 mod stop;
+mod trusted_files;
 mod units;
 mod unix_socket;
 mod url_formats;

@@ -210,7 +210,7 @@ impl SettingsFile {
     /// Writes the file; gives its path.
     pub(crate) fn write(&self) -> PathBuf {
         let path = self.path("crdb-proxy.toml");
-        fs::write(&path, self.text()).unwrap();
+        write_private(&path, &self.text());
         path
     }
 }
