@@ -238,5 +238,5 @@ const OTHERS_WRITE: u32 = 0o022;
 const EVERYBODY_WRITES: u32 = 0o002;
 const STICKY: u32 = 0o1000;
 
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(test)]
 mod tests;

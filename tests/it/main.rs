@@ -34,6 +34,7 @@ mod facts;
 mod failover;
 mod harness;
 mod harness_works;
+mod hunt;
 mod image;
 mod late_readers;
 mod layout;
