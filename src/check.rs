@@ -87,6 +87,9 @@ pub async fn check(
         for user in cluster.users() {
             let tls = tls::cluster_tls(&cluster.ca, user.client_certificate.as_ref(), at);
             let tls = tls.map_err(|error| files_fault(cluster, &error))?;
+            if let Some(error) = tls.doubts.refused().filter(|_| settings.strict_secrets) {
+                return Err(files_fault(cluster, &error));
+            }
             let texts = tls.warnings.iter().map(|text| format!("cluster \"{}\": {text}", cluster.name));
             let texts: Vec<_> = texts.filter(|text| !warnings.contains(text)).collect();
             warnings.extend(texts);

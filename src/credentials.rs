@@ -11,7 +11,12 @@ mod source;
 
 pub use error::SecretError;
 
-use crate::{secret::Secret, settings::SecretSource, stamp::Stamp};
+use crate::{
+    secret::Secret,
+    settings::SecretSource,
+    stamp::Stamp,
+    trusted_file::{self, Doubt},
+};
 use error::{Fault, chain};
 use source::{Reading, Source};
 use std::{
@@ -169,6 +174,8 @@ struct Inner {
 struct Reader {
     stamp: Option<Stamp>,
     warned_about_mode: bool,
+    /// What the operator was told last.
+    doubts: Vec<Doubt>,
 }
 
 #[derive(Default)]
@@ -272,7 +279,7 @@ impl Inner {
     }
 
     fn finish(&self, reader: &mut Reader, outcome: Result<Reading, Fault>) {
-        let outcome = outcome.and_then(|reading| self.check_mode(reader, reading));
+        let outcome = outcome.and_then(|reading| self.check_file(reader, reading));
         let now = (self.surroundings.now)();
         let mut known = self.known();
         known.finished = known.started;
@@ -311,8 +318,18 @@ impl Inner {
         known.lease = Some(Lease { secret: Arc::new(secret), generation });
     }
 
-    fn check_mode(&self, reader: &mut Reader, reading: Reading) -> Result<Reading, Fault> {
-        if let Reading::Text { open_mode: Some(mode), .. } = reading {
+    fn check_file(&self, reader: &mut Reader, reading: Reading) -> Result<Reading, Fault> {
+        let Reading::Text { open_mode, doubts, .. } = &reading else { return Ok(reading) };
+        if let Some(distrust) = trusted_file::refused(doubts).filter(|_| self.strict) {
+            return Err(Fault::Distrusted(distrust));
+        }
+        if reader.doubts != *doubts {
+            for doubt in doubts {
+                warn!(secret.source = %self.source, "secret file {doubt}");
+            }
+            reader.doubts.clone_from(doubts);
+        }
+        if let Some(mode) = *open_mode {
             if self.strict {
                 return Err(Fault::ReadableByOthers { mode });
             }

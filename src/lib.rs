@@ -39,4 +39,5 @@ pub mod shutdown;
 mod stamp;
 pub mod sys;
 pub mod tls;
+pub mod trusted_file;
 pub mod wire;

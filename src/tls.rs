@@ -8,6 +8,7 @@
 mod authority;
 mod ca;
 mod certificate;
+mod doubts;
 mod error;
 mod pem;
 mod problem;
@@ -19,6 +20,7 @@ mod witness;
 
 pub use authority::{Authorities, Authority, authorities, certificates};
 pub use certificate::{not_after, server_end_point};
+pub use doubts::Doubts;
 pub use error::{Found, Place, TlsSetupError};
 pub use problem::CertificateProblem;
 pub use public::public_client;
@@ -50,6 +52,8 @@ pub struct ClusterTls {
     pub certificate_not_after: Option<SystemTime>,
     /// What the operator should look at although it works, one sentence each.
     pub warnings: Vec<String>,
+    /// How others could change its files; the warnings tell them.
+    pub doubts: Doubts,
     /// The same as long as the same is trusted and shown.
     pub identity: Identity,
 }
@@ -76,6 +80,8 @@ pub struct ServerTls {
     pub config: Arc<rustls::ServerConfig>,
     /// When the certificate ends; nothing when its dates could not be read.
     pub not_after: Option<SystemTime>,
+    /// How others could change its files.
+    pub doubts: Doubts,
     /// The same as long as the same certificate is shown.
     pub identity: Identity,
 }
@@ -91,7 +97,7 @@ pub fn cluster_tls(
     own: Option<&CertificateFiles>,
     now: SystemTime,
 ) -> Result<ClusterTls, TlsSetupError> {
-    let ca::Roots { store, facts, mut warnings } = ca::roots(trusted, now)?;
+    let ca::Roots { store, facts, mut warnings, mut doubts } = ca::roots(trusted, now)?;
     let roots = Arc::new(store);
     let provider = provider();
     let own = own.map(|files| own_certificate(files, &provider)).transpose()?;
@@ -101,12 +107,14 @@ pub fn cluster_tls(
         .map_err(|source| TlsSetupError::Rustls { source })?
         .with_root_certificates(Arc::clone(&roots));
     let Some(own) = own else {
+        warnings.extend(doubts.told());
         return Ok(ClusterTls {
             config: Arc::new(builder.with_no_client_auth()),
             roots,
             ca: facts,
             certificate_not_after: None,
             warnings,
+            doubts,
             identity,
         });
     };
@@ -114,6 +122,8 @@ pub fn cluster_tls(
         let (place, end) = (own.place, certificate::day(end));
         warnings.push(format!("{place} expired on {end}; the cluster will refuse it, renew it"));
     }
+    doubts.append(own.doubts);
+    warnings.extend(doubts.told());
     let resolver = Arc::new(SingleCertAndKey::from(own.key));
     Ok(ClusterTls {
         config: Arc::new(builder.with_client_cert_resolver(resolver)),
@@ -121,6 +131,7 @@ pub fn cluster_tls(
         ca: facts,
         certificate_not_after: own.not_after,
         warnings,
+        doubts,
         identity,
     })
 }
@@ -142,7 +153,7 @@ pub fn server_tls(files: &CertificateFiles) -> Result<ServerTls, TlsSetupError> 
         .with_cert_resolver(Arc::new(SingleCertAndKey::from(own.key)));
     // Rustls refuses a client whose ALPN holds none of these, and lets one without ALPN pass.
     config.alpn_protocols = vec![ALPN.to_vec()];
-    Ok(ServerTls { config: Arc::new(config), not_after: own.not_after, identity })
+    Ok(ServerTls { config: Arc::new(config), not_after: own.not_after, doubts: own.doubts, identity })
 }
 
 impl Identity {
@@ -178,14 +189,16 @@ struct OwnCertificate {
     place: Place,
     key: CertifiedKey,
     not_after: Option<SystemTime>,
+    doubts: Doubts,
 }
 
 fn own_certificate(files: &CertificateFiles, provider: &CryptoProvider) -> Result<OwnCertificate, TlsSetupError> {
     let place = Place::CertificateFile(files.cert.clone());
     let key_place = Place::KeyFile(files.key.clone());
-    let chain = pem::certificates(&pem::read(&files.cert, &place)?, &place)?;
+    let mut doubts = Doubts::default();
+    let chain = pem::certificates(&pem::read(&files.cert, &place, &mut doubts)?, &place)?;
     let end = chain.first().and_then(|leaf| not_after(leaf));
-    let key = pem::key(&pem::read(&files.key, &key_place)?, &key_place)?;
+    let key = pem::key(&pem::read(&files.key, &key_place, &mut doubts)?, &key_place)?;
     let signer = provider
         .key_provider
         .load_private_key(key)
@@ -199,7 +212,7 @@ fn own_certificate(files: &CertificateFiles, provider: &CryptoProvider) -> Resul
         }
         Err(source) => return Err(TlsSetupError::UnusableCertificate { place, source }),
     }
-    Ok(OwnCertificate { place, key, not_after: end })
+    Ok(OwnCertificate { place, key, not_after: end, doubts })
 }
 
 fn provider() -> Arc<CryptoProvider> {

@@ -1,6 +1,7 @@
 //! Why a secret could not be read, in sentences that name the source and never its content.
 
 use super::source::Source;
+use crate::trusted_file::{Distrust, Stakes};
 use std::{error::Error, fmt, io, process::ExitStatus, sync::Arc, time::Duration};
 
 /// Why a secret could not be read: the operator's to mend. Names the source, never the value.
@@ -15,6 +16,7 @@ pub struct SecretError {
 pub(super) enum Fault {
     Unreadable(Arc<io::Error>),
     NotAFile,
+    Distrusted(Distrust),
     ReadableByOthers { mode: u32 },
     Unset,
     NoCredentials,
@@ -47,6 +49,10 @@ impl SecretError {
                 "its owner or mode is not what the daemon needs, or another thing has that name",
                 "have the daemon's user own a regular file there that nobody else can read (mode 0600)",
             ),
+            Fault::Distrusted(_) => (
+                "it was written or mounted with a mode or an owner that lets others change it",
+                "have root or the daemon's user own the file and the links to it, and take the right to write from all others",
+            ),
             Fault::Empty => (
                 "whatever wrote it failed: a paste without an end, or a variable that was not set",
                 "write the password there again, and nothing else",
@@ -78,6 +84,7 @@ impl fmt::Display for SecretError {
                 _ => f.write_str(" cannot be read"),
             },
             Fault::NotAFile => f.write_str(" is not a regular file; for a program's output name a command"),
+            Fault::Distrusted(distrust) => write!(f, " {}", distrust.told(Stakes::Secret)),
             Fault::ReadableByOthers { mode } => {
                 write!(f, " is readable by others (mode {mode:04o}), which strict_secrets refuses; make it 0600")
             }

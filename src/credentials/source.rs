@@ -1,7 +1,7 @@
 //! One reading of a source, whichever kind it is, and the rules for a secret's text.
 
 use super::{Surroundings, command, error::Fault, file};
-use crate::{secret::Secret, settings::SecretSource, stamp::Stamp};
+use crate::{secret::Secret, settings::SecretSource, stamp::Stamp, trusted_file::Doubt};
 use std::{
     fmt,
     os::unix::ffi::OsStringExt,
@@ -22,6 +22,8 @@ pub(super) enum Reading {
         stamp: Option<Stamp>,
         /// The file's mode, if others can read it and should not.
         open_mode: Option<u32>,
+        /// How others could change the file.
+        doubts: Vec<Doubt>,
     },
 }
 
@@ -78,7 +80,7 @@ impl Source {
             SecretSource::Command { argv, limit, .. } => secret_text(&command::run(argv, *limit).await?)?,
             SecretSource::Given { secret, .. } => check(secret.clone())?,
         };
-        Ok(Reading::Text { secret: text, stamp: None, open_mode: None })
+        Ok(Reading::Text { secret: text, stamp: None, open_mode: None, doubts: Vec::new() })
     }
 }
 
@@ -105,6 +107,7 @@ async fn read_file(path: PathBuf, seen: Option<Stamp>, private: bool) -> Result<
             secret: secret_text(&found.text)?,
             stamp: Some(found.stamp),
             open_mode: Some(found.mode).filter(|mode| private && mode & OTHERS_READ != 0),
+            doubts: found.doubts,
         }),
         Ok(Err(fault)) => Err(fault),
         Err(_) => Err(Fault::Interrupted),

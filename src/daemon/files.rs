@@ -5,7 +5,7 @@ use crate::{
     credentials::Credentials,
     diagnostics::{Chain, rfc3339},
     settings::{self, Loaded, LocalTls, SecretSource, Settings},
-    tls::{self, ServerTls},
+    tls::{self, Doubts, ServerTls},
     upstream::UserMeans,
 };
 use std::{collections::HashMap, sync::Arc, time::SystemTime};
@@ -57,6 +57,7 @@ impl Built {
                 let credentials = try_out(user.password.as_ref(), settings.strict_secrets, &mut note).await;
                 match tls::cluster_tls(&cluster.ca, user.client_certificate.as_ref(), SystemTime::now()) {
                     Ok(tls) => {
+                        refuse(&tls.doubts, settings.strict_secrets, &mut note);
                         let texts = tls.warnings.iter().map(|text| format!("cluster \"{}\": {text}", cluster.name));
                         // What is said of the CA is said once.
                         let texts: Vec<_> = texts.filter(|text| !warnings.contains(text)).collect();
@@ -79,6 +80,10 @@ impl Built {
                 }
             };
             let end = tls.as_ref().and_then(|tls| tls.not_after).filter(|end| *end < SystemTime::now());
+            if let Some(doubts) = tls.as_ref().map(|tls| &tls.doubts) {
+                refuse(doubts, settings.strict_secrets, &mut note);
+                warnings.extend(doubts.told().map(|doubt| format!("listener \"{}\": {doubt}", listener.name)));
+            }
             warnings.extend(end.map(|end| {
                 let end = rfc3339(end);
                 format!(
@@ -93,6 +98,13 @@ impl Built {
             return Err(StartError::Files(faults));
         }
         Ok(Self { loaded, settings, clusters, listeners, warnings })
+    }
+}
+
+/// Files that another user could change, where the operator wants none.
+fn refuse(doubts: &Doubts, strict: bool, note: &mut impl FnMut(String)) {
+    if let Some(error) = doubts.refused().filter(|_| strict) {
+        note(error.to_string());
     }
 }
 

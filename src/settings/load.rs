@@ -15,8 +15,9 @@ use super::{
     reader::{Places, Reader, Section},
     shown::{CONNECTION_STRING, is_connection_string},
     source::{Fault, Faults, Provenance, Source},
-    tree::{Table, parse, read_file},
+    tree::{Table, parse, read_file, whole_file},
 };
+use crate::trusted_file::{self, Doubt, Stakes};
 use std::{
     ffi::{OsStr, OsString},
     path::{Path, PathBuf},
@@ -54,10 +55,12 @@ pub fn load(inputs: &Inputs) -> Result<Loaded, Faults> {
     if file.is_none() && !layers.name_a_host() && reader.faults.is_empty() {
         return Err(nothing_given(inputs, &layers.unknown_variables));
     }
+    let mut doubts = Vec::new();
     let (mut tree, whole) = match &file {
         Some(file) => {
             reader.places.file_folder = file.path.parent().unwrap_or(Path::new("/")).to_owned();
-            let tree = read_file(&file.path, &file.shown).map_err(|faults| file.blame(faults))?;
+            let (tree, found) = read_file(&file.path, &file.shown).map_err(|faults| file.blame(faults))?;
+            doubts = found;
             (tree, Source::File { path: file.shown.as_str().into(), line: None, column: None })
         }
         None => (Table::default(), Source::CommandLine),
@@ -66,6 +69,9 @@ pub fn load(inputs: &Inputs) -> Result<Loaded, Faults> {
     let unknown_variables = layers.unknown_variables.clone();
     layers.lay(&mut tree, &whole, &mut reader);
     let mut settings = read(tree, whole, inputs, &mut reader);
+    if let Some(file) = &file {
+        doubt(&doubts, &file.shown, settings.strict_secrets, &mut reader);
+    }
     settings.file = file.map(|file| file.path);
     refuse_unknown_variables(unknown_variables, &settings, &mut reader);
 
@@ -78,6 +84,13 @@ pub fn load(inputs: &Inputs) -> Result<Loaded, Faults> {
         return Ok(Loaded { settings, warnings, provenance });
     }
     Err(Faults::new(in_order(faults)).in_format(settings.log_format))
+}
+
+/// What others could do to the settings file: a warning, or a fault where that was asked for.
+fn doubt(doubts: &[Doubt], shown: &str, strict: bool, reader: &mut Reader<'_>) {
+    reader.warnings.extend(doubts.iter().map(|doubt| format!("settings file {shown} {doubt}")));
+    let refused = trusted_file::refused(doubts).filter(|_| strict);
+    reader.faults.extend(refused.map(|distrust| whole_file(shown, distrust.told(Stakes::Settings))));
 }
 
 /// Checks the text of a settings file that is to be written there, as a daemon without variables and flags would

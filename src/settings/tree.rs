@@ -2,7 +2,10 @@
 //! own faults; knows no key and no rule. Flags and variables are laid over the same tree.
 
 use super::source::{Fault, Source};
-use crate::secret::Secret;
+use crate::{
+    secret::Secret,
+    trusted_file::{self, Doubt, Kinds, OpenError, Stakes},
+};
 use std::{fs::File, io, io::Read, num::NonZero, ops::Range, path::Path, sync::Arc};
 use toml::{
     Spanned,
@@ -84,27 +87,36 @@ impl Table {
 /// Reads a settings file. `path` is opened, `shown` stands in faults.
 ///
 /// # Errors
-/// One fault when the file cannot be read; one for each line that is not TOML.
-pub(super) fn read_file(path: &Path, shown: &str) -> Result<Table, Vec<Fault>> {
-    parse(&read_text(path, shown)?, shown)
+/// One fault when the file cannot be read or others could have written it; one for each line that is not TOML.
+pub(super) fn read_file(path: &Path, shown: &str) -> Result<(Table, Vec<Doubt>), Vec<Fault>> {
+    let opened = trusted_file::open(path, Kinds::Any).map_err(|error| match error {
+        OpenError::Io(error) => vec![whole_file(shown, unreadable(&error))],
+        OpenError::Distrusted(distrust) => vec![whole_file(shown, distrust.told(Stakes::Settings))],
+        OpenError::NotAFile => vec![whole_file(shown, IS_A_FOLDER.to_owned())],
+    })?;
+    Ok((parse(&read_text(opened.file, shown)?, shown)?, opened.doubts))
 }
 
-/// What can be understood of a settings file, beside lines that are not TOML.
+/// What can be understood of a settings file, beside lines that are not TOML, whoever wrote it.
 ///
 /// # Errors
 /// One fault when the file cannot be read.
 pub(super) fn read_the_good_of(path: &Path, shown: &str) -> Result<Table, Vec<Fault>> {
-    let text = read_text(path, shown)?;
+    let file = File::open(path).map_err(|error| vec![whole_file(shown, unreadable(&error))])?;
+    let text = read_text(file, shown)?;
     let (root, _) = DeTable::parse_recoverable(&text);
     Ok(table(root.into_inner(), &Lines::new(&text, shown)))
 }
 
-fn read_text(path: &Path, shown: &str) -> Result<String, Vec<Fault>> {
-    let refused = |rule: String| {
-        let source = Source::File { path: shown.into(), line: None, column: None };
-        vec![Fault { source, key: String::new(), value: None, rule }]
-    };
-    let bytes = read_bytes(path).map_err(refused)?;
+/// A fault of the file as a whole.
+pub(super) fn whole_file(shown: &str, rule: String) -> Fault {
+    let source = Source::File { path: shown.into(), line: None, column: None };
+    Fault { source, key: String::new(), value: None, rule }
+}
+
+fn read_text(file: File, shown: &str) -> Result<String, Vec<Fault>> {
+    let refused = |rule: String| vec![whole_file(shown, rule)];
+    let bytes = read_bytes(file).map_err(refused)?;
     String::from_utf8(bytes).map_err(|error| {
         let good = error.utf8_error().valid_up_to();
         let line = error.as_bytes().iter().take(good).filter(|byte| **byte == b'\n').count() + 1;
@@ -136,14 +148,17 @@ pub(super) fn parse(text: &str, shown: &str) -> Result<Table, Vec<Fault>> {
     if faults.is_empty() { Ok(table(root.into_inner(), &lines)) } else { Err(faults) }
 }
 
-fn read_bytes(path: &Path) -> Result<Vec<u8>, String> {
-    let explain = |error: io::Error| match error.kind() {
+fn unreadable(error: &io::Error) -> String {
+    match error.kind() {
         io::ErrorKind::NotFound => "no such file; check the path".to_owned(),
         io::ErrorKind::PermissionDenied => "this user may not read the file; check its owner and mode".to_owned(),
         io::ErrorKind::IsADirectory => IS_A_FOLDER.to_owned(),
         _ => format!("cannot be read: {error}"),
-    };
-    let file = File::open(path).map_err(explain)?;
+    }
+}
+
+fn read_bytes(file: File) -> Result<Vec<u8>, String> {
+    let explain = |error: io::Error| unreadable(&error);
     let metadata = file.metadata().map_err(explain)?;
     if metadata.is_dir() {
         return Err(IS_A_FOLDER.to_owned());

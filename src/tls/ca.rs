@@ -6,6 +6,7 @@
 use super::{
     CaFacts,
     certificate::{self, Facts},
+    doubts::Doubts,
     error::{Place, TlsSetupError},
     pem,
 };
@@ -17,22 +18,24 @@ pub(super) struct Roots {
     pub(super) store: RootCertStore,
     pub(super) facts: Option<CaFacts>,
     pub(super) warnings: Vec<String>,
+    pub(super) doubts: Doubts,
 }
 
 /// Reads the trusted certificates; expired ones are left out, since rustls does not look at the
 /// dates of what it was told to trust.
 pub(super) fn roots(source: &CaSource, now: SystemTime) -> Result<Roots, TlsSetupError> {
+    let mut doubts = Doubts::default();
     let (place, text) = match source {
         CaSource::System => return system_roots(),
         CaSource::File(path) => {
             let place = Place::CaFile(path.clone());
-            let text = pem::read(path, &place)?;
+            let text = pem::read(path, &place, &mut doubts)?;
             (place, Cow::Owned(text.to_vec()))
         }
         CaSource::Inline(text) => (Place::CaInline, Cow::Borrowed(text.as_bytes())),
     };
     let certificates = pem::certificates(&text, &place)?;
-    judged(place, &certificates, now)
+    Ok(Roots { doubts, ..judged(place, &certificates, now)? })
 }
 
 /// Sorts certificates into trusted ones and others; at least one must be trusted.
@@ -53,7 +56,7 @@ fn system_roots() -> Result<Roots, TlsSetupError> {
         let reason = found.errors.first().map(ToString::to_string);
         return Err(TlsSetupError::NoSystemRoots { reason });
     }
-    Ok(Roots { store, facts: None, warnings: Vec::new() })
+    Ok(Roots { store, facts: None, warnings: Vec::new(), doubts: Doubts::default() })
 }
 
 /// The certificates of one place, sorted into trusted ones and reasons why the others are not.
@@ -91,7 +94,8 @@ impl Bundle {
         let place = self.place;
         if !self.store.is_empty() {
             let facts = self.ends.iter().min().map(|end| CaFacts { sha256: self.sha256, not_after: *end });
-            return Ok(Roots { store: self.store, facts, warnings: self.warnings });
+            let doubts = Doubts::default();
+            return Ok(Roots { store: self.store, facts, warnings: self.warnings, doubts });
         }
         Err(match (self.last_expired, self.unreadable) {
             (Some(last), _) => TlsSetupError::AllExpired { place, last },

@@ -1,6 +1,7 @@
 //! Why a TLS configuration could not be made, in sentences that name the file and the way out.
 
 use super::certificate;
+use crate::trusted_file::Distrust;
 use std::{error::Error, fmt, io, path::PathBuf, time::SystemTime};
 
 /// Why a TLS configuration could not be made. The operator is to blame for every case but
@@ -18,6 +19,13 @@ pub enum TlsSetupError {
     NotAFile {
         /// Where the text was looked for.
         place: Place,
+    },
+    /// Others than root and the daemon's user could change it.
+    Distrusted {
+        /// Where the text was looked for.
+        place: Place,
+        /// How they could.
+        distrust: Distrust,
     },
     /// Over 1 MiB.
     TooLarge {
@@ -140,6 +148,7 @@ impl fmt::Display for TlsSetupError {
                 _ => write!(f, "{place} cannot be read"),
             },
             Self::NotAFile { place } => write!(f, "{place} is not a regular file; name a PEM file"),
+            Self::Distrusted { place, distrust } => write!(f, "{place} {}", distrust.told(place.stakes())),
             Self::TooLarge { place } => {
                 write!(f, "{place} is over 1 MiB; is it a certificate in PEM form?")
             }

@@ -1,22 +1,28 @@
 //! Bounded reading of PEM files, and what a file holds when it is not what was expected.
 
-use super::error::{Found, Place, TlsSetupError};
+use super::{
+    doubts::Doubts,
+    error::{Found, Place, TlsSetupError},
+};
+use crate::trusted_file::{self, Kinds, OpenError, Opened};
 use rustls::pki_types::{
     CertificateDer, PrivateKeyDer,
     pem::{Error as PemError, PemObject},
 };
-use std::{fs::File, io::Read, path::Path};
+use std::{io::Read, path::Path};
 use x509_cert::der::pem::{self, LineEnding};
 use zeroize::Zeroizing;
 
 /// Reads a whole file of at most [`BYTES_MAX`]; it may hold a key, so the buffer is wiped.
-pub(super) fn read(path: &Path, place: &Place) -> Result<Zeroizing<Vec<u8>>, TlsSetupError> {
+pub(super) fn read(path: &Path, place: &Place, doubts: &mut Doubts) -> Result<Zeroizing<Vec<u8>>, TlsSetupError> {
     let unreadable = |source| TlsSetupError::Unreadable { place: place.clone(), source };
-    // A pipe without a writer would block the open itself, so the kind is asked first.
-    let metadata = std::fs::metadata(path).map_err(unreadable)?;
-    if !metadata.is_file() {
-        return Err(TlsSetupError::NotAFile { place: place.clone() });
-    }
+    let opened = trusted_file::open(path, Kinds::Regular).map_err(|error| match error {
+        OpenError::Io(source) => unreadable(source),
+        OpenError::NotAFile => TlsSetupError::NotAFile { place: place.clone() },
+        OpenError::Distrusted(distrust) => TlsSetupError::Distrusted { place: place.clone(), distrust },
+    })?;
+    let Opened { file, metadata, doubts: found } = opened;
+    doubts.add(place, found);
     let mut text = Zeroizing::new(Vec::new());
     let too_large = TlsSetupError::TooLarge { place: place.clone() };
     if metadata.len() > BYTES_MAX {
@@ -25,8 +31,7 @@ pub(super) fn read(path: &Path, place: &Place) -> Result<Zeroizing<Vec<u8>>, Tls
     // A growing buffer would leave copies of a key behind.
     let expected = usize::try_from(metadata.len()).unwrap_or_default();
     text.reserve_exact(expected.saturating_add(64));
-    let mut file = File::open(path).map_err(unreadable)?.take(BYTES_MAX.saturating_add(1));
-    let read = file.read_to_end(&mut text).map_err(unreadable)?;
+    let read = file.take(BYTES_MAX.saturating_add(1)).read_to_end(&mut text).map_err(unreadable)?;
     if u64::try_from(read).is_ok_and(|read| read <= BYTES_MAX) { Ok(text) } else { Err(too_large) }
 }
 
@@ -164,7 +169,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = write(folder.path(), "big.crt", &"x".repeat(1024 * 1024 + 1));
 
-        let error = read(&path, &place()).unwrap_err();
+        let error = read(&path, &place(), &mut Doubts::default()).unwrap_err();
 
         assert!(matches!(error, TlsSetupError::TooLarge { .. }), "{error:?}");
     }

@@ -48,7 +48,10 @@ impl World {
         self.inputs.cores = 3;
         self.inputs.home.get_or_insert_with(|| "/h".into());
         if let Some(text) = &self.file {
-            fs::write(folder.join("crdb-proxy.toml"), text).unwrap();
+            let file = folder.join("crdb-proxy.toml");
+            fs::write(&file, text).unwrap();
+            // Whatever the umask says.
+            fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
             self.inputs.flags.config = Some("../f/crdb-proxy.toml".into());
         }
         load(&self.inputs)

@@ -2,6 +2,7 @@
 
 use super::{
     DEADLINE, TestClient,
+    hunt::{self, Leak, Secrets},
     process::{self, Finished, Lines, mortal},
     settings::{Cluster, SettingsFile, write_private},
     wire::{Stream, Wire},
@@ -25,6 +26,7 @@ pub(crate) struct TestProxy {
     child: Child,
     log: Arc<Lines>,
     stdout: Arc<Lines>,
+    secrets: Secrets,
     folder: TempDir,
 }
 
@@ -52,10 +54,11 @@ impl TestProxy {
 
     /// Starts a command made by [`Self::command`]; `folder` lives as long as the daemon.
     pub(crate) fn spawn(mut command: Command, folder: TempDir) -> Self {
+        let secrets = Secrets::of(folder.path(), &command);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let (stdout, log) = (Lines::of(child.stdout.take().unwrap()), Lines::of(child.stderr.take().unwrap()));
-        Self { child, log, stdout, folder }
+        Self { child, log, stdout, secrets, folder }
     }
 
     /// Where the listener `main`, or the only one, listens.
@@ -131,7 +134,9 @@ impl TestProxy {
     /// A client that is logged in.
     #[track_caller]
     pub(crate) fn client(&self) -> TestClient {
-        TestClient::log_in(self.connect(), &[("user", "anyone")])
+        let client = TestClient::log_in(self.connect(), &[("user", "anyone")]);
+        self.secrets.add_cancel_key(&client.key);
+        client
     }
 
     /// One request to the admin address: status and body.
@@ -242,9 +247,36 @@ impl TestProxy {
         status.code().unwrap_or_else(|| -status.signal().unwrap())
     }
 
+    /// One more text that the daemon must say nowhere; what lies beside its settings is known anyhow.
+    pub(crate) fn keep_secret(&self, secret: &str) {
+        self.secrets.add(secret);
+    }
+
+    /// The secrets that the daemon is looked at for.
+    pub(crate) fn secrets(&self) -> &Secrets {
+        &self.secrets
+    }
+
+    /// Where the daemon has told a secret so far.
+    pub(crate) fn leaks(&self) -> Vec<Leak> {
+        self.secrets.add_files(self.folder.path());
+        let mut leaks = self.leaks_served();
+        leaks.extend(self.secrets.in_text("log", &self.log_text()));
+        leaks.extend(self.secrets.in_text("stdout", &self.stdout_text()));
+        leaks
+    }
+
+    /// The same of what the admin address shows, as long as the daemon is there.
+    fn leaks_served(&self) -> Vec<Leak> {
+        let served = if self.log.ended_within(Duration::ZERO) { Vec::new() } else { hunt::served(&self.log.all()) };
+        served.iter().flat_map(|(channel, text)| self.secrets.in_text(channel, text)).collect()
+    }
+
     /// SIGTERM, and the exit code.
     #[track_caller]
     pub(crate) fn terminate(&mut self) -> i32 {
+        let leaks = self.leaks_served();
+        assert!(leaks.is_empty(), "the daemon serves secrets: {leaks:#?}");
         self.signal(Signal::TERM);
         self.exit_code()
     }
@@ -288,9 +320,16 @@ impl TestProxy {
 
 impl Drop for TestProxy {
     fn drop(&mut self) {
+        let is_passing = !std::thread::panicking();
+        let mut leaks = if is_passing { self.leaks_served() } else { Vec::new() };
         self.child.kill().ok();
         self.child.wait().ok();
-        if std::thread::panicking() {
+        if is_passing {
+            // Whatever was written last has arrived then.
+            self.log.ended_within(DEADLINE);
+            leaks.extend(self.leaks());
+            assert!(leaks.is_empty(), "the daemon tells secrets: {leaks:#?}");
+        } else {
             eprintln!("--- the daemon's log\n{}", process::tail(&self.log.all()));
         }
     }
@@ -301,7 +340,11 @@ impl Drop for TestProxy {
 pub(crate) fn run_daemon(folder: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Finished {
     let mut command = TestProxy::command(folder);
     command.args(arguments).envs(variables.iter().copied());
-    process::run(&mut command, "", DEADLINE)
+    let secrets = Secrets::of(folder, &command);
+    let finished = process::run(&mut command, "", DEADLINE);
+    let leaks = [secrets.in_text("log", &finished.stderr), secrets.in_text("stdout", &finished.stdout)].concat();
+    assert!(leaks.is_empty(), "{arguments:?} tells secrets: {leaks:#?}");
+    finished
 }
 
 /// A port on which nothing listens.

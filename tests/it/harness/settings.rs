@@ -212,15 +212,29 @@ impl SettingsFile {
         let wrapper = self.wrapper.iter().map(String::as_str).collect::<Vec<_>>();
         let mut command = TestProxy::command_behind(&wrapper, self.folder.path());
         command.arg("--config").arg(self.write()).args(["--log-format", "json"]).args(&self.arguments);
+        if !self.says_a_level() {
+            // So that whatever a test meets is in the log when that is searched for secrets. Trace would be gigabytes.
+            command.env("CRDB_PROXY_LOG_LEVEL", "debug");
+        }
         command.envs(self.environment());
         prepare(&mut command);
         TestProxy::spawn(command, self.folder)
     }
 
+    fn says_a_level(&self) -> bool {
+        let arguments = self.arguments.iter().map(String::as_str);
+        let variables = self.environment().map(|(name, _)| name);
+        let said = [self.global.as_str(), self.appendix.as_str()];
+        said.into_iter()
+            .chain(arguments)
+            .chain(variables)
+            .any(|text| ["log_level", "log-level", "LOG_LEVEL"].iter().any(|level| text.contains(level)))
+    }
+
     /// Writes the file; gives its path.
     pub(crate) fn write(&self) -> PathBuf {
         let path = self.path("crdb-proxy.toml");
-        fs::write(&path, self.text()).unwrap();
+        write_private(&path, &self.text());
         path
     }
 }
