@@ -35,7 +35,8 @@ pub use serve::run;
 
 use crate::secret::Secret;
 use crate::settings::{
-    AuthKind, CaSource, Cluster, Endpoint, EndpointKind, ListenAddress, Listener, LocalTls, Name, Policy, SecretSource,
+    AuthKind, CaSource, Cluster, Endpoint, EndpointKind, ListenAddress, Listener, LocalAccess, LocalTls, Name, Policy,
+    SecretSource, SocketRights,
 };
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use cancel::Cancels;
@@ -132,7 +133,8 @@ impl EmbeddedCluster {
             tls: LocalTls::Off,
             local_password: None,
             unsafe_allow_remote: false,
-            mode: 0o600,
+            access: LocalAccess::SameUser,
+            rights: SocketRights::of_mode(0o600),
             sessions_max,
             session_idle_limit: None,
             session_age_limit: None,

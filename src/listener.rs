@@ -5,11 +5,12 @@ mod inherited;
 mod unix;
 
 pub(crate) use inherited::{InheritError, Inherited, check};
+pub(crate) use unix::{accounts, folder_fault};
 
 use crate::{
     metrics::{ListenerMetrics, labels::CloseReason},
     session::{self, Parts},
-    settings::ListenAddress,
+    settings::{ListenAddress, SocketRights},
     shutdown::Stop,
 };
 use acceptor::Acceptor;
@@ -95,7 +96,7 @@ pub enum Holder {
 
 /// Binds every socket of an address. `localhost` is both loopback families on one port; a family that
 /// this machine does not have is passed over, with a log line.
-pub(crate) fn bind(name: &str, address: &ListenAddress, mode: u32) -> Result<Vec<Socket>, BindError> {
+pub(crate) fn bind(name: &str, address: &ListenAddress, rights: &SocketRights) -> Result<Vec<Socket>, BindError> {
     let failed = |address| move |source| BindError::new(name, address, source);
     match address {
         ListenAddress::Localhost(port) => bind_loopback(name, *port),
@@ -104,7 +105,7 @@ pub(crate) fn bind(name: &str, address: &ListenAddress, mode: u32) -> Result<Vec
             Ok(vec![Socket::tcp(socket)])
         }
         ListenAddress::Unix(path) => {
-            let (socket, file) = unix::bind(path, mode).map_err(failed(format!("unix:{}", path.display())))?;
+            let (socket, file) = unix::bind(path, rights).map_err(failed(format!("unix:{}", path.display())))?;
             Ok(vec![Socket { listening: Listening::Unix(socket), _file: Some(file), is_inherited: false }])
         }
     }

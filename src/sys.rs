@@ -1,5 +1,6 @@
 //! Calls that only some systems have: the one place to look at when porting.
 
+mod accounts;
 mod child;
 mod owner;
 mod passed;
@@ -7,6 +8,7 @@ mod peer;
 mod process;
 mod routes;
 
+pub use accounts::{group_id, user_id};
 pub use child::{End, Tied, hears_keyboard, is_ignored, spawn_tied};
 pub use owner::listening_process;
 pub use passed::{Passed, PassedDescriptor, UNNAMED, take_passed};

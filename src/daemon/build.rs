@@ -23,7 +23,7 @@ use crate::{
     service_manager::ServiceManager,
     session::{Admission, CancelKeys, Limit, LocalPassword, OnError, Parts},
     sessions::Sessions,
-    settings::{AdminAddress, Limits, ListenAddress, Name, Settings},
+    settings::{AdminAddress, Limits, ListenAddress, Name, Settings, SocketRights},
     shutdown::stop,
     sys::{self, Passed},
     upstream::{Audience, Cluster, Means, World},
@@ -222,7 +222,7 @@ fn open_admin(address: &AdminAddress, inherited: &mut Inherited) -> Result<Vec<S
     if !sockets.is_empty() {
         return Ok(sockets);
     }
-    listener::bind(listener::ADMIN, &address, ADMIN_MODE).map_err(StartError::Bind)
+    listener::bind(listener::ADMIN, &address, &SocketRights::of_mode(ADMIN_MODE)).map_err(StartError::Bind)
 }
 
 /// What was passed is as much an order as what settings say.

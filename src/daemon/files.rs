@@ -4,7 +4,8 @@ use super::StartError;
 use crate::{
     credentials::Credentials,
     diagnostics::{Chain, rfc3339},
-    settings::{self, Loaded, LocalTls, SecretSource, Settings},
+    listener,
+    settings::{self, ListenAddress, Loaded, LocalTls, SecretSource, Settings},
     tls::{self, ClusterTls, ServerTls},
 };
 use std::{collections::HashMap, sync::Arc, time::SystemTime};
@@ -63,6 +64,9 @@ impl Built {
         let mut listeners = HashMap::new();
         for listener in &settings.listeners {
             let mut note = |fault| faults.push(FileFault { place: format!("listener \"{}\"", listener.name), fault });
+            if let Err(error) = listener::accounts(&listener.rights) {
+                note(error.to_string());
+            }
             let local_password = try_out(listener.local_password.as_ref(), settings.strict_secrets, &mut note).await;
             let tls = match &listener.tls {
                 LocalTls::Off => None,
@@ -78,6 +82,10 @@ impl Built {
                     listener.name
                 )
             }));
+            if let ListenAddress::Unix(path) = &listener.address {
+                let fault = listener::folder_fault(path);
+                warnings.extend(fault.map(|fault| format!("listener \"{}\": {fault}", listener.name)));
+            }
             listeners.insert(listener.name.clone(), ListenerFiles { tls, local_password });
         }
         if !faults.is_empty() {
