@@ -21,7 +21,7 @@ use crate::{
     sessions::{self, Admitted, Registered, SessionState, Sessions},
     settings::{self, Limits},
     shutdown::Stop,
-    sys,
+    sys::{self, PeerUids},
     upstream::{Audience, Choice, Cluster, LoggedIn, Setup},
     wire::{CancelKey, StartupParameters},
 };
@@ -83,6 +83,8 @@ pub(crate) struct Parts {
     pub(crate) daemon_metrics: Arc<crate::metrics::Metrics>,
     /// The last refusals, for `/status` and for quiet logs.
     pub(crate) refusals: Arc<crate::refusals::Refusals>,
+    /// Asks the kernel whose process a client is.
+    pub(crate) peer_uids: Arc<PeerUids>,
     /// Who reads this listener's errors.
     pub(crate) audience: Audience,
 }

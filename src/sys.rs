@@ -12,7 +12,7 @@ pub use accounts::{group_id, user_id};
 pub use child::{End, Tied, hears_keyboard, is_ignored, spawn_tied};
 pub use owner::listening_process;
 pub use passed::{Passed, PassedDescriptor, UNNAMED, take_passed};
-pub use peer::tcp_peer_uid;
+pub use peer::PeerUids;
 pub use process::{ProcessFacts, process_facts};
 pub use routes::{Route, routes};
 
