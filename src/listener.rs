@@ -264,11 +264,17 @@ fn note_end(metrics: &ListenerMetrics, ended: &Result<(), JoinError>) {
 /// The name under which the admin address is bound and logged.
 pub(crate) const ADMIN: &str = "admin";
 
-/// Says where clients can connect, once for each socket.
-pub(crate) fn announce(name: &str, socket: &Socket) {
+/// Says where clients can connect, and of a listener who may come in, once for each socket.
+pub(crate) fn announce(name: &str, socket: &Socket, access: Option<&str>) {
     // Absent where it says nothing new.
     let (address, inherited) = (socket.place().address, socket.is_inherited().then_some(true));
-    info!(listener.name = name, listener.addr = address, listener.inherited = inherited, "listening");
+    info!(
+        listener.name = name,
+        listener.addr = address,
+        listener.access = access,
+        listener.inherited = inherited,
+        "listening"
+    );
 }
 
 impl BindError {

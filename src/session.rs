@@ -8,6 +8,7 @@ mod client_stream;
 mod closing;
 mod end;
 mod greeting;
+mod local_access;
 mod local_password;
 mod refusal;
 mod relay;
@@ -190,13 +191,16 @@ impl Parts {
             read = startup::read(stream, self.gate(visit.startup_by)) => read,
             () = drain.out_of_patience(), if visit.kept.is_some() => return Err(Refusal::cut_off()),
         };
-        match read {
-            Ok(Startup { wish: Wish::Session(asked), stream }) => self.open(stream, asked, visit).await.map(Some),
-            Ok(Startup { wish: Wish::Cancel(key), stream }) => {
+        let Startup { wish, stream } = read.map_err(Refusal::of_startup)?;
+        if let Err(error) = self.let_in(&stream, &wish, &visit.live, visit.startup_by).await {
+            return Err(Refusal::not_let_in(&error, &wish, stream));
+        }
+        match wish {
+            Wish::Session(asked) => self.open(stream, asked, visit).await.map(Some),
+            Wish::Cancel(key) => {
                 self.cancel(&key, stream, visit).await;
                 Ok(None)
             }
-            Err(failed) => Err(Refusal::of_startup(failed)),
         }
     }
 
@@ -242,6 +246,7 @@ impl Parts {
             session.id = live.id,
             listener.name = %self.listener.name,
             client.addr = live.client,
+            peer_uid = live.peer_uid.get().copied(),
             client.database = asked.map(|asked| asked.database.as_str()),
             cluster.name = %self.cluster.name(),
             endpoint.name = joined.map(|joined| joined.endpoint.name.as_str()),
@@ -270,6 +275,7 @@ impl Parts {
             session.id = visit.live.id,
             listener.name = %self.listener.name,
             client.addr = visit.live.client,
+            peer_uid = visit.live.peer_uid.get().copied(),
             client.database = asked.map(|asked| asked.database.as_str()),
             cluster.name = %self.cluster.name(),
             endpoint.name = joined.map(|joined| joined.endpoint.name.as_str()),

@@ -7,6 +7,7 @@ mod passed;
 mod peer;
 mod process;
 mod routes;
+mod uid_map;
 
 pub use accounts::{group_id, user_id};
 pub use child::{End, Tied, hears_keyboard, is_ignored, spawn_tied};
@@ -15,6 +16,7 @@ pub use passed::{Passed, PassedDescriptor, UNNAMED, take_passed};
 pub use peer::PeerUids;
 pub use process::{ProcessFacts, process_facts};
 pub use routes::{Route, routes};
+pub use uid_map::{can_tell_users_apart, is_whole_uid_map, uid_map};
 
 use std::time::Duration;
 

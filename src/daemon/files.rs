@@ -1,6 +1,6 @@
 //! Everything that files tell: CAs, certificates, keys, secrets; read and checked before a socket opens.
 
-use super::StartError;
+use super::{StartError, uid_rules};
 use crate::{
     credentials::Credentials,
     diagnostics::{Chain, rfc3339},
@@ -47,7 +47,7 @@ impl Built {
     pub async fn read(loaded: impl Into<Arc<Loaded>>) -> Result<Self, StartError> {
         let loaded = loaded.into();
         let settings = Arc::new(loaded.settings.clone());
-        let mut faults = Vec::new();
+        let mut faults = uid_rules::check(&settings);
         let mut warnings = loaded.warnings.clone();
         let mut clusters = Vec::new();
         for cluster in &settings.clusters {

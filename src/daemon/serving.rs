@@ -228,8 +228,9 @@ impl Serving {
         let (parts, pool) = self.parts(plan, post::audience(&bound), None);
         let orders = watch::Sender::new(Order::Serve(Arc::clone(&parts)));
         let (stopper, told) = stop();
+        let access = parts.listener.access.shown(parts.local_password.is_some());
         for socket in sockets {
-            listener::announce(name.as_str(), &socket);
+            listener::announce(name.as_str(), &socket, Some(&access));
             self.tasks.spawn(listener::serve(socket, orders.subscribe(), told.clone()));
         }
         let stopper = Arc::new(stopper);

@@ -165,7 +165,7 @@ pub(super) fn read_access(
     }
     let word = match said {
         None if lists && on_unix => AccessWord::Uids,
-        None => default_word(settings.local_access, has_password, is_remote(address)),
+        None => default_word(settings.local_access, has_password, is_remote(address) || !(on_unix || CAN_TELL)),
         Some(word) => word,
     };
     if word == AccessWord::Password && !has_password {
@@ -203,11 +203,11 @@ pub(super) fn read_access(
 }
 
 /// What holds for a listener that says nothing itself.
-fn default_word(of_daemon: AccessWord, has_password: bool, is_remote: bool) -> AccessWord {
+fn default_word(of_daemon: AccessWord, has_password: bool, cannot_tell: bool) -> AccessWord {
     match of_daemon {
         AccessWord::SameUser | AccessWord::Any if has_password => AccessWord::Password,
-        // That it may be open to all was asked for in so many words, or is a fault of its own.
-        AccessWord::SameUser if is_remote => AccessWord::Any,
+        // That other hosts may come in was asked for in so many words, or is a fault of its own.
+        AccessWord::SameUser if cannot_tell => AccessWord::Any,
         word => word,
     }
 }
@@ -265,6 +265,8 @@ pub(super) const ACCESS_WORDS: [(&str, AccessWord); 4] = [
     ("uids", AccessWord::Uids),
     ("password", AccessWord::Password),
 ];
+/// Whether the system tells whose a TCP connection over loopback is.
+const CAN_TELL: bool = cfg!(target_os = "linux");
 /// Only this user.
 const DEFAULT_MODE: u32 = 0o600;
 /// Longer than any system allows.
