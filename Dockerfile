@@ -24,6 +24,10 @@ LABEL org.opencontainers.image.title="crdb-proxy" \
 COPY --from=build /crdb-proxy /crdb-proxy
 # A number, since `runAsNonRoot` cannot judge a name. Any other user will do as well: nothing belongs to this one.
 USER 65532:65532
+# Applications are users of other containers, which this one cannot tell apart: the network of the pod or container is the
+# wall. Where the container shares the host's network (--network host), say what holds there:
+# -e CRDB_PROXY_LOCAL_ACCESS=same-user, or "local_access" of each listener in the settings.
+ENV CRDB_PROXY_LOCAL_ACCESS=any
 # An image in OCI format has no place for this (buildah's and podman's default; `--format docker` keeps it), and
 # Kubernetes has probes of its own.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=5s --retries=3 CMD ["/crdb-proxy", "health"]

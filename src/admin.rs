@@ -18,6 +18,7 @@ use crate::{
     sessions::{Live, Sessions},
     settings::Settings,
     shutdown::{Phase, Stop},
+    sys::PeerUids,
     upstream::Cluster,
 };
 use http_body_util::Full;
@@ -62,6 +63,7 @@ pub(crate) struct Admin {
     pub(crate) ended: watch::Sender<Option<Stopped>>,
     /// Why the daemon has not started yet, while the first login is waited for.
     pub(crate) first_login: Mutex<Option<String>>,
+    pub(crate) peer_uids: Arc<PeerUids>,
     pub(crate) stop: Stop,
 }
 
@@ -108,9 +110,7 @@ pub(crate) enum Peer {
     Tcp {
         /// Its address.
         peer: SocketAddr,
-        /// Ours, unless the connection is gone already.
-        own: Option<SocketAddr>,
-        /// Our end, to ask whether it is still connected.
+        /// Our end, to ask whose the other one is.
         socket: Option<Arc<OwnedFd>>,
     },
     /// A process that may open the Unix socket, and its user.
@@ -149,9 +149,8 @@ async fn accept(socket: &Socket) -> std::io::Result<(Box<dyn Stream>, Peer)> {
     Ok(match &socket.listening {
         Listening::Tcp(socket) => {
             let (stream, peer) = socket.accept().await?;
-            let own = stream.local_addr().ok();
             let socket = stream.as_fd().try_clone_to_owned().ok().map(Arc::new);
-            (Box::new(stream), Peer::Tcp { peer, own, socket })
+            (Box::new(stream), Peer::Tcp { peer, socket })
         }
         Listening::Unix(socket) => {
             let (stream, _) = socket.accept().await?;

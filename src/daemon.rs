@@ -13,6 +13,7 @@ mod reload;
 mod serving;
 mod signals;
 mod telling;
+mod uid_rules;
 mod watch;
 mod wishes;
 
@@ -169,7 +170,7 @@ impl Daemon {
     pub async fn serve(mut self) -> Ended {
         let mut tasks = JoinSet::new();
         for socket in std::mem::take(&mut self.admin_sockets) {
-            listener::announce(listener::ADMIN, &socket);
+            listener::announce(listener::ADMIN, &socket, None);
             tasks.spawn(admin::serve(socket, Arc::clone(&self.admin)));
         }
         tasks.spawn(watch::files(Arc::clone(&self.admin)));

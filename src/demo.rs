@@ -36,7 +36,7 @@ pub use serve::run;
 use crate::secret::Secret;
 use crate::settings::{
     AuthKind, CaSource, ClientChoices, Cluster, Endpoint, EndpointKind, ListenAddress, Listener, ListenerUser,
-    LocalTls, Name, Policy, SecretSource, SqlUser, UserMode,
+    LocalAccess, LocalTls, Name, Policy, SecretSource, SocketRights, SqlUser, UserMode,
 };
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use cancel::Cancels;
@@ -139,7 +139,8 @@ impl EmbeddedCluster {
             tls: LocalTls::Off,
             local_password: None,
             unsafe_allow_remote: false,
-            mode: 0o600,
+            access: LocalAccess::SameUser,
+            rights: SocketRights::of_mode(0o600),
             sessions_max,
             session_idle_limit: None,
             session_age_limit: None,

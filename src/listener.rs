@@ -5,11 +5,12 @@ mod inherited;
 mod unix;
 
 pub(crate) use inherited::{InheritError, Inherited, check};
+pub(crate) use unix::{accounts, folder_fault};
 
 use crate::{
     metrics::{ListenerMetrics, labels::CloseReason},
     session::{self, Parts},
-    settings::ListenAddress,
+    settings::{ListenAddress, SocketRights},
     shutdown::Stop,
 };
 use acceptor::Acceptor;
@@ -95,7 +96,7 @@ pub enum Holder {
 
 /// Binds every socket of an address. `localhost` is both loopback families on one port; a family that
 /// this machine does not have is passed over, with a log line.
-pub(crate) fn bind(name: &str, address: &ListenAddress, mode: u32) -> Result<Vec<Socket>, BindError> {
+pub(crate) fn bind(name: &str, address: &ListenAddress, rights: &SocketRights) -> Result<Vec<Socket>, BindError> {
     let failed = |address| move |source| BindError::new(name, address, source);
     match address {
         ListenAddress::Localhost(port) => bind_loopback(name, *port),
@@ -104,7 +105,7 @@ pub(crate) fn bind(name: &str, address: &ListenAddress, mode: u32) -> Result<Vec
             Ok(vec![Socket::tcp(socket)])
         }
         ListenAddress::Unix(path) => {
-            let (socket, file) = unix::bind(path, mode).map_err(failed(format!("unix:{}", path.display())))?;
+            let (socket, file) = unix::bind(path, rights).map_err(failed(format!("unix:{}", path.display())))?;
             Ok(vec![Socket { listening: Listening::Unix(socket), _file: Some(file), is_inherited: false }])
         }
     }
@@ -263,11 +264,17 @@ fn note_end(metrics: &ListenerMetrics, ended: &Result<(), JoinError>) {
 /// The name under which the admin address is bound and logged.
 pub(crate) const ADMIN: &str = "admin";
 
-/// Says where clients can connect, once for each socket.
-pub(crate) fn announce(name: &str, socket: &Socket) {
+/// Says where clients can connect, and of a listener who may come in, once for each socket.
+pub(crate) fn announce(name: &str, socket: &Socket, access: Option<&str>) {
     // Absent where it says nothing new.
     let (address, inherited) = (socket.place().address, socket.is_inherited().then_some(true));
-    info!(listener.name = name, listener.addr = address, listener.inherited = inherited, "listening");
+    info!(
+        listener.name = name,
+        listener.addr = address,
+        listener.access = access,
+        listener.inherited = inherited,
+        "listening"
+    );
 }
 
 impl BindError {

@@ -8,6 +8,7 @@ mod client_stream;
 mod closing;
 mod end;
 mod greeting;
+mod local_access;
 mod local_password;
 mod refusal;
 mod relay;
@@ -21,7 +22,7 @@ use crate::{
     sessions::{self, Admitted, Registered, SessionState, Sessions},
     settings::{self, Limits},
     shutdown::Stop,
-    sys,
+    sys::{self, PeerUids},
     upstream::{Audience, Choice, Cluster, LoggedIn, Setup},
     wire::{CancelKey, StartupParameters, options::Allowed},
 };
@@ -83,6 +84,8 @@ pub(crate) struct Parts {
     pub(crate) daemon_metrics: Arc<crate::metrics::Metrics>,
     /// The last refusals, for `/status` and for quiet logs.
     pub(crate) refusals: Arc<crate::refusals::Refusals>,
+    /// Asks the kernel whose process a client is.
+    pub(crate) peer_uids: Arc<PeerUids>,
     /// Who reads this listener's errors.
     pub(crate) audience: Audience,
 }
@@ -192,13 +195,16 @@ impl Parts {
             read = startup::read(stream, self.gate(visit.startup_by)) => read,
             () = drain.out_of_patience(), if visit.kept.is_some() => return Err(Refusal::cut_off()),
         };
-        match read {
-            Ok(Startup { wish: Wish::Session(asked), stream }) => self.open(stream, asked, visit).await.map(Some),
-            Ok(Startup { wish: Wish::Cancel(key), stream }) => {
+        let Startup { wish, stream } = read.map_err(Refusal::of_startup)?;
+        if let Err(error) = self.let_in(&stream, &wish, &visit.live, visit.startup_by).await {
+            return Err(Refusal::not_let_in(&error, &wish, stream));
+        }
+        match wish {
+            Wish::Session(asked) => self.open(stream, asked, visit).await.map(Some),
+            Wish::Cancel(key) => {
                 self.cancel(&key, stream, visit).await;
                 Ok(None)
             }
-            Err(failed) => Err(Refusal::of_startup(failed)),
         }
     }
 
@@ -244,6 +250,7 @@ impl Parts {
             session.id = live.id,
             listener.name = %self.listener.name,
             client.addr = live.client,
+            peer_uid = live.peer_uid.get().copied(),
             client.database = asked.map(|asked| asked.database.as_str()),
             cluster.name = %self.cluster.name(),
             endpoint.name = joined.map(|joined| joined.endpoint.name.as_str()),
@@ -273,6 +280,7 @@ impl Parts {
             session.id = visit.live.id,
             listener.name = %self.listener.name,
             client.addr = visit.live.client,
+            peer_uid = visit.live.peer_uid.get().copied(),
             client.database = asked.map(|asked| asked.database.as_str()),
             cluster.name = %self.cluster.name(),
             endpoint.name = joined.map(|joined| joined.endpoint.name.as_str()),

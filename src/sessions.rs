@@ -50,6 +50,8 @@ pub struct Live {
     pub listener: Name,
     /// The client's address.
     pub client: String,
+    /// Its user on this machine, where the kernel was asked.
+    pub peer_uid: OnceLock<u32>,
     /// When it was accepted.
     pub opened_at: SystemTime,
     /// Known once its startup message was read.
@@ -129,6 +131,7 @@ impl Sessions {
             id: self.opened.fetch_add(1, Relaxed).saturating_add(1),
             listener: listener.clone(),
             client,
+            peer_uid: OnceLock::new(),
             opened_at: SystemTime::now(),
             asked: OnceLock::new(),
             upstream: OnceLock::new(),

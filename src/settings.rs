@@ -3,6 +3,7 @@
 //! Owns the rules for values and how file, variables, flags and a connection string are laid over
 //! each other. Says where a secret is, never what it is. Opens no socket.
 
+mod access;
 mod address;
 mod changes;
 mod client_choices;
@@ -26,13 +27,8 @@ mod tree;
 pub mod url;
 mod values;
 
-pub(crate) use self::{
-    address::{DEFAULT_PORT, listen_text},
-    endpoints::{check_endpoint_name, kind_text, same_region},
-    keys::is_daemon_key,
-    source::nearest,
-};
 pub use self::{
+    access::{AccessWord, Account, LocalAccess, SocketRights},
     changes::{Change, changes},
     client_choices::{ClientChoices, ListenerUser, UserMode},
     inputs::{Flag, Flags, Inputs},
@@ -43,6 +39,12 @@ pub use self::{
     source::{Fault, Faults, Provenance, Source},
     sql_users::SqlUser,
     values::duration_from_text,
+};
+pub(crate) use self::{
+    address::{DEFAULT_PORT, listen_text},
+    endpoints::{check_endpoint_name, kind_text, same_region},
+    keys::is_daemon_key,
+    source::nearest,
 };
 
 use crate::secret::Secret;
@@ -79,6 +81,8 @@ pub struct Settings {
     pub watch_settings: bool,
     /// State-changing requests of the admin address are taken from every user of this machine.
     pub admin_post: bool,
+    /// Which users may come in to listeners that do not say; [`AccessWord::SameUser`] leaves it to each one's kind.
+    pub local_access: AccessWord,
     /// Limits of the whole daemon, and defaults of what a listener may set for itself.
     pub limits: Limits,
     /// At least one, names unique.
@@ -342,8 +346,10 @@ pub struct Listener {
     pub local_password: Option<SecretSource>,
     /// A non-loopback address without TLS and local password was asked for in so many words.
     pub unsafe_allow_remote: bool,
-    /// Permission bits of a Unix socket.
-    pub mode: u32,
+    /// Which users of this machine may come in.
+    pub access: LocalAccess,
+    /// Who may open the file of a Unix socket.
+    pub rights: SocketRights,
     /// Sessions of this listener.
     pub sessions_max: NonZero<usize>,
     /// 57P05 after so long at an idle point.

@@ -1,5 +1,6 @@
 //! Calls that only some systems have: the one place to look at when porting.
 
+mod accounts;
 mod child;
 mod owner;
 mod passed;
@@ -7,14 +8,17 @@ mod peer;
 mod private;
 mod process;
 mod routes;
+mod uid_map;
 
+pub use accounts::{group_id, user_id};
 pub use child::{End, Tied, hears_keyboard, is_ignored, spawn_tied};
 pub use owner::listening_process;
 pub use passed::{Passed, PassedDescriptor, UNNAMED, take_passed};
-pub use peer::tcp_peer_uid;
+pub use peer::PeerUids;
 pub use private::{keep_memory_private, leave_no_cores};
 pub use process::{ProcessFacts, process_facts};
 pub use routes::{Route, routes};
+pub use uid_map::{can_tell_users_apart, is_whole_uid_map, uid_map};
 
 use std::time::Duration;
 

@@ -63,7 +63,7 @@ pub(super) fn is_for_the_end<B>(request: &Request<B>) -> bool {
 /// Passes a demand on to the daemon if whoever sent it may make one.
 pub(super) async fn pass_on<B>(admin: &Admin, asked: Asked, request: &Request<B>, peer: &Peer) -> Answer {
     let settings = admin.view().settings.clone();
-    let uid = match guard::check_post(request, peer, &settings).await {
+    let uid = match guard::check_post(request, peer, (&settings, &admin.peer_uids)).await {
         Ok(uid) => uid,
         Err(reason) => return text(StatusCode::FORBIDDEN, format!("{reason}\n")),
     };

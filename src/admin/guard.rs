@@ -2,15 +2,19 @@
 //! daemon's own user and root; or those that were let in by name.
 
 use super::Peer;
-use crate::{settings::Settings, sys};
+use crate::{
+    settings::Settings,
+    sys::{self, PeerUids},
+};
 use hyper::{
     HeaderMap, Request,
     header::{HOST, ORIGIN},
     http::uri::Authority,
 };
-use socket2::SockRef;
-use std::net::{IpAddr, Ipv6Addr};
-use tokio::task::spawn_blocking;
+use std::{
+    net::{IpAddr, Ipv6Addr},
+    os::fd::AsFd,
+};
 
 /// Whether this may be read; `Err` says why not.
 pub(super) fn check<B>(request: &Request<B>, peer: &Peer, settings: &Settings) -> Result<(), &'static str> {
@@ -24,7 +28,7 @@ pub(super) fn check<B>(request: &Request<B>, peer: &Peer, settings: &Settings) -
 pub(super) async fn check_post<B>(
     request: &Request<B>,
     peer: &Peer,
-    settings: &Settings,
+    (settings, peer_uids): (&Settings, &PeerUids),
 ) -> Result<Option<u32>, String> {
     if !is_of_this_machine(peer) {
         return Err("orders are taken over loopback and the Unix socket only".to_owned());
@@ -33,7 +37,7 @@ pub(super) async fn check_post<B>(
     if !is_from_own_page(request.headers(), host) {
         return Err("this request comes from another site's page (Origin), which may give no orders".to_owned());
     }
-    let uid = uid_of(peer).await;
+    let uid = uid_of(peer, peer_uids).await;
     if settings.admin_post {
         return Ok(uid.unwrap_or_default());
     }
@@ -41,18 +45,13 @@ pub(super) async fn check_post<B>(
 }
 
 /// The user at the other end; `None` once that end is closed.
-async fn uid_of(peer: &Peer) -> Result<Option<u32>, String> {
-    let (peer, own, socket) = match peer {
+async fn uid_of(peer: &Peer, peer_uids: &PeerUids) -> Result<Option<u32>, String> {
+    let socket = match peer {
         Peer::Unix(uid) => return Ok(*uid),
-        Peer::Tcp { peer, own: Some(own), socket: Some(socket) } => (*peer, *own, socket),
-        Peer::Tcp { .. } => return Ok(None),
+        Peer::Tcp { socket: Some(socket), .. } => socket,
+        Peer::Tcp { socket: None, .. } => return Ok(None),
     };
-    // A table of all sockets is read, which may take a while.
-    let found = spawn_blocking(move || sys::tcp_peer_uid(peer, own)).await.unwrap_or_else(|error| Err(error.into()));
-    // A sender that has reset its connection may have left its port to another process, whose word this would pass
-    // for. While our end is connected, nobody else can have that port; so it is looked at last.
-    let found = found.map(|uid| uid.filter(|_| SockRef::from(&**socket).peer_addr().is_ok()));
-    found.map_err(|error| {
+    peer_uids.of_tcp(socket.as_fd()).await.map_err(|error| {
         format!("the user who gives this order cannot be told: {error}; use a Unix socket as \"admin\"")
     })
 }
@@ -145,14 +144,15 @@ mod tests {
         };
         let first = connect("127.0.0.1:0".parse().unwrap());
         let (accepted, peer) = listener.accept().unwrap();
-        let asks = Peer::Tcp { peer, own: Some(own), socket: Some(std::sync::Arc::new(accepted.into())) };
-        assert_eq!(uid_of(&asks).await, Ok(Some(sys::own_uid())));
+        let asks = Peer::Tcp { peer, socket: Some(std::sync::Arc::new(accepted.into())) };
+        let peer_uids = PeerUids::new();
+        assert_eq!(uid_of(&asks, &peer_uids).await, Ok(Some(sys::own_uid())));
 
         // Its close is a reset.
         drop(first);
         let _second = connect(peer);
 
-        assert_eq!(uid_of(&asks).await, Ok(None));
+        assert_eq!(uid_of(&asks, &peer_uids).await, Ok(None));
     }
     use hyper::header::HeaderValue;
 

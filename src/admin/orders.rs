@@ -28,7 +28,7 @@ pub(super) fn asked(path: &str) -> Option<Asked<'_>> {
 
 /// Carries out the order if whoever sent it may give one.
 pub(super) async fn carry_out(admin: &Admin, asked: Asked<'_>, request: &Request<impl Body>, peer: &Peer) -> Answer {
-    let taken = match guard::check_post(request, peer, &admin.view().settings).await {
+    let taken = match guard::check_post(request, peer, (&admin.view().settings, &admin.peer_uids)).await {
         Ok(_) if request.body().size_hint().lower() > BODY_BYTES_MAX => {
             Err((StatusCode::PAYLOAD_TOO_LARGE, "an order has no body, and this one is too large".to_owned()))
         }

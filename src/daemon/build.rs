@@ -23,9 +23,9 @@ use crate::{
     service_manager::ServiceManager,
     session::{Admission, CancelKeys, Limit, LocalPassword, OnError, Parts},
     sessions::Sessions,
-    settings::{AdminAddress, Limits, ListenAddress, Name, Settings},
+    settings::{AdminAddress, Limits, ListenAddress, Name, Settings, SocketRights},
     shutdown::stop,
-    sys::{self, Passed},
+    sys::{self, Passed, PeerUids},
     upstream::{Audience, Cluster, Means, World},
     wire::SqlState,
 };
@@ -60,7 +60,7 @@ impl Built {
         let settings = Arc::clone(&self.settings);
         let shared = Shared::new(&settings, world, metrics);
         let (metrics, sessions) = (Arc::clone(&shared.metrics), Arc::clone(&shared.sessions));
-        let refusals = Arc::clone(&shared.refusals);
+        let (refusals, peer_uids) = (Arc::clone(&shared.refusals), Arc::clone(&shared.peer_uids));
         let mut serving = Serving::new(shared);
         let prepared = serving.prepare_with(self, &mut inherited)?;
         let admin_sockets = open_admin(&settings.admin, &mut inherited)?;
@@ -79,6 +79,7 @@ impl Built {
             demands,
             drain_asked: Notify::new(),
             ended: watch::Sender::new(None),
+            peer_uids,
             first_login: Mutex::new(settings.startup_requires_upstream.then(|| first_login::NOT_YET.to_owned())),
             stop,
         });
@@ -105,6 +106,7 @@ pub(super) struct Shared {
     cancel_keys: Arc<CancelKeys>,
     pub(super) sessions: Arc<Sessions>,
     refusals: Arc<Refusals>,
+    peer_uids: Arc<PeerUids>,
     metrics: Arc<Metrics>,
     /// Sessions of the daemon, and of each listener by its name.
     sessions_max: Limit,
@@ -137,6 +139,7 @@ impl Shared {
             cancel_keys: Arc::new(CancelKeys::new(limits.cancels_max)),
             sessions: Arc::new(Sessions::default()),
             refusals: Arc::new(Refusals::new(settings.log_repeat)),
+            peer_uids: Arc::new(PeerUids::new()),
             metrics,
             sessions_max: Limit::new(limits.sessions_max),
             listeners_max: HashMap::new(),
@@ -193,6 +196,7 @@ impl Shared {
             metrics,
             daemon_metrics: Arc::clone(&self.metrics),
             refusals: Arc::clone(&self.refusals),
+            peer_uids: Arc::clone(&self.peer_uids),
             audience,
         }
     }
@@ -222,7 +226,7 @@ fn open_admin(address: &AdminAddress, inherited: &mut Inherited) -> Result<Vec<S
     if !sockets.is_empty() {
         return Ok(sockets);
     }
-    listener::bind(listener::ADMIN, &address, ADMIN_MODE).map_err(StartError::Bind)
+    listener::bind(listener::ADMIN, &address, &SocketRights::of_mode(ADMIN_MODE)).map_err(StartError::Bind)
 }
 
 /// What was passed is as much an order as what settings say.

@@ -1,10 +1,11 @@
 //! Everything that files tell: CAs, certificates, keys, secrets; read and checked before a socket opens.
 
-use super::StartError;
+use super::{StartError, uid_rules};
 use crate::{
     credentials::Credentials,
     diagnostics::{Chain, rfc3339},
-    settings::{self, Loaded, LocalTls, SecretSource, Settings},
+    listener,
+    settings::{self, ListenAddress, Loaded, LocalTls, SecretSource, Settings},
     tls::{self, Doubts, ServerTls},
     upstream::UserMeans,
 };
@@ -47,7 +48,7 @@ impl Built {
     pub async fn read(loaded: impl Into<Arc<Loaded>>) -> Result<Self, StartError> {
         let loaded = loaded.into();
         let settings = Arc::new(loaded.settings.clone());
-        let mut faults = Vec::new();
+        let mut faults = uid_rules::check(&settings);
         let mut warnings = loaded.warnings.clone();
         let mut clusters = Vec::new();
         for cluster in &settings.clusters {
@@ -72,6 +73,9 @@ impl Built {
         let mut listeners = HashMap::new();
         for listener in &settings.listeners {
             let mut note = |fault| faults.push(FileFault { place: format!("listener \"{}\"", listener.name), fault });
+            if let Err(error) = listener::accounts(&listener.rights) {
+                note(error.to_string());
+            }
             let local_password = try_out(listener.local_password.as_ref(), settings.strict_secrets, &mut note).await;
             let tls = match &listener.tls {
                 LocalTls::Off => None,
@@ -91,6 +95,10 @@ impl Built {
                     listener.name
                 )
             }));
+            if let ListenAddress::Unix(path) = &listener.address {
+                let fault = listener::folder_fault(path);
+                warnings.extend(fault.map(|fault| format!("listener \"{}\": {fault}", listener.name)));
+            }
             listeners.insert(listener.name.clone(), ListenerFiles { tls, local_password });
         }
         faults.dedup_by(|one, other| one.place == other.place && one.fault == other.fault);

@@ -50,9 +50,15 @@ impl Serving {
         let mut keys: Vec<_> = differs.map(|((key, _), _)| (*key).to_owned()).collect();
         for (listener, place) in settings.listeners.iter().zip(post::assign(&self.posts, &settings.listeners)) {
             let post = place.and_then(|place| self.posts.get(place));
-            if post.is_some_and(|post| !post.is_inherited && post.mode != listener.mode) {
-                keys.push(format!("listener \"{}\": mode", listener.name));
-            }
+            let Some(post) = post.filter(|post| !post.is_inherited) else { continue };
+            let (then, now) = (&post.rights, &listener.rights);
+            let differs = [
+                ("mode", then.mode != now.mode),
+                ("owner", then.owner != now.owner),
+                ("group", then.group != now.group),
+            ];
+            let differing = differs.iter().filter(|(_, differs)| *differs);
+            keys.extend(differing.map(|(key, _)| format!("listener \"{}\": {key}", listener.name)));
         }
         keys
     }

@@ -6,7 +6,7 @@ use crate::{
     credentials::Credentials,
     listener::{Order, Place, Reach},
     session::Parts,
-    settings::{Limits, ListenAddress, Listener, Name},
+    settings::{Limits, ListenAddress, Listener, Name, SocketRights},
     shutdown::Stopper,
     tls::Identity,
     upstream::{Audience, Cluster},
@@ -17,7 +17,7 @@ use tokio::sync::watch;
 /// A listener at its address.
 pub(super) struct Post {
     pub(super) address: ListenAddress,
-    pub(super) mode: u32,
+    pub(super) rights: SocketRights,
     /// Where its sockets really are.
     pub(super) bound: Vec<Place>,
     /// Its sockets came from the service manager, whatever its address says.

@@ -101,7 +101,7 @@ impl Serving {
             }
             let mut opened = inherited.take_for(listener, settings.listeners.len() == 1).map_err(unfit)?;
             if opened.is_empty() {
-                let bound = listener::bind(listener.name.as_str(), &listener.address, listener.mode);
+                let bound = listener::bind(listener.name.as_str(), &listener.address, &listener.rights);
                 opened = bound.map_err(|error| self.unbound(error))?;
             }
             sockets.insert(listener.name.clone(), opened);
@@ -223,19 +223,20 @@ impl Serving {
 
     /// Serves a listener from sockets that are new.
     fn open(&mut self, sockets: Vec<Socket>, plan: Plan<'_>) -> Post {
-        let (address, mode, name) = (plan.listener.address.clone(), plan.listener.mode, plan.listener.name.clone());
+        let Listener { address, rights, name, .. } = (**plan.listener).clone();
         let (tls, local_password, strict_secrets) = (plan.identity(), plan.local_password(), plan.strict_secrets);
         let bound: Vec<_> = sockets.iter().map(Socket::place).collect();
         let is_inherited = sockets.iter().any(Socket::is_inherited);
         let (parts, pool) = self.parts(plan, post::audience(&bound), None);
         let orders = watch::Sender::new(Order::Serve(Arc::clone(&parts)));
         let (stopper, told) = stop();
+        let access = parts.listener.access.shown(parts.local_password.is_some());
         for socket in sockets {
-            listener::announce(name.as_str(), &socket);
+            listener::announce(name.as_str(), &socket, Some(&access));
             self.tasks.spawn(listener::serve(socket, orders.subscribe(), told.clone()));
         }
         let stopper = Arc::new(stopper);
-        Post { address, mode, bound, is_inherited, orders, stopper, parts, pool, tls, local_password, strict_secrets }
+        Post { address, rights, bound, is_inherited, orders, stopper, parts, pool, tls, local_password, strict_secrets }
     }
 
     /// Serves a listener from sockets that are there.

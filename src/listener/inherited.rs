@@ -36,6 +36,8 @@ enum Unfit {
     OtherFamily(i32),
     /// At this address.
     Remote(String),
+    /// At this address, whose clients have no user here.
+    RuleOfUsers(String),
     /// At this address.
     UnixBesideTls(String),
     /// The descriptor of this number.
@@ -96,6 +98,7 @@ pub(crate) fn check(listener: &Listener, place: &Place) -> Result<(), InheritErr
     let is_guarded = matches!(listener.tls, LocalTls::Require(_)) && listener.local_password.is_some();
     let why = match place.reach {
         Reach::Remote if !listener.unsafe_allow_remote && !is_guarded => Unfit::Remote(place.address.clone()),
+        Reach::Remote if listener.access.asks_for_user() => Unfit::RuleOfUsers(place.address.clone()),
         Reach::Unix if listener.tls != LocalTls::Off => Unfit::UnixBesideTls(place.address.clone()),
         _ => return Ok(()),
     };
@@ -162,6 +165,12 @@ impl fmt::Display for InheritError {
                 "a socket at {address}, which can be reached from other hosts, each of which would use the database \
                  with this daemon's credentials; let ListenStream= of its unit say 127.0.0.1:PORT and [::1]:PORT, or \
                  set the listener's tls = \"require\" with local_password, or unsafe_allow_remote = true"
+            ),
+            Unfit::RuleOfUsers(address) => write!(
+                f,
+                "a socket at {address}, and its \"local_access\" is a rule of users; a client of another host has no user \
+                 here. Let ListenStream= of its unit say 127.0.0.1:PORT and [::1]:PORT, or set local_access = \"any\" or \
+                 \"password\""
             ),
             Unfit::UnixBesideTls(address) => write!(
                 f,

@@ -1,6 +1,10 @@
 //! Unix sockets: a stale file is replaced, a live one is not, and the file goes with the socket.
 
-use rustix::fs::{Access, FileType, Mode};
+use crate::{
+    settings::{Account, SocketRights},
+    sys,
+};
+use rustix::fs::{Access, AtFlags, CWD, FileType, Gid, Mode, OFlags, Uid, chownat, fstat, openat};
 use socket2::{Domain, SockAddr, Socket, Type};
 use std::{
     fs, io,
@@ -15,18 +19,75 @@ pub(super) struct SocketFile {
     identity: Option<(u64, u64)>,
 }
 
-/// Binds a socket at `path` with the permission bits `mode`.
-pub(super) fn bind(path: &Path, mode: u32) -> io::Result<(UnixListener, SocketFile)> {
+/// Binds a socket at `path`, whose file has these rights before anybody can connect.
+pub(super) fn bind(path: &Path, rights: &SocketRights) -> io::Result<(UnixListener, SocketFile)> {
+    let (owner, group) = accounts(rights)?;
     if has_stale(path)? {
         fs::remove_file(path)?;
     }
+    let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)?;
+    let address = SockAddr::unix(path)?;
     // The mode is there from the first moment, and no path is followed to set it.
-    let before = rustix::process::umask(Mode::from_raw_mode(!mode & 0o777));
-    let bound = UnixListener::bind(path);
+    let before = rustix::process::umask(Mode::from_raw_mode(!rights.mode & 0o777));
+    let bound = socket.bind(&address);
     rustix::process::umask(before);
-    let socket = bound?;
+    bound?;
     let file = SocketFile { path: path.to_owned(), identity: identity(path).ok() };
-    Ok((socket, file))
+    if owner.is_some() || group.is_some() {
+        hand_over(path, owner, group)?;
+    }
+    // Until here a client is refused by the kernel.
+    socket.listen(super::BACKLOG)?;
+    Ok((UnixListener::from_std(socket.into())?, file))
+}
+
+/// The numbers of a socket file's owner and group, where they are set.
+pub(crate) fn accounts(rights: &SocketRights) -> io::Result<(Option<u32>, Option<u32>)> {
+    let number = |account: &Option<Account>, look_up: fn(&str) -> io::Result<u32>| match account {
+        None => Ok(None),
+        Some(Account::Id(id)) => Ok(Some(*id)),
+        Some(Account::Name(name)) => look_up(name).map(Some),
+    };
+    Ok((number(&rights.owner, sys::user_id)?, number(&rights.group, sys::group_id)?))
+}
+
+/// Gives the file another owner and group. Whoever may write to the folder could have put another file in its
+/// place: no link is followed, and what is no socket of ours is left alone.
+fn hand_over(path: &Path, owner: Option<u32>, group: Option<u32>) -> io::Result<()> {
+    let file = openat(CWD, path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
+    let found = fstat(&file)?;
+    if FileType::from_raw_mode(found.st_mode) != FileType::Socket || found.st_uid != sys::own_uid() {
+        return Err(io::Error::other("its file was replaced before its owner was set; who may write to its folder?"));
+    }
+    let changed = chownat(&file, "", owner.map(Uid::from_raw), group.map(Gid::from_raw), AtFlags::EMPTY_PATH);
+    changed.map_err(|error| match error {
+        rustix::io::Errno::PERM => io::Error::other(
+            "its owner and group cannot be set: root may set any, another user only a group that it is in",
+        ),
+        error => error.into(),
+    })
+}
+
+/// What is wrong with the folder of a socket: whoever may write to it can put a socket of their own there, and
+/// be taken for this daemon.
+pub(crate) fn folder_fault(path: &Path) -> Option<String> {
+    let folder = path.parent()?;
+    let found = fs::metadata(folder).ok()?;
+    let (mode, owner) = (found.mode(), found.uid());
+    let shown = folder.display();
+    if mode & 0o022 != 0 && mode & 0o1000 == 0 {
+        return Some(format!(
+            "users other than its owner can write to the folder {shown} (mode {:04o}), and so put a socket of their \
+             own in this one's place and be taken for crdb-proxy; chmod go-w {shown}, or use a folder of root's",
+            mode & 0o7777
+        ));
+    }
+    (owner != 0 && owner != sys::own_uid()).then(|| {
+        format!(
+            "the folder {shown} belongs to user ID {owner}, who can put a socket of their own in this one's place and \
+             be taken for crdb-proxy; use a folder of root's or of crdb-proxy's own user"
+        )
+    })
 }
 
 /// Whether a socket could be bound at `path` now. Changes nothing there.
@@ -88,14 +149,14 @@ mod tests {
         drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
         assert!(path.exists());
 
-        let (_socket, file) = bind(&path, 0o660).unwrap();
+        let (_socket, file) = bind(&path, &SocketRights::of_mode(0o660)).unwrap();
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o660);
-        assert_eq!(bind(&path, 0o600).err().unwrap().kind(), io::ErrorKind::AddrInUse);
+        assert_eq!(bind(&path, &SocketRights::of_mode(0o600)).err().unwrap().kind(), io::ErrorKind::AddrInUse);
         drop(file);
         assert!(!path.exists());
 
         fs::write(&path, "mine").unwrap();
-        assert_eq!(bind(&path, 0o600).err().unwrap().kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(bind(&path, &SocketRights::of_mode(0o600)).err().unwrap().kind(), io::ErrorKind::AlreadyExists);
         assert_eq!(fs::read_to_string(&path).unwrap(), "mine");
     }
 
@@ -103,7 +164,7 @@ mod tests {
     async fn a_file_that_another_process_put_there_is_left_alone() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(".s.PGSQL.1");
-        let (_socket, file) = bind(&path, 0o600).unwrap();
+        let (_socket, file) = bind(&path, &SocketRights::of_mode(0o600)).unwrap();
         fs::remove_file(&path).unwrap();
         let _other = std::os::unix::net::UnixListener::bind(&path).unwrap();
 

@@ -4,6 +4,7 @@ use socket2::SockRef;
 use std::{
     io,
     mem::MaybeUninit,
+    os::fd::{AsFd, BorrowedFd},
     pin::Pin,
     task::{Context, Poll},
 };
@@ -46,6 +47,15 @@ impl ClientStream {
     pub(crate) fn has_closed(&self) -> bool {
         let Self::Tcp(socket) = self else { return false };
         SockRef::from(socket).peek(&mut [MaybeUninit::uninit()]).is_ok_and(|waiting| waiting == 0)
+    }
+
+    /// The socket under it, to ask the kernel about.
+    pub(crate) fn descriptor(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Tcp(socket) => socket.as_fd(),
+            Self::Unix(socket) => socket.as_fd(),
+            Self::Tls(stream) => stream.get_ref().0.as_fd(),
+        }
     }
 
     /// Whether bytes are encrypted on their way.

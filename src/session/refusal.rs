@@ -5,8 +5,9 @@ use super::{
     admission::NotAdmitted,
     client_stream::ClientStream,
     closing,
+    local_access::NotLetIn,
     local_password::NotPassed,
-    startup::{Failed, StartupError},
+    startup::{Failed, StartupError, Wish},
 };
 use crate::{
     metrics::labels::{CloseReason, RefuseReason},
@@ -74,6 +75,14 @@ impl Refusal {
         };
         let told = ClientError::new(SqlState::CANNOT_CONNECT_NOW, message).hint(hint);
         Self::ours(RefuseReason::Draining, told, Blame::Client, stream)
+    }
+
+    /// A cancel request is never answered.
+    pub(super) fn not_let_in(error: &NotLetIn, wish: &Wish, stream: ClientStream) -> Self {
+        let encoded = matches!(wish, Wish::Cancel(_)).then(Vec::new);
+        let told = Some(Told::Ours(NotLetIn::to_client()));
+        let refusal = Self::new(RefuseReason::LocalUid, told, error.to_string(), Blame::Operator);
+        Self { stream: Some(stream), encoded, ..refusal }
     }
 
     pub(super) fn not_admitted(full: NotAdmitted, stream: ClientStream) -> Self {
@@ -157,13 +166,13 @@ impl Refusal {
         let is_due = self.told.as_ref().and_then(|told| parts.refusals.note(self.remembered(told, parts)));
         if self.blame == Blame::Client {
             debug!(
-                session.id = live.id, listener.name = %parts.listener.name, client.addr = live.client, sqlstate,
-                refuse.reason = reason, cause = self.cause, "session refused"
+                session.id = live.id, listener.name = %parts.listener.name, client.addr = live.client,
+                peer_uid = live.peer_uid.get().copied(), sqlstate, refuse.reason = reason, cause = self.cause, "session refused"
             );
         } else if let Some(left_out) = is_due {
             warn!(
                 session.id = live.id, listener.name = %parts.listener.name, client.addr = live.client,
-                cluster.name = %parts.cluster.name(), endpoint.name = self.endpoint.as_ref().map(Name::as_str), sqlstate, refuse.reason = reason, cause = self.cause,
+                peer_uid = live.peer_uid.get().copied(), cluster.name = %parts.cluster.name(), endpoint.name = self.endpoint.as_ref().map(Name::as_str), sqlstate, refuse.reason = reason, cause = self.cause,
                 equal_left_out = left_out, "session refused"
             );
         }

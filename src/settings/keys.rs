@@ -2,7 +2,8 @@
 //! of their names, bounds, defaults and places in [`Settings`]; a key that is not in it does not exist.
 
 use super::{
-    AdminAddress, Limits, LogFormat, Settings,
+    AccessWord, AdminAddress, Limits, LogFormat, Settings,
+    access::{ACCESS_WORDS, set_access},
     address::{ADMIN_PORT, admin_address, admin_text},
     reader::{Places, Reader, Section},
     tree::Node,
@@ -105,6 +106,7 @@ pub(super) fn defaults(cores: usize) -> Settings {
         startup_requires_upstream: false,
         watch_settings: false,
         admin_post: false,
+        local_access: AccessWord::SameUser,
         limits: Limits {
             sessions_max: at_least_one(10_000),
             startups_max: at_least_one(1000),
@@ -275,6 +277,7 @@ pub(super) const SCALARS: &[ScalarKey] = &[
     counted("cancels_max", 1, 100_000, |s| &mut s.limits.cancels_max),
     switch("watch_settings", |s| &mut s.watch_settings),
     switch("admin_post", |s| &mut s.admin_post),
+    special("local_access", set_access, |s| word_of(&s.local_access, &ACCESS_WORDS)),
     ScalarKey {
         name: "drain_delay",
         slot: Slot::Span { bounds: Duration::ZERO..=YEAR, of: |s| &mut s.limits.drain_delay },

@@ -3,6 +3,7 @@
 
 use super::{
     Cluster, Limits, ListenAddress, Listener, LocalTls, Name, Settings,
+    access::{read_access, read_rights},
     address::{DEFAULT_PORT, as_listen_address, collide, is_remote, listen_address, listen_text},
     client_choices::{read_client_choices, read_listener_user},
     clusters::{Clusters, read_certificate},
@@ -92,15 +93,12 @@ fn read_listener(
     let client_choices = read_client_choices(reader, section);
     let user = read_listener_user(reader, section, cluster);
     let (reuse, warm_max) = read_warm(reader, section, limits);
+    let on_unix = matches!(address, ListenAddress::Unix(_));
+    let rights = read_rights(reader, section, on_unix);
+    let access = read_access(reader, section, settings, (&address, &rights));
     let local_password = reader.read_hidden(section, "local_password", secret_source);
     let unsafe_allow_remote = reader.read(section, "unsafe_allow_remote", boolean);
-    let on_unix = matches!(address, ListenAddress::Unix(_));
     let tls = read_tls(reader, section, on_unix);
-    if section.has("mode") && !on_unix {
-        let key = section.key("mode");
-        reader.warnings.push(format!("{key}: only Unix sockets have a mode; it has no effect here"));
-    }
-    let mode = reader.read(section, "mode", |node, _| mode(node));
     let sessions_max = reader.read(section, "sessions_max", |node, _| count(node, 1, SESSIONS_MAX));
     let idle = reader.read(section, "session_idle_limit", |node, _| duration_or_off(node));
     let age = reader.read(section, "session_age_limit", |node, _| duration_or_off(node));
@@ -119,7 +117,8 @@ fn read_listener(
         tls,
         local_password,
         unsafe_allow_remote: unsafe_allow_remote.unwrap_or(false),
-        mode: mode.unwrap_or(DEFAULT_MODE),
+        access,
+        rights,
         sessions_max: sessions_max.unwrap_or(limits.sessions_max),
         session_idle_limit: idle.unwrap_or(limits.session_idle_limit),
         session_age_limit: age.unwrap_or(limits.session_age_limit),
@@ -274,13 +273,6 @@ fn read_tls(reader: &mut Reader<'_>, section: &mut Section, on_unix: bool) -> Lo
     }
 }
 
-fn mode(node: &Node) -> Result<u32, String> {
-    let said = text(node).map_err(|rule| format!("{rule}: {MODE_RULE}"))?;
-    let octal = (3..=4).contains(&said.len()) && said.bytes().all(|byte| byte.is_ascii_digit());
-    let mode = octal.then(|| u32::from_str_radix(said, 8).ok()).flatten();
-    mode.filter(|mode| *mode <= 0o777).ok_or_else(|| MODE_RULE.to_owned())
-}
-
 #[derive(Clone, Copy, PartialEq)]
 enum TlsMode {
     Off,
@@ -290,10 +282,7 @@ enum TlsMode {
 
 /// The database of a client that names none.
 pub(super) const DEFAULT_DATABASE: &str = "defaultdb";
-/// Only this user.
-pub(super) const DEFAULT_MODE: u32 = 0o600;
 /// Well below the 10 000 bytes of a startup message.
 const PARAMETERS_BYTES_MAX: usize = 4096;
-const MODE_RULE: &str = "must be permission bits as text, like \"0600\"";
 const TLS_MODES: [(&str, TlsMode); 3] =
     [("off", TlsMode::Off), ("allow", TlsMode::Allow), ("require", TlsMode::Require)];

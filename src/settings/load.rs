@@ -229,6 +229,8 @@ fn in_order(mut faults: Vec<Fault>) -> Vec<Fault> {
 }
 
 #[cfg(test)]
+mod access;
+#[cfg(test)]
 mod endpoint_names;
 #[cfg(test)]
 mod examples;

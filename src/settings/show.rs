@@ -2,7 +2,8 @@
 //! place is shown, a secret never.
 
 use super::{
-    AuthKind, CaSource, Cluster, Endpoint, Listener, Loaded, LocalTls, SecretSource, SqlUser,
+    AuthKind, CaSource, Cluster, Endpoint, Listener, Loaded, LocalAccess, LocalTls, SecretSource, SocketRights,
+    SqlUser,
     address::listen_text,
     clusters::AUTHS,
     endpoints::kind_text,
@@ -213,7 +214,17 @@ fn listener_table(loaded: &Loaded, listener: &Listener) -> Table {
         builder.push("local_password", secret_value(password));
     }
     builder.line("unsafe_allow_remote", listener.unsafe_allow_remote);
-    builder.line("mode", format!("{:04o}", listener.mode));
+    builder.line("local_access", listener.access.word().text());
+    if let LocalAccess::Uids(uids) = &listener.access {
+        builder.line("allowed_uids", uids.iter().map(|uid| i64::from(*uid)).collect::<Vec<_>>());
+    }
+    let SocketRights { mode, owner, group } = &listener.rights;
+    builder.line("mode", format!("{mode:04o}"));
+    for (key, account) in [("owner", owner), ("group", group)] {
+        if let Some(account) = account {
+            builder.line(key, account.to_string());
+        }
+    }
     builder.line("sessions_max", number(listener.sessions_max.get()));
     builder.line("session_idle_limit", span_or_off_text(listener.session_idle_limit));
     builder.line("session_age_limit", span_or_off_text(listener.session_age_limit));

@@ -1,72 +1,143 @@
-//! Whose process is at the other end of a loopback TCP connection, as the kernel's own table of sockets
-//! tells it. Reads that table line by line and keeps nothing.
+//! Whose process is at the other end of a TCP connection of this machine, as the kernel tells it: by socket
+//! diagnostics where they may be asked, else by its tables in `/proc`. What the kernel says counts only if it
+//! knows our own end of the connection as ours: in another network namespace the same two addresses are
+//! somebody else's.
 
+#[cfg(target_os = "linux")]
+mod netlink;
+mod table;
+
+pub(super) use table::table_address;
+
+use super::time_since_boot;
+use socket2::SockRef;
 use std::{
     io,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::SocketAddr,
+    os::fd::BorrowedFd,
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    time::Duration,
 };
+use tokio::{sync::Semaphore, task::spawn_blocking};
 
-/// The user ID that owns the socket at the other end of a connection from `peer` to `own`, both on this
-/// machine; `None` when that socket is gone or was closed, whose owner then is nobody's to tell. Takes
-/// milliseconds where there are thousands of sockets.
-///
-/// # Errors
-/// The kernel's table cannot be read; always on systems that have none.
-#[cfg(target_os = "linux")]
-pub fn tcp_peer_uid(peer: SocketAddr, own: SocketAddr) -> io::Result<Option<u32>> {
-    use std::{
-        fs::File,
-        io::{BufRead, BufReader},
-    };
-    // A socket of IPv6 may well speak IPv4; it stands in the second table then.
-    for table in ["/proc/self/net/tcp", "/proc/self/net/tcp6"] {
-        let lines = match File::open(table) {
-            Ok(file) => BufReader::new(file).lines(),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-            Err(error) => return Err(error),
-        };
-        for line in lines {
-            if let Some(owner) = owner(&line?, peer, own) {
-                return Ok(owner);
+/// Asks the kernel for the users of peers, and remembers how it can be asked.
+pub struct PeerUids {
+    /// In milliseconds since the machine's start: when diagnostics may be tried; 0 while they are known to work.
+    diagnostics_from: AtomicU64,
+    /// Turns at what takes a while.
+    turns: Semaphore,
+}
+
+/// A connection, seen from our end; addresses as [`canonical`] has them.
+#[derive(Clone, Copy, Debug)]
+struct Ends {
+    own: SocketAddr,
+    peer: SocketAddr,
+    /// Of our end's socket.
+    inode: u64,
+}
+
+/// A socket as the kernel shows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Entry {
+    uid: u32,
+    /// 0 when no process holds it any more; its user shows as root then, and must not pass for it.
+    inode: u64,
+}
+
+/// What the kernel shows of a connection.
+#[derive(Clone, Copy, Debug, Default)]
+struct Seen {
+    own: Option<Entry>,
+    peers: Option<Entry>,
+}
+
+impl PeerUids {
+    /// Nothing is known yet.
+    pub fn new() -> Self {
+        Self { diagnostics_from: AtomicU64::new(1), turns: Semaphore::new(TURNS_MAX) }
+    }
+
+    /// The user whose process is at the other end of this connection, if that is on this machine; `None` when
+    /// that end is gone or was closed, whose owner then is nobody's to tell. Cancel safe.
+    ///
+    /// # Errors
+    /// The kernel cannot be asked; always on systems other than Linux.
+    pub async fn of_tcp(&self, socket: BorrowedFd<'_>) -> io::Result<Option<u32>> {
+        let is_connected = || SockRef::from(&socket).peer_addr().is_ok();
+        let Some(ends) = Ends::of(socket)? else { return Ok(None) };
+        let found = self.ask(ends).await;
+        // A sender that has reset its connection may have left its port to another process, whose user this would
+        // pass for. While our end is connected, nobody else can have that port; so it is looked at last.
+        if is_connected() { found } else { Ok(None) }
+    }
+
+    #[cfg(target_os = "linux")]
+    async fn ask(&self, ends: Ends) -> io::Result<Option<u32>> {
+        if self.diagnostics_from.load(Relaxed) == 0
+            && let Some(owner) = netlink::look_up(&ends).ok().and_then(|seen| seen.owner(&ends))
+        {
+            return Ok(owner);
+        }
+        let turn = self.turns.acquire().await;
+        // The first question may have the kernel load a module; the tables take longer the more sockets there are.
+        let now = milliseconds();
+        let may_try = self.diagnostics_from.load(Relaxed) <= now;
+        let looking = spawn_blocking(move || {
+            let by_diagnostics = if may_try { netlink::look_up(&ends).ok() } else { None };
+            let owner = by_diagnostics.and_then(|seen| seen.owner(&ends));
+            match owner {
+                Some(owner) => (true, Ok(owner)),
+                None => (false, table::look_up(&ends).and_then(|seen| seen.owner(&ends).ok_or_else(elsewhere))),
             }
+        });
+        let (is_diagnosed, owner) = looking.await.unwrap_or_else(|error| (false, Err(error.into())));
+        drop(turn);
+        if may_try {
+            self.diagnostics_from.store(if is_diagnosed { 0 } else { now.saturating_add(TRY_AGAIN) }, Relaxed);
         }
+        owner
     }
-    Ok(None)
-}
 
-/// Here nobody can be asked.
-#[cfg(not(target_os = "linux"))]
-pub fn tcp_peer_uid(_: SocketAddr, _: SocketAddr) -> io::Result<Option<u32>> {
-    Err(io::ErrorKind::Unsupported.into())
-}
-
-/// The owner of the socket in this line: absent if it is another socket's line, `None` within if no process
-/// holds the socket any more. Such a socket shows as root's, and must not pass for it.
-fn owner(line: &str, peer: SocketAddr, own: SocketAddr) -> Option<Option<u32>> {
-    let mut fields = line.split_ascii_whitespace();
-    let (local, remote) = (fields.nth(1)?, fields.next()?);
-    if table_address(local)? != canonical(peer) || table_address(remote)? != canonical(own) {
-        return None;
+    #[cfg(not(target_os = "linux"))]
+    async fn ask(&self, _: Ends) -> io::Result<Option<u32>> {
+        Err(io::ErrorKind::Unsupported.into())
     }
-    let (uid, inode) = (fields.nth(4)?, fields.nth(1)?);
-    Some(uid.parse().ok().filter(|_| inode != "0"))
 }
 
-/// `0100007F:2411`: words as they lie in memory, in network order, and the port.
-pub(super) fn table_address(text: &str) -> Option<SocketAddr> {
-    let (ip, port) = text.split_once(':')?;
-    let port = u16::from_str_radix(port, 16).ok()?;
-    let word = |at: usize| u32::from_str_radix(ip.get(at..at.checked_add(8)?)?, 16).ok().map(u32::to_ne_bytes);
-    let ip = match ip.len() {
-        8 => IpAddr::from(Ipv4Addr::from(word(0)?)),
-        32 => {
-            let words: [[u8; 4]; 4] = [word(0)?, word(8)?, word(16)?, word(24)?];
-            let octets: [u8; 16] = words.concat().try_into().ok()?;
-            IpAddr::from(Ipv6Addr::from(octets))
-        }
-        _ => return None,
-    };
-    Some(canonical(SocketAddr::new(ip, port)))
+impl Default for PeerUids {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Ends {
+    /// `None` once the connection is gone.
+    fn of(socket: BorrowedFd<'_>) -> io::Result<Option<Self>> {
+        let known = SockRef::from(&socket);
+        let Ok(peer) = known.peer_addr() else { return Ok(None) };
+        let (own, peer) = (known.local_addr()?.as_socket(), peer.as_socket());
+        let inode = rustix::fs::fstat(socket)?.st_ino;
+        Ok(own.zip(peer).map(|(own, peer)| Self { own: canonical(own), peer: canonical(peer), inode }))
+    }
+}
+
+#[cfg(target_os = "linux")]
+impl Seen {
+    /// The owner of the other end, if it has one still; absent where the kernel speaks of other sockets than these.
+    #[expect(clippy::option_option, reason = "not knowing and knowing that there is none are two things")]
+    fn owner(&self, ends: &Ends) -> Option<Option<u32>> {
+        let is_ours = self.own.is_some_and(|own| own.inode == ends.inode);
+        is_ours.then(|| self.peers.filter(|peers| peers.inode != 0).map(|peers| peers.uid))
+    }
+}
+
+fn elsewhere() -> io::Error {
+    io::Error::other("the kernel's tables do not have this connection; is its socket of another network namespace?")
+}
+
+fn milliseconds() -> u64 {
+    u64::try_from(time_since_boot().as_millis()).unwrap_or(u64::MAX).max(1)
 }
 
 /// Without scope and flow, and as IPv4 where it is.
@@ -74,58 +145,122 @@ fn canonical(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
-#[cfg(test)]
+/// Each may read a table of every socket of this machine.
+const TURNS_MAX: usize = 4;
+/// What a sandbox forbids it will forbid for long.
+const TRY_AGAIN: u64 = Duration::from_secs(60).as_millis() as u64;
+
+#[cfg(all(test, target_os = "linux"))]
 mod tests {
     use super::*;
+    use std::{
+        net::{TcpListener, TcpStream},
+        os::fd::AsFd,
+        time::Instant,
+    };
 
-    #[cfg(target_endian = "little")]
-    #[test]
-    fn a_line_tells_its_socket_and_owner() {
-        let line =
-            "   3: 0100007F:9C40 0100007F:2429 01 00000000:00000000 00:00000000 00000000  1000        0 4711 1 0";
-        let [peer, own] = ["127.0.0.1:40000", "127.0.0.1:9257"].map(|address| address.parse().unwrap());
-
-        assert_eq!(owner(line, peer, own), Some(Some(1000)));
-        assert_eq!(owner(line, own, peer), None, "our own end");
-        let closed = line.replace(" 4711 ", " 0 ").replace(" 1000 ", " 0 ");
-        assert_eq!(owner(&closed, peer, own), Some(None));
-        assert_eq!(owner("  sl  local_address rem_address   st", peer, own), None);
+    /// A connection over this address, if the machine has it.
+    fn connection(listen: &str, dial: &str) -> Option<(TcpStream, TcpStream)> {
+        let Ok(listener) = TcpListener::bind(listen) else {
+            println!("skipped: {listen}, which this machine does not have");
+            return None;
+        };
+        let client = TcpStream::connect((dial, listener.local_addr().unwrap().port())).unwrap();
+        Some((client, listener.accept().unwrap().0))
     }
 
-    #[cfg(target_endian = "little")]
-    #[test]
-    fn addresses_of_both_families_are_read() {
-        for (text, expected) in [
-            ("0100007F:2429", "127.0.0.1:9257"),
-            ("00000000000000000000000001000000:2429", "[::1]:9257"),
-            ("B80D01200000000067452301EFCDAB89:0001", "[2001:db8::123:4567:89ab:cdef]:1"),
-            ("0000000000000000FFFF00000100007F:2429", "127.0.0.1:9257"),
-        ] {
-            assert_eq!(table_address(text), expected.parse().ok(), "{text}");
-        }
-        for text in ["", ":", "0100007F", "0100007:1", "0100007G:1", "0100007F:10000", "éééé:1"] {
-            assert_eq!(table_address(text), None, "{text}");
-        }
+    /// Of both ways to ask; a way that is forbidden here is left out.
+    fn both_ways(served: &TcpStream) -> Vec<Option<u32>> {
+        let ends = Ends::of(served.as_fd()).unwrap().unwrap();
+        let by_netlink = netlink::look_up(&ends).inspect_err(|error| println!("skipped: socket diagnostics: {error}"));
+        let ways = [by_netlink.ok(), table::look_up(&ends).ok()];
+        ways.into_iter().flatten().map(|seen| seen.owner(&ends).expect("our own end")).collect()
     }
 
-    #[cfg(target_os = "linux")]
-    #[test]
-    fn the_owner_of_a_peer_is_found_until_it_has_gone() {
-        use std::net::{TcpListener, TcpStream};
-        for host in ["127.0.0.1:0", "[::1]:0"] {
-            let Ok(listener) = TcpListener::bind(host) else {
-                println!("skipped: {host}, which this machine does not have");
-                continue;
-            };
-            let own = listener.local_addr().unwrap();
-            let client = TcpStream::connect(own).unwrap();
-            let (_served, peer) = listener.accept().unwrap();
+    #[tokio::test]
+    async fn both_ways_to_ask_agree_until_the_peer_has_gone() {
+        let own = rustix::process::geteuid().as_raw();
+        for (listen, dial) in [("127.0.0.1:0", "127.0.0.1"), ("[::1]:0", "::1"), ("[::]:0", "127.0.0.1")] {
+            let Some((client, served)) = connection(listen, dial) else { continue };
+            let uids = PeerUids::new();
 
-            let uid = tcp_peer_uid(peer, own).unwrap();
-            assert_eq!(uid, Some(rustix::process::geteuid().as_raw()), "{host}");
+            let ways = both_ways(&served);
+            assert!(!ways.is_empty() && ways.iter().all(|found| *found == Some(own)), "{listen}: {ways:?}");
+            // The first question and those behind it go different ways.
+            for _ in 0..2 {
+                assert_eq!(uids.of_tcp(served.as_fd()).await.unwrap(), Some(own), "{listen}");
+            }
 
             drop(client);
-            assert_eq!(tcp_peer_uid(peer, own).unwrap(), None, "{host}");
+            let ways = both_ways(&served);
+            assert!(ways.iter().all(Option::is_none), "{listen}: {ways:?}");
+            assert_eq!(uids.of_tcp(served.as_fd()).await.unwrap(), None, "{listen}");
         }
+    }
+
+    #[test]
+    fn a_socket_that_listens_where_the_peer_was_is_not_taken_for_it() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let elsewhere = TcpListener::bind("127.0.0.1:0").unwrap();
+        let ends = Ends {
+            own: listener.local_addr().unwrap(),
+            peer: elsewhere.local_addr().unwrap(),
+            inode: rustix::fs::fstat(&listener).unwrap().st_ino,
+        };
+
+        for seen in [netlink::look_up(&ends).ok(), table::look_up(&ends).ok()].into_iter().flatten() {
+            assert!(seen.own.is_none() && seen.peers.is_none(), "{seen:?}");
+        }
+    }
+
+    #[test]
+    fn a_connection_of_another_network_is_not_judged_by_this_one() {
+        let ends = Ends { own: "127.0.0.1:1".parse().unwrap(), peer: "127.0.0.1:2".parse().unwrap(), inode: 7 };
+        let entry = |inode| Some(Entry { uid: 1000, inode });
+
+        assert_eq!(Seen { own: entry(7), peers: entry(8) }.owner(&ends), Some(Some(1000)));
+        assert_eq!(Seen { own: entry(7), peers: entry(0) }.owner(&ends), Some(None));
+        assert_eq!(Seen { own: entry(9), peers: entry(8) }.owner(&ends), None);
+        assert_eq!(Seen { own: None, peers: entry(8) }.owner(&ends), None);
+    }
+
+    #[tokio::test]
+    async fn what_is_forbidden_is_not_tried_for_every_client() {
+        let (_client, served) = connection("127.0.0.1:0", "127.0.0.1").unwrap();
+        let uids = PeerUids::new();
+        let later = milliseconds() + TRY_AGAIN;
+        uids.diagnostics_from.store(later, Relaxed);
+
+        assert_eq!(uids.of_tcp(served.as_fd()).await.unwrap(), Some(rustix::process::geteuid().as_raw()));
+
+        assert_eq!(uids.diagnostics_from.load(Relaxed), later);
+    }
+
+    #[test]
+    #[ignore = "a measurement; run it in release with --no-capture"]
+    fn how_long_a_look_up_takes_among_ten_thousand_sockets() {
+        super::super::raise_descriptor_limit();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let open: Vec<_> =
+            (0..5000).map_while(|_| Some((TcpStream::connect(address).ok()?, listener.accept().ok()?.0))).collect();
+        println!("sockets open: {}", open.len() * 2);
+        let all: Vec<_> = open.iter().map(|(_, served)| Ends::of(served.as_fd()).unwrap().unwrap()).collect();
+        let measure = |name: &str, look_up: fn(&Ends) -> io::Result<Seen>, count: usize| {
+            let mut times: Vec<_> = all
+                .iter()
+                .rev()
+                .step_by(all.len() / count)
+                .map(|ends| {
+                    let began = Instant::now();
+                    look_up(ends).unwrap().owner(ends).unwrap();
+                    began.elapsed()
+                })
+                .collect();
+            times.sort();
+            println!("{name}: median {:?}, 99 % {:?}", times[times.len() / 2], times[times.len() * 99 / 100]);
+        };
+        measure("netlink", netlink::look_up, 5000);
+        measure("/proc", table::look_up, 100);
     }
 }

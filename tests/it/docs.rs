@@ -137,7 +137,7 @@ fn no_page_names_a_flag_or_variable_that_does_not_exist() {
     // Of the commands that docs/deploy.md shows.
     let of_images =
         ["--build-arg", "--build-context", "--format", "--from-file", "--isolation", "--no-default-features"];
-    let of_images = [&of_images[..], &["--platform", "--profile", "--short", "--tag", "--target"]].concat();
+    let of_images = [&of_images[..], &["--platform", "--profile", "--short", "--tag", "--target", "--userns"]].concat();
     // Of the commands that docs/systemd.md shows.
     let of_services = ["--mode", "--now", "--owner"];
     let is_of_kubernetes = |name: &str| name.contains("_SERVICE_") || name == "CRDB_PROXY_PORT=tcp";
@@ -473,12 +473,13 @@ const MINIMAL: &str = "[cluster.c]\nca = \"ca.crt\"\nuser = \"u\"\npassword = { 
     [[cluster.c.endpoint]]\nhost = \"h\"\n";
 
 /// Defaults that are no fixed text, as the documentation puts them.
-const DERIVED: [(&str, &str, &str); 9] = [
+const DERIVED: [(&str, &str, &str); 10] = [
     ("endpoint", "name", "REGION-KIND"),
     ("endpoint", "tls_server_name", "the host"),
     ("listener", "name", "listener-N"),
     ("listener", "cluster", "the only one"),
     ("listener", "user", "the only one"),
+    ("listener", "local_access", "the daemon's"),
     ("listener", "sessions_max", "the daemon's"),
     ("listener", "session_idle_limit", "the daemon's"),
     ("listener", "session_age_limit", "the daemon's"),

@@ -14,6 +14,7 @@ pub(crate) mod in_process;
 pub(crate) mod machine;
 pub(crate) mod markdown;
 pub(crate) mod names;
+pub(crate) mod other_user;
 pub(crate) mod passing;
 pub(crate) mod port;
 pub(crate) mod postgres;

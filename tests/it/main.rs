@@ -39,6 +39,7 @@ mod image;
 mod late_readers;
 mod layout;
 mod limits;
+mod local_access;
 mod local_tls;
 mod login;
 mod logs;

@@ -138,8 +138,11 @@ fn a_socket_that_other_hosts_can_reach_obeys_the_rule_for_addresses() {
     assert_eq!(proxy.exit_code(), 2);
 
     assert!(proxy.log_text().contains("unsafe_allow_remote"), "{}", proxy.log_text());
-    let settings = SettingsFile::of(&cluster).listener("unsafe_allow_remote = true");
-    let proxy = settings.start_with(&[("main", socket.as_fd())]);
+    let settings = || SettingsFile::of(&cluster).listener("unsafe_allow_remote = true");
+    let mut proxy = settings().start_with(&[("main", socket.as_fd())]);
+    assert_eq!(proxy.exit_code(), 2);
+    assert!(proxy.log_text().contains("a client of another host has no user here"), "{}", proxy.log_text());
+    let proxy = settings().listener("local_access = \"any\"").start_with(&[("main", socket.as_fd())]);
     proxy.wait_for_message("listening");
     proxy.listener("main");
 }
@@ -251,7 +254,7 @@ fn a_reload_keeps_an_inherited_socket_wherever_the_address_points() {
 fn a_reload_cannot_open_an_inherited_socket_to_other_hosts() {
     let cluster = FakeUpstream::answering();
     let (socket, _) = tcp("0.0.0.0:0");
-    let settings = SettingsFile::of(&cluster).listener("unsafe_allow_remote = true");
+    let settings = SettingsFile::of(&cluster).listener("unsafe_allow_remote = true\nlocal_access = \"any\"");
     let proxy = settings.start_with(&[("main", socket.as_fd())]);
     proxy.listener("main");
     let file = proxy.path("crdb-proxy.toml");

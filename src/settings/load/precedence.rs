@@ -25,6 +25,7 @@ fn samples(name: &str, slot: &Slot) -> [(String, String); 2] {
         ("admin", _) => [text("127.0.0.1:7"), text("off")],
         ("admin_hosts", _) => [("[\"a\"]".into(), "a".into()), ("[\"b\", \"c\"]".into(), "b,c".into())],
         ("log_format", _) => [text("json"), text("text")],
+        ("local_access", _) => [text("any"), text("same-user")],
         ("log_level", _) => [text("debug"), text("error")],
         (_, Slot::Span { .. } | Slot::SpanOrOff { .. }) => [text("7s"), text("3min")],
         (_, Slot::Count { .. }) => [bare("5000"), bare("6000")],

@@ -1,0 +1,120 @@
+//! Whether a client's user may come in. What the client reads is the same whatever the reason; the rule, and
+//! how to change it, is the operator's to read.
+
+use super::{Parts, client_stream::ClientStream, startup::Wish};
+use crate::{
+    sessions::Registered,
+    settings::LocalAccess,
+    sys,
+    wire::{ClientError, SqlState},
+};
+use std::{fmt, io};
+use tokio::time::{Instant, timeout_at};
+
+/// Why a client's user does not come in.
+#[derive(Debug)]
+pub(super) struct NotLetIn {
+    why: Why,
+    rule: LocalAccess,
+}
+
+#[derive(Debug)]
+enum Why {
+    /// The rule says so.
+    User(u32),
+    /// The other end of the connection is closed, so that it has no user any more.
+    Gone,
+    /// The kernel does not say whose it is.
+    Untold(io::Error),
+    /// The kernel's answer took longer than the startup may.
+    TooSlow,
+}
+
+impl Parts {
+    /// Finds out whose process this client is, where the listener asks for that, and whether it may come in.
+    pub(super) async fn let_in(
+        &self,
+        stream: &ClientStream,
+        wish: &Wish,
+        live: &Registered,
+        deadline: Instant,
+    ) -> Result<(), NotLetIn> {
+        let rule = &self.listener.access;
+        let asks = rule.asks_for_user();
+        let found = match stream {
+            ClientStream::Unix(socket) => socket.peer_cred().map(|peer| Some(peer.uid())),
+            ClientStream::Tcp(_) | ClientStream::Tls(_) if !asks => return Ok(()),
+            ClientStream::Tcp(_) | ClientStream::Tls(_) => {
+                let asked = timeout_at(deadline, self.peer_uids.of_tcp(stream.descriptor())).await;
+                asked.map_err(|_elapsed| NotLetIn { why: Why::TooSlow, rule: rule.clone() })?
+            }
+        };
+        if let Ok(Some(uid)) = found {
+            // Set once a session: it has one startup.
+            let _ = live.peer_uid.set(uid);
+        }
+        let why = match found {
+            _ if !asks => return Ok(()),
+            Ok(Some(uid)) if rule.admits(uid, sys::own_uid()) => return Ok(()),
+            // Some drivers close as soon as they have sent it, and then the key alone says whose session it is.
+            Ok(None) if matches!(wish, Wish::Cancel(_)) => return Ok(()),
+            Ok(Some(uid)) => Why::User(uid),
+            Ok(None) => Why::Gone,
+            Err(error) => Why::Untold(error),
+        };
+        Err(NotLetIn { why, rule: rule.clone() })
+    }
+}
+
+impl NotLetIn {
+    /// Tells nothing of the rule and of the reason.
+    pub(super) fn to_client() -> ClientError {
+        ClientError::new(SqlState::INVALID_AUTHORIZATION, "crdb-proxy does not let this client in")
+            .hint("Ask whoever runs crdb-proxy on this machine; its log says why.")
+    }
+}
+
+/// For the log.
+impl fmt::Display for NotLetIn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.why {
+            Why::User(uid) => write!(f, "user ID {uid} may not come in")?,
+            Why::Gone => f.write_str("the client had closed its connection before its user could be told")?,
+            Why::Untold(error) => write!(f, "the client's user cannot be told: {error}")?,
+            Why::TooSlow => f.write_str("the client's user could not be told within \"startup_limit\"")?,
+        }
+        let rule = self.rule.shown(false);
+        match &self.rule {
+            LocalAccess::Uids(_) => {
+                write!(f, ": the listener lets in {rule}; add it to \"allowed_uids\"")?;
+            }
+            _ => write!(
+                f,
+                ": the listener's \"local_access\" is \"{rule}\", which lets in user ID {} and root",
+                sys::own_uid()
+            )?,
+        }
+        f.write_str(
+            "; local_access = \"any\" lets in every user of this machine, \"password\" those who know local_password, \
+             \"uids\" those in allowed_uids",
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_log_says_who_it_was_what_the_rule_is_and_how_to_change_it() {
+        let told = NotLetIn { why: Why::User(1001), rule: LocalAccess::SameUser }.to_string();
+        for word in ["user ID 1001", "\"same-user\"", "and root", "local_access = \"any\""] {
+            assert!(told.contains(word), "{word}: {told}");
+        }
+
+        let told = NotLetIn { why: Why::Gone, rule: LocalAccess::Uids(vec![5, 6]) }.to_string();
+        for word in ["closed its connection", "uids 5, 6", "allowed_uids"] {
+            assert!(told.contains(word), "{word}: {told}");
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! One exact question to the kernel's socket diagnostics (sock_diag(7)): the socket at this end of this
+//! connection. Takes some microseconds, however many sockets there are.
+
+use super::{Ends, Entry, Seen, canonical};
+use rustix::io::Errno;
+use socket2::{Domain, Protocol, Socket, Type};
+use std::{
+    io::{self, Read},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+};
+
+/// Both ends of a connection, as far as the kernel knows them.
+pub(super) fn look_up(ends: &Ends) -> io::Result<Seen> {
+    // The kernel answers before it lets go of the sender, so that there is nothing to wait for.
+    let kind = Type::RAW.nonblocking();
+    let mut socket = Socket::new(Domain::from(libc::AF_NETLINK), kind, Some(Protocol::from(NETLINK_SOCK_DIAG)))?;
+    let own = ask(&mut socket, ends.own, ends.peer)?;
+    // Without our own end it is another network's kernel tables that are looked at.
+    let peers = if own.is_some() { ask(&mut socket, ends.peer, ends.own)? } else { None };
+    Ok(Seen { own, peers })
+}
+
+fn ask(socket: &mut Socket, local: SocketAddr, remote: SocketAddr) -> io::Result<Option<Entry>> {
+    socket.send(&question(local, remote))?;
+    let mut answer = [0; ANSWER_BYTES_MAX];
+    let length = socket.read(&mut answer)?;
+    read(answer.get(..length).unwrap_or_default(), local, remote)
+}
+
+/// A `nlmsghdr` and an `inet_diag_req_v2`.
+fn question(local: SocketAddr, remote: SocketAddr) -> Vec<u8> {
+    let family = if local.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
+    let mut bytes = Vec::with_capacity(QUESTION_BYTES);
+    bytes.extend(u32::try_from(QUESTION_BYTES).unwrap_or_default().to_ne_bytes());
+    bytes.extend(SOCK_DIAG_BY_FAMILY.to_ne_bytes());
+    bytes.extend(NLM_F_REQUEST.to_ne_bytes());
+    // Sequence number and sender: there is one question at a time.
+    bytes.extend([0; 8]);
+    bytes.extend([u8::try_from(family).unwrap_or_default(), IPPROTO_TCP, 0, 0]);
+    bytes.extend(u32::MAX.to_ne_bytes()); // Every state.
+    bytes.extend(local.port().to_be_bytes());
+    bytes.extend(remote.port().to_be_bytes());
+    bytes.extend(padded(local.ip()));
+    bytes.extend(padded(remote.ip()));
+    bytes.extend([0; 4]); // Any interface.
+    bytes.extend([0xff; 8]); // Any cookie.
+    bytes
+}
+
+fn padded(ip: IpAddr) -> [u8; 16] {
+    match ip {
+        IpAddr::V4(ip) => {
+            let [a, b, c, d] = ip.octets();
+            [a, b, c, d, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]
+        }
+        IpAddr::V6(ip) => ip.octets(),
+    }
+}
+
+/// An `inet_diag_msg`, or an error. Where there is no such connection, the kernel tells of a socket that listens
+/// at `local`, if there is one.
+fn read(answer: &[u8], local: SocketAddr, remote: SocketAddr) -> io::Result<Option<Entry>> {
+    let bad = || io::Error::new(io::ErrorKind::InvalidData, "socket diagnostics: an answer that cannot be read");
+    let kind = u16::from_ne_bytes(field(answer, 4).ok_or_else(bad)?);
+    if kind == NLMSG_ERROR {
+        let error = i32::from_ne_bytes(field(answer, 16).ok_or_else(bad)?).saturating_neg();
+        let is_none = error == Errno::NOENT.raw_os_error();
+        return if is_none { Ok(None) } else { Err(io::Error::from_raw_os_error(error)) };
+    }
+    if kind != SOCK_DIAG_BY_FAMILY {
+        return Err(bad());
+    }
+    let [family] = field(answer, 16).ok_or_else(bad)?;
+    let address = |port: usize, ip: usize| {
+        let port = u16::from_be_bytes(field(answer, port)?);
+        let ip = if i32::from(family) == libc::AF_INET {
+            IpAddr::V4(Ipv4Addr::from(field::<4>(answer, ip)?))
+        } else {
+            IpAddr::V6(Ipv6Addr::from(field::<16>(answer, ip)?))
+        };
+        Some(canonical(SocketAddr::new(ip, port)))
+    };
+    let (found_local, found_remote) = (address(20, 24).ok_or_else(bad)?, address(22, 40).ok_or_else(bad)?);
+    let uid = u32::from_ne_bytes(field(answer, 80).ok_or_else(bad)?);
+    let inode = u32::from_ne_bytes(field(answer, 84).ok_or_else(bad)?);
+    let is_it = (found_local, found_remote) == (local, remote);
+    Ok(is_it.then_some(Entry { uid, inode: inode.into() }))
+}
+
+fn field<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
+    bytes.get(at..)?.first_chunk().copied()
+}
+
+const NETLINK_SOCK_DIAG: i32 = 4;
+const SOCK_DIAG_BY_FAMILY: u16 = 20;
+const NLMSG_ERROR: u16 = 2;
+const NLM_F_REQUEST: u16 = 1;
+const IPPROTO_TCP: u8 = 6;
+const QUESTION_BYTES: usize = 72;
+/// With room for what newer kernels add.
+const ANSWER_BYTES_MAX: usize = 4096;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_about_another_socket_is_none() {
+        let [local, remote, other] = ["127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3"].map(|text| text.parse().unwrap());
+        let mut answer = question(local, remote);
+        // The question has the addresses four bytes later than the answer.
+        answer.drain(20..24);
+        answer.resize(88, 0);
+        answer[80..84].copy_from_slice(&1000_u32.to_ne_bytes());
+        answer[84..88].copy_from_slice(&4711_u32.to_ne_bytes());
+
+        assert_eq!(read(&answer, local, remote).unwrap(), Some(Entry { uid: 1000, inode: 4711 }));
+        for (local, remote) in [(local, other), (other, remote), (remote, local)] {
+            assert_eq!(read(&answer, local, remote).unwrap(), None);
+        }
+        for length in 0..88 {
+            assert!(read(&answer[..length], local, remote).is_err(), "{length} bytes were read");
+        }
+    }
+
+    #[test]
+    fn errors_are_told_apart_from_there_being_none() {
+        let of = |errno: Errno| {
+            let mut answer = vec![0; 36];
+            answer[4..6].copy_from_slice(&NLMSG_ERROR.to_ne_bytes());
+            answer[16..20].copy_from_slice(&(-errno.raw_os_error()).to_ne_bytes());
+            let any = "127.0.0.1:1".parse().unwrap();
+            read(&answer, any, any).map_err(|error| error.raw_os_error())
+        };
+
+        assert_eq!(of(Errno::NOENT), Ok(None));
+        assert_eq!(of(Errno::PERM), Err(Some(Errno::PERM.raw_os_error())));
+    }
+}
