@@ -4,6 +4,7 @@
 //! each other. Says where a secret is, never what it is. Opens no socket.
 
 mod address;
+mod auth_methods;
 mod changes;
 mod client_choices;
 mod clusters;
@@ -33,6 +34,7 @@ pub(crate) use self::{
     source::nearest,
 };
 pub use self::{
+    auth_methods::AuthMethod,
     changes::{Change, changes},
     client_choices::{ClientChoices, ListenerUser, UserMode},
     inputs::{Flag, Flags, Inputs},

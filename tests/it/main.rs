@@ -56,6 +56,7 @@ mod refusals;
 mod regions;
 mod relay;
 mod reload;
+mod require_auth;
 mod restart;
 mod reuse;
 mod rotation;
