@@ -5,6 +5,7 @@
 
 mod access;
 mod address;
+mod auth_methods;
 mod changes;
 mod client_choices;
 mod clusters;
@@ -29,6 +30,7 @@ mod values;
 
 pub use self::{
     access::{AccessWord, Account, LocalAccess, SocketRights},
+    auth_methods::AuthMethod,
     changes::{Change, changes},
     client_choices::{ClientChoices, ListenerUser, UserMode},
     inputs::{Flag, Flags, Inputs},

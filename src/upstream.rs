@@ -11,6 +11,7 @@ mod error;
 mod examine;
 mod health;
 mod login;
+mod methods;
 mod names;
 mod nearest;
 mod probe;

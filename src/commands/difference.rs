@@ -151,7 +151,7 @@ fn place(source: &Value) -> Option<String> {
 const HIDDEN: &str = "***";
 const SOURCES: [&str; 3] = ["password", "local_password", "api_key"];
 /// Of clusters, endpoints and listeners; the daemon's own keys are all harmless.
-const HARMLESS: [&str; 31] = [
+const HARMLESS: [&str; 32] = [
     "address",
     "allow_cluster_option",
     "auth",
@@ -175,6 +175,7 @@ const HARMLESS: [&str; 31] = [
     "prefer",
     "region",
     "regions",
+    "require_auth",
     "reuse",
     "tls",
     "tls_cert",

@@ -2,6 +2,7 @@
 //! source: flag > variable > file. Owns which variable and which flag sets which key; checks no value.
 
 use super::{
+    AuthMethod,
     inputs::{Flag, Inputs, VARIABLE_PREFIX},
     keys::SCALARS,
     overlay::{
@@ -322,6 +323,8 @@ fn givens_of_url(url: ConnectionString) -> Vec<Given> {
         parameters.set(&key, node(Value::Plain(value)));
     }
     let parameters = Some(parameters).filter(|table| !table.entries.is_empty());
+    let words = |methods: Vec<AuthMethod>| methods.iter().map(|method| method.word()).collect::<Vec<_>>().join(",");
+    let require_auth = url.require_auth.map(words);
     let ca = url.root_certificate.map(|certificate| match certificate {
         RootCertificate::System => Value::Plain("system".to_owned()),
         RootCertificate::File(path) => Value::Plain(path),
@@ -335,6 +338,7 @@ fn givens_of_url(url: ConnectionString) -> Vec<Given> {
         (Target::Cluster("ca"), ca),
         (Target::Cluster("cert"), url.cert.map(Value::Plain)),
         (Target::Cluster("key"), url.key.map(Value::Plain)),
+        (Target::Cluster("require_auth"), require_auth.map(Value::Plain)),
         (Target::Listeners("database"), url.database.map(Value::Plain)),
         (Target::SessionParameters, parameters.map(Value::Table)),
     ]

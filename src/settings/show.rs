@@ -161,6 +161,9 @@ fn show_credential(builder: &mut Builder<'_>, user: &SqlUser) {
         builder.line("cert", files.cert.display().to_string());
         builder.line("key", files.key.display().to_string());
     }
+    if let Some(methods) = &user.require_auth {
+        builder.line("require_auth", methods.iter().map(|method| method.word()).collect::<Vec<_>>());
+    }
 }
 
 fn endpoint_table(loaded: &Loaded, cluster: &Cluster, endpoint: &Endpoint) -> Table {

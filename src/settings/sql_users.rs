@@ -2,7 +2,8 @@
 //! hold their own.
 
 use super::{
-    AuthKind, CertificateFiles, SecretSource,
+    AuthKind, AuthMethod, CertificateFiles, SecretSource,
+    auth_methods::require_auth,
     clusters::{AUTHS, read_certificate},
     reader::{Reader, Section},
     secrets::secret_source,
@@ -22,6 +23,8 @@ pub struct SqlUser {
     pub password: Option<SecretSource>,
     /// PEM files of certificate chain and key.
     pub client_certificate: Option<CertificateFiles>,
+    /// The only ways to log in that the server may ask for; absent: none weaker than before.
+    pub require_auth: Option<Vec<AuthMethod>>,
     /// It stands in a table of its own, `[cluster.NAME.user.SQLUSER]`.
     pub has_own_table: bool,
 }
@@ -90,11 +93,12 @@ fn read_credential(reader: &mut Reader<'_>, section: &mut Section, name: String,
     }
     let password = reader.read_hidden(section, "password", secret_source);
     let client_certificate = read_certificate(reader, section, "cert", "key");
-    SqlUser { name, auth, password, client_certificate, has_own_table }
+    let require_auth = reader.read(section, "require_auth", |node, _| require_auth(node, auth));
+    SqlUser { name, auth, password, client_certificate, require_auth, has_own_table }
 }
 
 /// What stands beside `user` where that is a name, and in each table where it is a table.
-pub(super) const CREDENTIAL_KEYS: [&str; 4] = ["auth", "password", "cert", "key"];
+pub(super) const CREDENTIAL_KEYS: [&str; 5] = ["auth", "password", "cert", "key", "require_auth"];
 const USER_MISSING: &str = "the SQL user that every session logs in as; set user in the settings \
                             file, --user, or postgresql://USER@…";
 const CREDENTIAL_MISSING: &str = "missing; set password = { file = \"…\" } in the settings file, \

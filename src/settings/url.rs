@@ -7,7 +7,10 @@
 
 mod parameters;
 
-use super::source::{Fault, Source};
+use super::{
+    AuthMethod,
+    source::{Fault, Source},
+};
 use crate::secret::Secret;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, percent_encode};
 use std::{borrow::Cow, net::Ipv6Addr};
@@ -32,6 +35,8 @@ pub struct ConnectionString {
     pub cert: Option<String>,
     /// `sslkey`, a path.
     pub key: Option<String>,
+    /// `require_auth`, as far as the daemon does what it names.
+    pub require_auth: Option<Vec<AuthMethod>>,
     /// `application_name`, `options`, `results_buffer_size`, in the order in which they stood.
     pub session_parameters: Vec<(String, String)>,
     /// Parameters that only tune libpq, by name.
@@ -76,6 +81,7 @@ impl ConnectionString {
             root_certificate: None,
             cert: None,
             key: None,
+            require_auth: None,
             session_parameters: Vec::new(),
             without_effect: Vec::new(),
         }

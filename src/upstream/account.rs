@@ -1,6 +1,6 @@
 //! One SQL user of a cluster: what it logs in with, and what was learned by logging in with that.
 
-use super::connect::Connector;
+use super::{connect::Connector, methods::Methods};
 use crate::{
     credentials::{Credentials, Lease, SecretError},
     scram::KeyCache,
@@ -25,6 +25,8 @@ pub(crate) struct Account {
     pub(crate) tls: ClusterTls,
     pub(super) access: Arc<Access>,
     pub(super) connector: Connector,
+    /// What its server may ask for.
+    pub(super) methods: Methods,
 }
 
 /// A secret, and what was learned by logging in with it: worth nothing under another one.

@@ -154,7 +154,7 @@ impl Cluster {
         let account = setup.account_of(parameters);
         let connected = account.connector.connect(way, progress, connect_by).await;
         let mut connection = connected.map_err(LoginError::Endpoint)?;
-        let login = Login { user: &account.user.name, lease, keys: &account.access.keys, metrics: &self.metrics };
+        let login = Login { account, lease, metrics: &self.metrics };
         let began = Instant::now();
         let login_by = deadlines.of_logging_in();
         let logged_in = timeout_at(login_by, login.run(&mut connection, parameters)).await;

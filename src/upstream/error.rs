@@ -1,10 +1,11 @@
 //! Why there is no upstream, and how the client and the operator learn of it.
 
+use super::methods::Why;
 use crate::{
     credentials::SecretError,
     metrics::labels::{AttemptResult, RefuseReason},
     scram::ScramError,
-    settings::{Endpoint, Name},
+    settings::{AuthMethod, Endpoint, Name},
     sys,
     tls::CertificateProblem,
     wire::{ServerError, SqlState},
@@ -78,6 +79,13 @@ pub(crate) enum LoginError {
     NoMechanism,
     /// It asks for a secret, and none is configured.
     NoSecret,
+    /// It asks for what may not be asked for, or for too little.
+    NotAllowed {
+        /// What it asks for.
+        asked: AuthMethod,
+        /// Why that is not allowed.
+        why: Why,
+    },
     /// It failed to prove that it knows the password, or broke the exchange.
     Scram(ScramError),
     /// The connection did not last.
@@ -185,7 +193,9 @@ impl LoginError {
                 _ => AttemptResult::LoginOther,
             },
             Self::NoSecret => AttemptResult::Secret,
-            Self::Unsupported(_) | Self::NoMechanism | Self::Scram(_) => AttemptResult::LoginOther,
+            Self::Unsupported(_) | Self::NoMechanism | Self::NotAllowed { .. } | Self::Scram(_) => {
+                AttemptResult::LoginOther
+            }
             Self::Endpoint(error) => error.result(),
         }
     }
@@ -195,6 +205,7 @@ impl LoginError {
         match self {
             Self::Endpoint(error) => error.to_string(),
             Self::Server(error) => format!("the server turned the login away ({}: {})", error.sqlstate, error.message),
+            Self::NotAllowed { asked, why } => why.told(*asked),
             _ => "the login failed".to_owned(),
         }
     }

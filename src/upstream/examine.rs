@@ -116,7 +116,7 @@ impl Cluster {
         let mut connection = secured.connection;
         let birth = self.birth(generation(lease));
         let account = setup.account_of(parameters);
-        let login = Login { user: &account.user.name, lease, keys: &account.access.keys, metrics: &self.metrics };
+        let login = Login { account, lease, metrics: &self.metrics };
         let by = Instant::now() + setup.limits.connect_limit;
         let logged_in = timeout_at(by, login.run(&mut connection, parameters)).await;
         let greeting = logged_in.unwrap_or(Err(LoginError::Endpoint(EndpointError::LoginTimedOut)))?;

@@ -2,13 +2,15 @@
 //! it never sees a challenge, and the server never sees what the client would have answered.
 
 use super::{
+    Account,
     connect::Connection,
     error::{EndpointError, LoginError},
 };
 use crate::{
     credentials::Lease,
     metrics::{ClusterMetrics, labels::CacheResult},
-    scram::{ChannelBinding, ClientFirst, KeyCache},
+    scram::{ChannelBinding, ClientFirst},
+    settings::AuthMethod,
     tls,
     wire::{
         CancelKey, ServerError, StartupParameters,
@@ -37,12 +39,10 @@ pub(crate) struct Greeting {
 
 /// Who logs in.
 pub(super) struct Login<'a> {
-    /// The SQL user, for the cache of derived keys.
-    pub(super) user: &'a str,
+    /// The SQL user, with its derived SCRAM keys: thousands of hash rounds that need not be done again.
+    pub(super) account: &'a Account,
     /// The secret, when one is configured.
     pub(super) lease: Option<&'a Lease>,
-    /// Derived SCRAM keys: thousands of hash rounds that need not be done again.
-    pub(super) keys: &'a KeyCache,
     pub(super) metrics: &'a ClusterMetrics,
 }
 
@@ -105,15 +105,19 @@ impl Login<'_> {
                 b'N' => greeting.hold(&message),
                 b'E' => return Err(LoginError::Server(ServerError::parse(message.body()))),
                 b'R' => match Authentication::parse(message.body()).ok_or_else(unexpected)? {
-                    Authentication::Ok => return Ok(()),
+                    Authentication::Ok if is_proven => return Ok(()),
+                    Authentication::Ok => return self.account.methods.check(AuthMethod::Nothing),
                     // One proof is enough for any server: asking again is fishing.
                     Authentication::Cleartext | Authentication::Sasl(_) if is_proven => return Err(unexpected()),
                     Authentication::Cleartext => {
+                        self.account.methods.check(AuthMethod::Password)?;
                         self.send_password(server.stream).await?;
                         is_proven = true;
                     }
                     Authentication::Sasl(mechanisms) => {
+                        self.account.methods.check(AuthMethod::Scram)?;
                         self.scram(server, mechanisms).await?;
+                        self.account.methods.has_proven();
                         is_proven = true;
                     }
                     Authentication::Other(method) => return Err(LoginError::Unsupported(method)),
@@ -155,8 +159,10 @@ impl Login<'_> {
         };
         let challenge = first.challenge(challenge).map_err(LoginError::Scram)?;
         let (keys, was_cached) = self
+            .account
+            .access
             .keys
-            .get(self.user, challenge.salt(), challenge.iterations(), lease)
+            .get(&self.account.user.name, challenge.salt(), challenge.iterations(), lease)
             .await
             .map_err(LoginError::Scram)?;
         self.metrics.scram_cache.at(if was_cached { CacheResult::Hit } else { CacheResult::Miss }).inc();

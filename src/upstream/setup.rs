@@ -6,6 +6,7 @@ use super::{
     account::{Access, Account},
     connect::Connector,
     lock,
+    methods::Methods,
     names::Names,
     rejections::Rejections,
 };
@@ -73,7 +74,13 @@ impl Setup {
                 trusts_system: settings.ca == settings::CaSource::System,
             };
             let access = access.unwrap_or_else(|| Access::new(means.credentials));
-            Account { user: user.clone(), tls, access, connector }
+            Account {
+                user: user.clone(),
+                tls,
+                access,
+                connector,
+                methods: Methods::of(user, known.map(|known| &known.methods)),
+            }
         };
         let slots = limits.logins_max.get().min(Semaphore::MAX_PERMITS);
         let logins = old.filter(|old| old.limits.logins_max == limits.logins_max).map(|old| Arc::clone(&old.logins));

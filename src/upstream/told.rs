@@ -132,6 +132,11 @@ impl LoginError {
                 "the server asks for a password, and none is configured".into(),
                 "Set the cluster's \"password\" (or --password-file), or have the server accept the client certificate alone.",
             ),
+            Self::NotAllowed { asked, why } => {
+                let message = format!("login at cluster \"{cluster}\" as \"{user}\" failed: {}", why.told(*asked));
+                let hint = format!("{} {CHECK}", why.hint(*asked));
+                Told::Ours(ClientError::new(SqlState::CONNECT_FAILED, message).hint(hint))
+            }
             Self::Scram(error) => {
                 failed(error.to_string(), "Is this really the cluster? A server that knows the password can prove it.")
             }

@@ -59,6 +59,7 @@ mod refusals;
 mod regions;
 mod relay;
 mod reload;
+mod require_auth;
 mod restart;
 mod reuse;
 mod rotation;

@@ -2,7 +2,8 @@
 //! handed to another.
 
 use crate::harness::{
-    FakeUpstream, Login, PASSWORD, Postgres, Script, SettingsFile, TestClient, TestProxy, settings::write_private,
+    FakeUpstream, Login, PASSWORD, Postgres, Script, SettingsFile, TestClient, TestProxy, proxy::run_daemon,
+    settings::write_private,
 };
 
 /// `app` and `reader`, each with a password of its own.
@@ -154,4 +155,43 @@ fn a_reload_adds_and_takes_away_users_and_sessions_of_others_stay() {
     assert_eq!(as_user(&proxy, "plain").value("select current_user"), "plain");
     assert_eq!(proxy.startup(&[("user", "reader"), ("database", "postgres")]).refusal().sqlstate(), "28000");
     assert_eq!(open.value("select current_user"), "reader");
+}
+
+#[test]
+fn a_check_logs_every_user_in_and_tells_of_the_one_who_is_turned_away() {
+    let postgres = Postgres::start();
+    let settings = two_users(&postgres).listener("user_mode = \"map\"\ndatabase = \"postgres\"");
+    let check = |settings: &SettingsFile| {
+        let file = settings.write();
+        let run = run_daemon(file.parent().unwrap(), &["check", "--json", "--config", file.to_str().unwrap()], &[]);
+        serde_json::from_str::<serde_json::Value>(&run.stdout).unwrap()
+    };
+
+    let well = check(&settings);
+    let wrong = check(&settings.file("reader.pw", "wrong"));
+
+    assert_eq!((&well["exit"], &well["clusters"][0]["users"]), (&0.into(), &serde_json::json!(["app", "reader"])));
+    let stages = well["clusters"][0]["endpoints"][0]["stages"].as_array().unwrap().clone();
+    let logins: Vec<_> = stages.iter().filter(|stage| stage["stage"] == "login").collect();
+    assert!(logins[0]["found"].as_str().unwrap().starts_with("as app"), "{logins:?}");
+    assert!(logins[1]["found"].as_str().unwrap().starts_with("as reader with the secret from file"), "{logins:?}");
+    let (endpoint, exit) = (&wrong["clusters"][0]["endpoints"][0], &wrong["exit"]);
+    assert_eq!((exit, &endpoint["failed_at"]), (&15.into(), &"login".into()), "{endpoint:#}");
+    let advice = endpoint["advice"].to_string();
+    assert!(advice.contains("reader.pw") && !advice.contains("app.pw"), "{advice}");
+}
+
+#[test]
+fn the_connection_string_names_the_listeners_user() {
+    let cluster = FakeUpstream::answering();
+    let settings = SettingsFile::of(&cluster)
+        .sql_user("app", "password = { file = \"app.pw\" }")
+        .sql_user("reader", "password = { file = \"app.pw\" }")
+        .address("127.0.0.1:7")
+        .listener("user = \"reader\"\nuser_mode = \"must-match\"");
+    let file = settings.write();
+
+    let said = run_daemon(file.parent().unwrap(), &["url", "--config", file.to_str().unwrap()], &[]).expect_success();
+
+    assert!(said.starts_with("postgresql://reader@127.0.0.1:7/"), "{said}");
 }

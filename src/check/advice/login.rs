@@ -26,6 +26,12 @@ pub(super) fn login(case: &Case<'_>, error: &LoginError) -> Advice {
             "no CockroachDB Cloud cluster does: MD5, Kerberos and LDAP are others' ways",
             "is \"host\" right? SCRAM-SHA-256, a password over TLS, a client certificate and a JWT are supported",
         ),
+        LoginError::NotAllowed { asked, why } => Advice::new(
+            "authentication_not_allowed",
+            format!("{}: {}", case.target(), why.told(*asked)),
+            "the user's password has another kind of hash than was thought, or the cluster's HBA rules let it in otherwise",
+            why.hint(*asked),
+        ),
         LoginError::Scram(error) => Advice::new(
             "server_not_proven",
             format!("{}: the login broke off: {error}", case.target()),

@@ -1,7 +1,7 @@
 //! Users of a cluster, beside `user` or in tables, and what listeners say of them.
 
 use super::tests::World;
-use crate::settings::{AuthKind, Flag, SecretSource, UserMode, show};
+use crate::settings::{AuthKind, AuthMethod, Flag, SecretSource, UserMode, show};
 
 const TWO_USERS: &str = "\
 [cluster.prod]\nca = \"ca.crt\"\n\
@@ -73,6 +73,34 @@ fn credentials_beside_a_table_of_users_are_faults_and_so_are_flags() {
     }
     let said = of_listener("user = \"app\"").variable("CRDB_PROXY_PASSWORD", "x").faults();
     assert!(said[0].contains("table of users"), "{said:?}");
+}
+
+#[test]
+fn the_ways_to_log_in_are_listed_in_the_file_or_in_the_connection_string() {
+    use AuthMethod::{Nothing, Password, Scram};
+    let text = TWO_USERS.replace("auth = \"jwt\"", "auth = \"jwt\"\nrequire_auth = [\"password\"]");
+    let loaded = World::of_file(&format!("{text}[[listener]]\nuser = \"app\"\n")).loaded();
+    assert_eq!(loaded.settings.clusters[0].other_users[0].require_auth, Some(vec![Password]));
+    assert!(show(&loaded).contains("require_auth = [\"password\"]"));
+    for (said, expected) in [("scram-sha-256", vec![Scram]), ("!password", vec![Scram, Nothing])] {
+        let url = format!("postgresql://app@h/d?sslrootcert=system&require_auth={said}");
+        let settings = World::default().url(&url).flag(Flag::PasswordFile, "p").loaded().settings;
+        assert_eq!(settings.clusters[0].user.require_auth, Some(expected), "{said}");
+    }
+}
+
+#[test]
+fn a_list_of_ways_to_log_in_that_cannot_be_is_a_fault() {
+    for (list, words) in [
+        ("[]", "scram-sha-256"),
+        ("[\"md5\"]", "must be a list of"),
+        ("[\"none\", \"none\"]", "twice"),
+        ("[\"scram-sha-256\"]", "sends the token as a password"),
+    ] {
+        let text = TWO_USERS.replace("auth = \"jwt\"", &format!("auth = \"jwt\"\nrequire_auth = {list}"));
+        let said = fault(World::of_file(&format!("{text}[[listener]]\nuser = \"app\"\n")));
+        assert!(said.contains(words), "{list}: {said}");
+    }
 }
 
 #[test]

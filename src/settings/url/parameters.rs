@@ -4,8 +4,13 @@
 use super::{ConnectionString, RootCertificate, decode, fault};
 use crate::{
     secret::Secret,
-    settings::source::{Fault, nearest},
+    settings::{
+        AuthMethod,
+        auth_methods::of_libpq,
+        source::{Fault, nearest},
+    },
 };
+use std::borrow::Cow;
 
 /// Reads all parameters into `into`; what is wrong is added to `faults`.
 pub(super) fn read(text: &str, into: &mut ConnectionString, faults: &mut Vec<Fault>) {
@@ -39,21 +44,23 @@ pub(super) fn read(text: &str, into: &mut ConnectionString, faults: &mut Vec<Fau
 }
 
 /// The parameters that say what `string` says, but for user, password, host, port and database.
-pub(super) fn of(string: &ConnectionString) -> Vec<(&str, &str)> {
-    let mut parameters = Vec::new();
+pub(super) fn of(string: &ConnectionString) -> Vec<(&str, Cow<'_, str>)> {
+    let mut parameters: Vec<(&str, Cow<'_, str>)> = Vec::new();
     match &string.root_certificate {
         None => (),
-        Some(RootCertificate::System) => parameters.push(("sslrootcert", "system")),
-        Some(RootCertificate::File(path)) => parameters.push(("sslrootcert", path.as_str())),
+        Some(RootCertificate::System) => parameters.push(("sslrootcert", "system".into())),
+        Some(RootCertificate::File(path)) => parameters.push(("sslrootcert", path.into())),
         Some(RootCertificate::Inline(pem)) => {
-            parameters.push(("sslinline", "true"));
-            parameters.push(("sslrootcert", pem.as_str()));
+            parameters.push(("sslinline", "true".into()));
+            parameters.push(("sslrootcert", pem.into()));
         }
     }
-    parameters.extend(string.cert.iter().map(|path| ("sslcert", path.as_str())));
-    parameters.extend(string.key.iter().map(|path| ("sslkey", path.as_str())));
+    parameters.extend(string.cert.iter().map(|path| ("sslcert", path.into())));
+    parameters.extend(string.key.iter().map(|path| ("sslkey", path.into())));
+    let words = |methods: &Vec<AuthMethod>| methods.iter().map(|method| method.word()).collect::<Vec<_>>().join(",");
+    parameters.extend(string.require_auth.iter().map(|methods| ("require_auth", words(methods).into())));
     let session = string.session_parameters.iter();
-    parameters.extend(session.map(|(key, value)| (key.as_str(), value.as_str())));
+    parameters.extend(session.map(|(key, value)| (key.as_str(), value.into())));
     parameters
 }
 
@@ -106,6 +113,10 @@ fn apply(known: &Known, value: String, into: &mut ConnectionString, found: &mut 
         Does::User => into.user = Some(value),
         Does::Password if into.password.is_some() => faults.push(fault(known.name, TWICE)),
         Does::Password => into.password = Some(Secret::new(value.into_bytes())),
+        Does::RequireAuth => match of_libpq(&value) {
+            Ok(methods) => into.require_auth = Some(methods),
+            Err(rule) => faults.push(fault(known.name, rule)),
+        },
         Does::Session => into.session_parameters.push((known.means.to_owned(), value)),
         Does::Nothing => into.without_effect.push(known.name),
         Does::Refused(why) => faults.push(fault(known.name, why)),
@@ -151,6 +162,7 @@ enum Does {
     Key,
     User,
     Password,
+    RequireAuth,
     Session,
     Nothing,
     Refused(&'static str),
@@ -186,7 +198,7 @@ const KNOWN: &[Known] = &[
     known("replication", Does::Refused("clients ask for replication themselves")),
     known("sslcrl", Does::Refused(WEAKENS)),
     known("sslcrldir", Does::Refused(WEAKENS)),
-    known("require_auth", Does::Refused(WEAKENS)),
+    known("require_auth", Does::RequireAuth),
     known("requirepeer", Does::Refused(WEAKENS)),
     known("ssl_min_protocol_version", Does::Refused("TLS 1.2 is the least, always; take it out")),
     known("ssl_max_protocol_version", Does::Nothing),

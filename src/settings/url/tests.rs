@@ -268,6 +268,8 @@ fn any_parts_survive_export_and_import() {
         written.database = random.maybe(PIECES);
         written.cert = random.maybe(PIECES);
         written.key = random.maybe(PIECES);
+        let methods = [AuthMethod::Scram, AuthMethod::Password, AuthMethod::Nothing];
+        written.require_auth = methods.get(..random.below(4)).filter(|some| !some.is_empty()).map(<[_]>::to_vec);
         let options = random.maybe(PIECES).map(|text| ("options".to_owned(), text));
         written.session_parameters.extend(options);
 

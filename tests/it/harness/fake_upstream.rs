@@ -76,6 +76,8 @@ pub(crate) enum Login {
     Scram { password: String, iterations: u32, flaw: Flaw },
     /// SCRAM-SHA-256-PLUS beside it, as PostgreSQL offers it over TLS.
     ScramPlus { password: String },
+    /// AuthenticationOk at once.
+    Nothing,
     /// Any request for authentication, byte for byte; then the server waits.
     Asks(Vec<u8>),
 }

@@ -208,6 +208,7 @@ impl Shared {
             Login::ScramPlus { password } => {
                 Exchange { password, iterations: 4096, flaw: Flaw::None, plus: Some(identity.end_point_digest()) }
             }
+            Login::Nothing => return Ok(true),
             Login::Asks(request) => {
                 wire.try_send(request)?;
                 let answer = wire.rest();
