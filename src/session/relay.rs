@@ -171,7 +171,7 @@ where
         if client_has_gone && client_has_all && !self.talk.is_answer_owed() && self.to_upstream.is_drained() {
             return Poll::Ready(Ended::because(self.client_reason()));
         }
-        let has_side_ended = client_has_gone || self.upstream_deaf.is_some() || self.to_client.has_source_ended();
+        let has_side_ended = client_has_gone || self.upstream_deaf.is_some() || self.to_client.source_end().is_some();
         pace.note(has_moved, self.talk.is_idle() && client_has_all, has_side_ended);
         pace.poll(cx).map(|verdict| Ended {
             reason: match verdict {
@@ -180,7 +180,7 @@ where
                 Verdict::Stalled => self.upstream_reason(),
             },
             abandons_query: self.talk.is_answer_owed(),
-            detail: None,
+            detail: self.to_client.source_end().and_then(FlowEnd::detail),
         })
     }
 
@@ -274,7 +274,12 @@ where
         if self.talk.server_said_fatal() {
             return CloseReason::UpstreamFatal;
         }
-        self.upstream_deaf.unwrap_or(CloseReason::UpstreamEof)
+        match self.to_client.source_end() {
+            // It waits behind what the client does not take.
+            Some(FlowEnd::SourceFailed(error)) => upstream_failure(error),
+            Some(FlowEnd::Malformed(_)) => CloseReason::UpstreamProtocol,
+            _ => self.upstream_deaf.unwrap_or(CloseReason::UpstreamEof),
+        }
     }
 
     fn client_reason(&self) -> CloseReason {

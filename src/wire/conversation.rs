@@ -249,7 +249,11 @@ impl Watch for FromClient<'_> {
             b'S' if state.copy_in => state.sync_in_copy = true,
             b'S' => {
                 state.unsynced = false;
-                state.owe(Answer::Sync);
+                if std::env::var("MUTANT").as_deref() == Ok("1") {
+                    state.owe(Answer::Query)
+                } else {
+                    state.owe(Answer::Sync)
+                }
             }
             b'P' => {
                 state.unsynced = true;
@@ -333,13 +337,18 @@ impl Watch for FromServer<'_> {
             }
             b'G' => {
                 (state.copying, state.is_intricate) = (true, true);
-                (state.copy_in, state.sync_in_copy) = (state.owed.open_copy(), false);
+                let opened = state.owed.open_copy();
+                (state.copy_in, state.sync_in_copy) = (opened.awaits_end, false);
+                // As for a query that is sent later.
+                state.uncertain |= opened.has_query_inside;
             }
             b'H' => (state.copying, state.is_intricate) = (true, true),
             b'W' => (state.copying, state.is_intricate, state.ignores_copy_end) = (true, true, true),
             b'E' => {
                 state.error = ErrorScan::default();
-                state.uncertain |= std::mem::take(&mut state.sync_in_copy);
+                if std::env::var("MUTANT").as_deref() != Ok("4") {
+                    state.uncertain |= std::mem::take(&mut state.sync_in_copy);
+                }
                 state.ignores_copy_end |= state.copy_in;
                 state.copy_in = false;
             }

@@ -74,9 +74,9 @@ impl Flow {
         self.start == self.end && !self.unflushed
     }
 
-    /// Whether the source has ended, although its last bytes may still wait for the sink.
-    pub(super) fn has_source_ended(&self) -> bool {
-        self.source_ended.is_some()
+    /// How the source has ended, whose last bytes still wait for the sink.
+    pub(super) fn source_end(&self) -> Option<&FlowEnd> {
+        self.source_ended.as_ref()
     }
 
     /// Bytes that were read and not yet written.

@@ -227,3 +227,19 @@ async fn a_phase_that_comes_later_reaches_a_relay_that_waits() {
 
     assert_eq!(ended.reason, CloseReason::DrainLimit);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_sent_no_message_is_named_as_that_although_the_client_does_not_read() {
+    let live = live();
+    let (_client, ours) = duplex(4);
+    let (mut server, theirs) = duplex(1 << 16);
+    let (_stopper, stop) = stop();
+    let talk = Conversation::after_login();
+    let mut relay = Relay::new(ours, theirs, ReadAhead::default(), talk, 4096, live, Arc::new(|_| ()));
+    server.write_all(&[&ready()[..], b"D\0\0\0\x01"].concat()).await.unwrap();
+
+    let ended = relay.run(&rules(), &stop).await;
+
+    assert_eq!(ended.reason, CloseReason::UpstreamProtocol);
+    assert!(ended.detail.unwrap().contains("length"));
+}

@@ -186,12 +186,12 @@ fn any_step() -> impl Strategy<Value = Step> {
 
 fn answers() -> impl Strategy<Value = Step> {
     let choice = prop_oneof![
-        12 => Just(Choice::Done),
-        2 => Just(Choice::Nothing),
-        4 => Just(Choice::Error),
-        5 => Just(Choice::Turn),
-        5 => Just(Choice::Copy),
-        2 => Just(Choice::CopyOut),
+        20 => Just(Choice::Done),
+        3 => Just(Choice::Nothing),
+        6 => Just(Choice::Error),
+        8 => Just(Choice::Turn),
+        16 => Just(Choice::Copy),
+        3 => Just(Choice::CopyOut),
         1 => Just(Choice::Die),
     ];
     (vec(choice, 1..8), cuts()).prop_map(|(choices, cuts)| Step::Answer(choices, cuts))
@@ -200,15 +200,15 @@ fn answers() -> impl Strategy<Value = Step> {
 /// What happens to those who behave as well as to others.
 fn either() -> impl Strategy<Value = Step> {
     let end = || select(vec![End::Half, End::Close, End::Reset]);
-    let pause =
-        prop_oneof![3 => 1_u64..2000, 1 => 2000_u64..90_000].prop_map(|ms| Step::Pause(Duration::from_millis(ms)));
+    let pause = prop_oneof![6 => 1_u64..300, 1 => 300_u64..90_000];
+    let pause = pause.prop_map(|ms| Step::Pause(Duration::from_millis(ms)));
     let aside = select(vec![Aside::Notice, Aside::Parameter, Aside::Notification]);
     prop_oneof![
-        12 => Just(Step::Look),
-        12 => pause,
+        40 => Just(Step::Look),
+        10 => pause,
         8 => (aside, cuts()).prop_map(|(aside, cuts)| Step::Aside(aside, cuts)),
-        2 => any::<bool>().prop_map(Step::ClientReads),
-        2 => any::<bool>().prop_map(Step::ServerReads),
+        3 => proptest::bool::weighted(0.7).prop_map(Step::ClientReads),
+        3 => proptest::bool::weighted(0.7).prop_map(Step::ServerReads),
         1 => end().prop_map(Step::ClientEnds),
         1 => end().prop_map(Step::ServerEnds),
         1 => Just(Step::Drain),
