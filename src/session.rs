@@ -14,6 +14,7 @@ mod refusal;
 mod relay;
 mod reuse;
 mod startup;
+mod startups;
 
 use crate::{
     jitter,
@@ -34,13 +35,9 @@ pub(crate) use relay::OnError;
 use relay::{Ended, Path, Relay, Rules};
 use socket2::SockRef;
 use startup::{Asked, Gate, Startup, Wish};
+use startups::Patience;
 use std::{sync::Arc, time::Duration};
-use tokio::{
-    io::AsyncWriteExt,
-    net::TcpStream,
-    sync::{OwnedSemaphorePermit, Semaphore},
-    time::Instant,
-};
+use tokio::{io::AsyncWriteExt, net::TcpStream, sync::OwnedSemaphorePermit, time::Instant};
 use tokio_rustls::{TlsAcceptor, client::TlsStream};
 use tracing::{debug, info};
 
@@ -49,6 +46,7 @@ pub(crate) use cancel::CancelKeys;
 pub(crate) use client_stream::ClientStream;
 pub(crate) use local_password::LocalPassword;
 use local_password::NotPassed;
+pub(crate) use startups::Startups;
 
 /// What every session of one listener needs.
 pub(crate) struct Parts {
@@ -73,7 +71,7 @@ pub(crate) struct Parts {
     /// How many sessions there may be.
     pub(crate) admission: Admission,
     /// Places for sockets in startup, of all listeners.
-    pub(crate) startups: Arc<Semaphore>,
+    pub(crate) startups: Arc<Startups>,
     /// Keys of all sessions of the daemon.
     pub(crate) cancel_keys: Arc<CancelKeys>,
     /// All sessions of the daemon.
@@ -127,8 +125,6 @@ struct Visit {
     live: Registered,
     stop: Stop,
     began: Instant,
-    /// By when its startup must be over.
-    startup_by: Instant,
     /// Held until the client is admitted, or was told why not: so many sockets at once, and no more.
     startup_place: Option<OwnedSemaphorePermit>,
     /// A drain waits for it, and it is served in spite of that.
@@ -153,7 +149,6 @@ async fn enter(parts: &Parts, accepted: Accepted, stop: Stop) -> Option<(Box<Ses
         live: parts.sessions.register(&parts.listener.name, accepted.client, &parts.metrics),
         stop,
         began,
-        startup_by: began + parts.limits.startup_limit,
         startup_place: Some(accepted.startup_place),
         kept: accepted.kept,
         active: Held::new(&parts.metrics.active),
@@ -174,7 +169,11 @@ async fn enter(parts: &Parts, accepted: Accepted, stop: Stop) -> Option<(Box<Ses
 }
 
 impl Parts {
-    fn gate(&self, deadline: Instant) -> Gate<'_> {
+    fn patience(&self, visit: &Visit) -> Patience<'_> {
+        self.startups.patience(visit.began, self.limits.startup_limit)
+    }
+
+    fn gate(&self, visit: &Visit) -> Gate<'_> {
         Gate {
             bytes_max: self.limits.startup_bytes_max,
             tls: self.tls.as_ref(),
@@ -183,7 +182,7 @@ impl Parts {
                 cluster: self.listener.client_choices.cluster_option,
                 database: !self.listener.client_choices.database_locked,
             },
-            deadline,
+            patience: self.patience(visit),
         }
     }
 
@@ -192,7 +191,7 @@ impl Parts {
         let mut drain = visit.stop.clone();
         let read = tokio::select! {
             biased;
-            read = startup::read(stream, self.gate(visit.startup_by)) => read,
+            read = startup::read(stream, self.gate(visit)) => read,
             () = drain.out_of_patience(), if visit.kept.is_some() => return Err(Refusal::cut_off()),
         };
         let Startup { wish, stream } = read.map_err(Refusal::of_startup)?;
@@ -231,7 +230,7 @@ impl Parts {
             if !asked.read_ahead.is_empty() {
                 return Err(Refusal::local_password(&NotPassed::Early, stream));
             }
-            if let Err(error) = local.check(&mut stream, visit.startup_by).await {
+            if let Err(error) = local.check(&mut stream, self.patience(visit)).await {
                 return Err(Refusal::local_password(&error, stream));
             }
         }

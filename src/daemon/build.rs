@@ -21,7 +21,7 @@ use crate::{
     pool::Pool,
     refusals::Refusals,
     service_manager::ServiceManager,
-    session::{Admission, CancelKeys, Limit, LocalPassword, OnError, Parts},
+    session::{Admission, CancelKeys, Limit, LocalPassword, OnError, Parts, Startups},
     sessions::Sessions,
     settings::{AdminAddress, Limits, ListenAddress, Name, Settings, SocketRights},
     shutdown::stop,
@@ -117,7 +117,7 @@ pub(super) struct Shared {
 /// Places that are taken for a short time.
 struct Places {
     startups_max: usize,
-    startups: Arc<Semaphore>,
+    startups: Arc<Startups>,
     warm_total_max: usize,
     /// For upstreams that stand ready.
     warm: Arc<Semaphore>,
@@ -127,7 +127,12 @@ impl Places {
     fn new(limits: &Limits) -> Self {
         let places = |most: usize| Arc::new(Semaphore::new(most.min(Semaphore::MAX_PERMITS)));
         let (startups_max, warm_total_max) = (limits.startups_max.get(), limits.warm_total_max);
-        Self { startups_max, startups: places(startups_max), warm_total_max, warm: places(warm_total_max) }
+        Self {
+            startups_max,
+            startups: Arc::new(Startups::new(startups_max)),
+            warm_total_max,
+            warm: places(warm_total_max),
+        }
     }
 }
 

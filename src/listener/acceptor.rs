@@ -19,6 +19,8 @@ pub(super) struct Acceptor {
     parts: Arc<Parts>,
     /// Accepted, and waiting for a place.
     waiting: Option<(ClientStream, String)>,
+    /// The one that waits has called another away from its place.
+    has_called: bool,
     /// Kept here, since a session that ends interrupts the wait.
     resume_at: Option<Instant>,
     /// No second warning before then.
@@ -29,7 +31,7 @@ pub(super) struct Acceptor {
 impl Acceptor {
     pub(super) fn new(socket: Socket, parts: Arc<Parts>) -> Self {
         socket.tune(&parts.limits);
-        Self { socket, parts, waiting: None, resume_at: None, quiet_until: None, pause: PAUSE_MIN }
+        Self { socket, parts, waiting: None, has_called: false, resume_at: None, quiet_until: None, pause: PAUSE_MIN }
     }
 
     /// What clients are served with.
@@ -40,6 +42,8 @@ impl Acceptor {
     /// Serves the next clients with these.
     pub(super) fn go_on_with(&mut self, parts: Arc<Parts>) {
         self.socket.tune(&parts.limits);
+        // There may be other places now, where nobody was called.
+        self.has_called &= Arc::ptr_eq(&self.parts.startups, &parts.startups);
         self.parts = parts;
     }
 
@@ -52,7 +56,7 @@ impl Acceptor {
         // Kept while waiting for a place: a session that ends interrupts that. Each listener holds one.
         self.waiting = Some((stream, client));
         let startups = Arc::clone(&self.parts.startups);
-        let Ok(startup_place) = startups.acquire_owned().await else { return pending().await };
+        let Some(startup_place) = startups.place(&mut self.has_called).await else { return pending().await };
         let kept = self.socket.is_inherited().then(|| self.parts.sessions.admit());
         match self.waiting.take() {
             Some((stream, client)) => Accepted { stream, client, startup_place, kept },

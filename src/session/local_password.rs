@@ -1,7 +1,10 @@
 //! The password that a listener asks of its clients (SCRAM-SHA-256). What the client proves here is
 //! never passed on; the login upstream is the daemon's own.
 
-use super::client_stream::ClientStream;
+use super::{
+    client_stream::ClientStream,
+    startups::{Late, Patience},
+};
 use crate::{
     credentials::{Credentials, Lease},
     scram::{ServerExchange, Verifier},
@@ -11,7 +14,6 @@ use std::{io, sync::Arc};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     sync::Mutex,
-    time::{Instant, timeout_at},
 };
 
 /// What the clients of one listener must prove to know.
@@ -30,6 +32,8 @@ pub(crate) enum NotPassed {
     Gone,
     /// It took too long.
     TooSlow,
+    /// It took its time while others waited for its place.
+    GaveWay,
     /// It answered before it was asked.
     Early,
     /// There is nothing to check it against; the text is for the log.
@@ -41,11 +45,16 @@ impl LocalPassword {
         Self { credentials, verifier: Mutex::default() }
     }
 
-    /// Has the client prove that it knows the password, by `deadline`. AuthenticationOk is left to the
+    /// Has the client prove that it knows the password, in time. AuthenticationOk is left to the
     /// caller. Not cancel safe: the exchange cannot be taken up again.
-    pub(crate) async fn check(&self, client: &mut ClientStream, deadline: Instant) -> Result<(), NotPassed> {
+    pub(crate) async fn check(&self, client: &mut ClientStream, patience: Patience<'_>) -> Result<(), NotPassed> {
         let verifier = self.verifier().await?;
-        timeout_at(deadline, exchange(client, verifier)).await.unwrap_or(Err(NotPassed::TooSlow))
+        patience.bound(exchange(client, verifier)).await.unwrap_or_else(|late| {
+            Err(match late {
+                Late::Limit => NotPassed::TooSlow,
+                Late::CalledAway => NotPassed::GaveWay,
+            })
+        })
     }
 
     async fn verifier(&self) -> Result<Arc<Verifier>, NotPassed> {
@@ -72,7 +81,7 @@ impl NotPassed {
                 ClientError::new(SqlState::INVALID_PASSWORD, "password authentication failed at crdb-proxy")
                     .hint("This listener asks for its own password (\"local_password\"), not for the database user's."),
             ),
-            Self::Gone => None,
+            Self::Gone | Self::GaveWay => None,
             Self::TooSlow => Some(ClientError::new(
                 SqlState::PROTOCOL_VIOLATION,
                 "crdb-proxy refused the startup: the password exchange took longer than \"startup_limit\"",

@@ -103,12 +103,17 @@ impl Refusal {
             NotPassed::TooSlow => {
                 (RefuseReason::StartupTimeout, "the password exchange took too long".to_owned(), Blame::Client)
             }
+            NotPassed::GaveWay => {
+                (RefuseReason::StartupTimeout, "it took its time while others waited".to_owned(), Blame::Client)
+            }
             NotPassed::Gone => {
                 (RefuseReason::LocalAuth, "the client left amid the password exchange".to_owned(), Blame::Client)
             }
             NotPassed::NothingToCheckAgainst(cause) => (RefuseReason::Secret, cause.clone(), Blame::Operator),
         };
-        Self { stream: Some(stream), ..Self::new(reason, error.to_client().map(Told::Ours), cause, blame) }
+        // Who gives way does it at once.
+        let stream = Some(stream).filter(|_| !matches!(error, NotPassed::GaveWay));
+        Self { stream, ..Self::new(reason, error.to_client().map(Told::Ours), cause, blame) }
     }
 
     /// The client reads the same whatever names there are.

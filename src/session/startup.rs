@@ -1,7 +1,10 @@
 //! From a client's first byte to its startup message or cancel request, within size and time limits.
 //! Nothing a client sends before TLS is ever taken for something sent after it (CVE-2021-23214).
 
-use super::client_stream::ClientStream;
+use super::{
+    client_stream::ClientStream,
+    startups::{Late, Patience, SHORT_LIMIT},
+};
 use crate::{
     metrics::labels::RefuseReason,
     wire::{
@@ -11,10 +14,7 @@ use crate::{
     },
 };
 use std::{fmt, io, num::NonZero};
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    time::{Instant, timeout_at},
-};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_rustls::TlsAcceptor;
 
 /// What a client wants, and the stream it wants it on.
@@ -54,8 +54,8 @@ pub(crate) struct Gate<'a> {
     pub(crate) requires_tls: bool,
     /// What clients may choose.
     pub(crate) allowed: Allowed,
-    /// By when the startup must be whole.
-    pub(crate) deadline: Instant,
+    /// How long the startup may take.
+    pub(crate) patience: Patience<'a>,
 }
 
 /// Why a client's startup came to nothing. The client is always to blame, or gone.
@@ -69,6 +69,8 @@ pub(crate) enum StartupError {
     WantedTls,
     /// It took longer than `startup_limit`.
     TooSlow,
+    /// It took its time while others waited for its place. It is closed without a word, since that would take time, too.
+    GaveWay { was_silent: bool },
     /// Its connection broke.
     Io(io::Error),
     /// The message's length says more than `startup_bytes_max`.
@@ -102,11 +104,14 @@ pub(crate) async fn read(stream: ClientStream, gate: Gate<'_>) -> Result<Startup
     let bytes = Vec::with_capacity(USUAL_BYTES);
     let mut reader = Reader { stream, bytes, gate, asked_tls: false, asked_gss: false };
     if gate.tls.is_some() {
-        match timeout_at(gate.deadline, reader.stream.begins_tls()).await {
+        match gate.patience.bound(reader.stream.begins_tls()).await {
             Ok(Ok(true)) => reader = reader.secure().await.map_err(|error| Failed { error, stream: None })?,
             // The first read meets the same end of input or error again.
             Ok(_) => {}
-            Err(_elapsed) => return Err(Failed { error: StartupError::Silent, stream: Some(reader.stream) }),
+            Err(Late::Limit) => return Err(Failed { error: StartupError::Silent, stream: Some(reader.stream) }),
+            Err(Late::CalledAway) => {
+                return Err(Failed { error: StartupError::GaveWay { was_silent: true }, stream: None });
+            }
         }
     }
     loop {
@@ -118,6 +123,7 @@ pub(crate) async fn read(stream: ClientStream, gate: Gate<'_>) -> Result<Startup
             Ok(Step::AnotherMessage) => {}
             Ok(Step::Secure) => reader = reader.secure().await.map_err(|error| Failed { error, stream: None })?,
             Ok(Step::Done(wish)) => return Ok(Startup { stream: reader.stream, wish }),
+            Err(error @ StartupError::GaveWay { .. }) => return Err(Failed { error, stream: None }),
             Err(error) => return Err(Failed { error, stream: Some(reader.stream) }),
         }
     }
@@ -152,8 +158,9 @@ impl Reader<'_> {
             }
             // The parser refuses what is longer, so this grows to `bytes_max` and one read at most.
             let is_first = self.bytes.is_empty() && !self.asked_tls && !self.asked_gss && !self.stream.is_tls();
-            match timeout_at(self.gate.deadline, self.stream.read_buf(&mut self.bytes)).await {
-                Ok(Ok(0)) | Err(_) if is_first => return Err(StartupError::Silent),
+            match self.gate.patience.bound(self.stream.read_buf(&mut self.bytes)).await {
+                Ok(Ok(0)) | Err(Late::Limit) if is_first => return Err(StartupError::Silent),
+                Err(Late::CalledAway) => return Err(StartupError::GaveWay { was_silent: is_first }),
                 Ok(Ok(0)) if self.asked_tls && self.bytes.is_empty() && !self.stream.is_tls() => {
                     return Err(StartupError::WantedTls);
                 }
@@ -162,7 +169,7 @@ impl Reader<'_> {
                 // A balancer's health check may end in a reset.
                 Ok(Err(_)) if is_first => return Err(StartupError::Silent),
                 Ok(Err(error)) => return Err(StartupError::Io(error)),
-                Err(_elapsed) => return Err(StartupError::TooSlow),
+                Err(late) => return Err(late.into()),
             }
         }
     }
@@ -215,8 +222,8 @@ impl Reader<'_> {
 
     async fn secure(self) -> Result<Self, StartupError> {
         let acceptor = self.gate.tls.ok_or(StartupError::TlsIsOff)?;
-        let secured = timeout_at(self.gate.deadline, self.stream.secure(acceptor)).await;
-        let stream = secured.map_err(|_elapsed| StartupError::TooSlow)?.map_err(StartupError::Tls)?;
+        let secured = self.gate.patience.bound(self.stream.secure(acceptor)).await;
+        let stream = secured.map_err(StartupError::from)?.map_err(StartupError::Tls)?;
         Ok(Self { stream, asked_tls: true, ..self })
     }
 }
@@ -225,6 +232,15 @@ impl Reader<'_> {
 enum RequestKind {
     Ssl,
     Gss,
+}
+
+impl From<Late> for StartupError {
+    fn from(late: Late) -> Self {
+        match late {
+            Late::Limit => Self::TooSlow,
+            Late::CalledAway => Self::GaveWay { was_silent: false },
+        }
+    }
 }
 
 impl StartupError {
@@ -239,7 +255,7 @@ impl StartupError {
     /// The metric's label.
     pub(crate) fn reason(&self) -> RefuseReason {
         match self {
-            Self::Silent => RefuseReason::Silent,
+            Self::Silent | Self::GaveWay { was_silent: true } => RefuseReason::Silent,
             Self::HalfSent
             | Self::Io(_)
             | Self::Malformed(_)
@@ -247,7 +263,7 @@ impl StartupError {
             | Self::BytesBeforeAnswer
             | Self::Reserved(_) => RefuseReason::StartupMalformed,
             Self::TooLarge { .. } => RefuseReason::StartupTooLarge,
-            Self::TooSlow => RefuseReason::StartupTimeout,
+            Self::TooSlow | Self::GaveWay { was_silent: false } => RefuseReason::StartupTimeout,
             Self::Major(_) => RefuseReason::ProtocolVersion,
             Self::TlsIsOff | Self::WantedTls | Self::Tls(_) => RefuseReason::TlsFailed,
             Self::TlsRequired => RefuseReason::TlsRequired,
@@ -259,7 +275,13 @@ impl StartupError {
         let violation = |message: String| Some(ClientError::new(SqlState::PROTOCOL_VIOLATION, message));
         match self {
             // Gone, or amid a TLS handshake.
-            Self::Silent | Self::HalfSent | Self::WantedTls | Self::Io(_) | Self::TlsIsOff | Self::Tls(_) => None,
+            Self::GaveWay { .. }
+            | Self::Silent
+            | Self::HalfSent
+            | Self::WantedTls
+            | Self::Io(_)
+            | Self::TlsIsOff
+            | Self::Tls(_) => None,
             // So long a message is none: another protocol's bytes, read as a length.
             Self::TooLarge { bytes, .. } if *bytes > LENGTH_OF_SENSE => violation(format!(
                 "crdb-proxy refused the startup: {self}; is it PostgreSQL's protocol that the client speaks?"
@@ -292,6 +314,12 @@ impl fmt::Display for StartupError {
             Self::HalfSent => f.write_str("the client closed in the middle of its startup"),
             Self::WantedTls => f.write_str("the client wants TLS, and the listener's \"tls\" is \"off\""),
             Self::TooSlow => f.write_str("it took longer than \"startup_limit\""),
+            Self::GaveWay { .. } => {
+                write!(
+                    f,
+                    "it took longer than {SHORT_LIMIT:?} while others waited, with \"startups_max\" clients in startup"
+                )
+            }
             Self::Io(error) => write!(f, "the client's connection broke: {error}"),
             Self::TooLarge { bytes, bytes_max } => {
                 write!(f, "it says that it has {bytes} bytes; the limit is {bytes_max}")

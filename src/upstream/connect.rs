@@ -18,8 +18,10 @@ use crate::{
     tls::{self, CertificateProblem},
     wire::messages,
 };
+use socket2::SockRef;
 use std::{
     io,
+    mem::MaybeUninit,
     net::SocketAddr,
     sync::{Arc, Mutex, OnceLock, PoisonError},
     time::Duration,
@@ -171,6 +173,10 @@ impl Connector {
             [b'E'] => return Err(EndpointError::ErrorBeforeTls),
             [byte] => return Err(EndpointError::NotPostgres(byte)),
         }
+        // TLS begins with us. Whatever is there by now was put there by somebody on the way (CVE-2021-23222).
+        if has_bytes(&socket) {
+            return Err(EndpointError::BytesBeforeTls);
+        }
         let shake = self.tls.connect(route.endpoint.tls_server_name.clone(), socket);
         let shaken = timeout_at(deadline, shake).await.map_err(|_elapsed| EndpointError::TlsTimedOut)?;
         shaken.map_err(|error| match CertificateProblem::of_io(&error) {
@@ -182,6 +188,11 @@ impl Connector {
             },
         })
     }
+}
+
+/// Whether bytes lie there to be read, without reading them.
+fn has_bytes(socket: &TcpStream) -> bool {
+    SockRef::from(socket).peek(&mut [MaybeUninit::uninit()]).is_ok_and(|there| there > 0)
 }
 
 /// The next connected socket, `None` when every address has failed.

@@ -33,6 +33,8 @@ pub(crate) enum EndpointError {
     ErrorBeforeTls,
     /// SSLRequest was answered with another byte.
     NotPostgres(u8),
+    /// More came in clear behind the answer to SSLRequest, before the handshake began.
+    BytesBeforeTls,
     /// The certificate was not accepted.
     Certificate(CertificateProblem),
     /// The handshake failed otherwise.
@@ -125,7 +127,12 @@ impl EndpointError {
     pub(super) fn tells_more_than_a_timeout(&self) -> bool {
         matches!(
             self,
-            Self::ClosedBeforeTls(_) | Self::ErrorBeforeTls | Self::NotPostgres(_) | Self::Tls(_) | Self::Tcp(_)
+            Self::ClosedBeforeTls(_)
+                | Self::ErrorBeforeTls
+                | Self::NotPostgres(_)
+                | Self::BytesBeforeTls
+                | Self::Tls(_)
+                | Self::Tcp(_)
         )
     }
 
@@ -148,7 +155,9 @@ impl EndpointError {
                 AttemptResult::TlsOther
             }
             Self::NotTried | Self::Overtaken(_) => AttemptResult::Timeout,
-            Self::ErrorBeforeTls | Self::NotPostgres(_) | Self::Protocol(_) => AttemptResult::Protocol,
+            Self::ErrorBeforeTls | Self::NotPostgres(_) | Self::BytesBeforeTls | Self::Protocol(_) => {
+                AttemptResult::Protocol
+            }
         }
     }
 }
@@ -167,6 +176,9 @@ impl fmt::Display for EndpointError {
             Self::ErrorBeforeTls => f.write_str("the server answered the request for TLS with an error"),
             Self::NotPostgres(byte) => {
                 write!(f, "the answer to the request for TLS is no PostgreSQL server's (byte 0x{byte:02x})")
+            }
+            Self::BytesBeforeTls => {
+                f.write_str("more bytes came in clear behind the answer to the request for TLS, which no server sends")
             }
             Self::Certificate(problem) => write!(f, "certificate not accepted: {problem}"),
             Self::Tls(error) => write!(f, "the TLS handshake failed ({error})"),

@@ -170,7 +170,7 @@ impl EndpointError {
             (Self::TlsDeclined, _) => {
                 "crdb-proxy never sends a password over a connection in clear. Are \"host\" and \"port\" those of the cluster itself?"
             }
-            (Self::ErrorBeforeTls | Self::NotPostgres(_) | Self::Protocol(_), _) => {
+            (Self::ErrorBeforeTls | Self::NotPostgres(_) | Self::BytesBeforeTls | Self::Protocol(_), _) => {
                 "Are \"host\" and \"port\" those of the cluster itself? Something else seems to answer there."
             }
             _ => {

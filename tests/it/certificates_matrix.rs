@@ -71,7 +71,13 @@ fn a_server_that_answers_the_ssl_request_with_an_error_or_garbage_is_refused() {
 #[test]
 fn clear_bytes_behind_the_servers_s_are_refused() {
     // Whoever sits between could otherwise put words into the session before TLS begins.
-    refused_by_front(Front::Says(b"SZ\0\0\0\x05I".to_vec()), "tls_other");
+    let record_of_tls = b"S\x16\x03\x03\0\x01\x02".to_vec();
+    for front in
+        [b"SZ\0\0\0\x05I".to_vec(), record_of_tls, b"S\x15\x03\x03\0\x02\x01\0".to_vec(), [b'S'; 4096].to_vec()]
+    {
+        let error = refused_by_front(Front::Says(front), "protocol");
+        assert!(error.contains("behind the answer"), "{error}");
+    }
 }
 
 #[test]

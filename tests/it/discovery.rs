@@ -80,6 +80,25 @@ fn a_new_region_becomes_an_endpoint_that_serves() {
 }
 
 #[test]
+fn a_discovered_host_never_brings_a_ca_of_its_own() {
+    let regions = Regions::start();
+    let proxy = regions.settings().start();
+    proxy.client();
+    // Whoever can write what the API says names a host of theirs, with a certificate of their own for that very name.
+    let theirs = Authority::new().sign(&Leaf { names: &["127.0.0.2"], ..Leaf::default() });
+    regions.west.change(|script| script.identity = Some(theirs));
+    regions.list(&["us-east1", "us-west2"]);
+    proxy.wait_for_message("endpoint discovered");
+    assert_eq!(proxy.http("POST /endpoints/gcp-us-west2-public/prefer", "").0, 202);
+
+    proxy.client().query("select 1");
+
+    let labels = [("endpoint", "gcp-us-west2-public"), ("result", "tls_ca")];
+    assert!(proxy.metric("crdb_proxy_connect_attempts_total", &labels) >= Some(1.0), "{}", proxy.metrics());
+    assert_eq!((regions.east.seen().logged_in, regions.west.seen().startups.len()), (2, 0));
+}
+
+#[test]
 fn a_region_that_is_gone_gets_no_new_session_and_keeps_its_old_ones() {
     let regions = Regions::start();
     regions.list(&["us-east1", "europe-west1"]);

@@ -34,6 +34,8 @@ mod facts;
 mod failover;
 mod harness;
 mod harness_works;
+mod hostile_clients;
+mod hostile_servers;
 mod hunt;
 mod image;
 mod late_readers;

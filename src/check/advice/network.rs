@@ -167,7 +167,7 @@ pub(super) fn tls(case: &Case<'_>, error: &EndpointError) -> Advice {
             "it is a pooler, a tunnel's end or a local database, not the cluster itself",
             "point \"host\" and \"port\" at the cluster; no password is ever sent in clear",
         ),
-        EndpointError::ErrorBeforeTls | EndpointError::NotPostgres(_) => Advice::new(
+        EndpointError::ErrorBeforeTls | EndpointError::NotPostgres(_) | EndpointError::BytesBeforeTls => Advice::new(
             "not_postgres",
             format!("{target}: {error}"),
             "something else listens there: a web server (the DB Console is at 8080), an SSH tunnel, another proxy",

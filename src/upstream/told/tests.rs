@@ -41,6 +41,7 @@ fn every_endpoint_error() -> Vec<EndpointError> {
         EndpointError::TlsDeclined,
         EndpointError::ErrorBeforeTls,
         EndpointError::NotPostgres(b'H'),
+        EndpointError::BytesBeforeTls,
         EndpointError::Certificate(CertificateProblem::UnknownCa),
         EndpointError::Certificate(CertificateProblem::UnknownToSystem),
         EndpointError::Certificate(CertificateProblem::Expired { not_after: None }),

@@ -42,6 +42,8 @@ pub(crate) struct Script {
     pub(crate) instead_of_ok: Option<Vec<u8>>,
     /// Sent in place of parameters, key and ReadyForQuery; then the server closes.
     pub(crate) instead_of_ready: Option<Vec<u8>>,
+    /// Sent again and again after AuthenticationOk, so far apart, until the client leaves.
+    pub(crate) endless: Option<(Vec<u8>, Duration)>,
     /// Sent between the parameters and the key.
     pub(crate) before_key: Vec<u8>,
     /// The body of BackendKeyData.
@@ -105,6 +107,7 @@ impl Default for Script {
             login_delay: Duration::ZERO,
             instead_of_ok: None,
             instead_of_ready: None,
+            endless: None,
             before_key: Vec::new(),
             // One opaque number, not a process ID and a secret.
             key: vec![0xf1, 0x02, 0x03, 0x04, 0x95, 0x06, 0x07, 0xf8],

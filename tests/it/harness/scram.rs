@@ -108,7 +108,7 @@ impl Keys {
     fn derive(password: &str, iterations: u32) -> Self {
         let mut salted = vec![0; 32];
         // A client refuses an absurd count before it computes, so the server need not compute it either.
-        let iterations = NonZeroU32::new(iterations.min(100_000)).unwrap_or(NonZeroU32::MIN);
+        let iterations = NonZeroU32::new(iterations.min(1_000_000)).unwrap_or(NonZeroU32::MIN);
         let password = password.as_bytes();
         pbkdf2::derive(pbkdf2::PBKDF2_HMAC_SHA256, iterations, SALT, password, &mut salted);
         Self { client: mac(&salted, b"Client Key"), salted }

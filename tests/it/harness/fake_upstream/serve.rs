@@ -168,6 +168,12 @@ impl Shared {
         if let Some(bytes) = script.instead_of_ready {
             return close_with(wire, &bytes);
         }
+        if let Some((bytes, pause)) = script.endless {
+            loop {
+                wire.try_send(&bytes)?;
+                thread::sleep(pause);
+            }
+        }
         let mut greeting = parameter_status("server_version", "13.0.0");
         greeting.extend(parameter_status("client_encoding", "UTF8"));
         greeting.extend(parameter_status("crdb_version", "CockroachDB CCL v26.1.0"));
