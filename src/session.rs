@@ -195,7 +195,7 @@ impl Parts {
             () = drain.out_of_patience(), if visit.kept.is_some() => return Err(Refusal::cut_off()),
         };
         let Startup { wish, stream } = read.map_err(Refusal::of_startup)?;
-        if let Err(error) = self.let_in(&stream, &wish, &visit.live, visit.startup_by).await {
+        if let Err(error) = self.let_in(&stream, &wish, &visit.live, self.patience(visit)).await {
             return Err(Refusal::not_let_in(&error, &wish, stream));
         }
         match wish {

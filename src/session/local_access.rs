@@ -1,7 +1,7 @@
 //! Whether a client's user may come in. What the client reads is the same whatever the reason; the rule, and
 //! how to change it, is the operator's to read.
 
-use super::{Parts, client_stream::ClientStream, startup::Wish};
+use super::{Parts, client_stream::ClientStream, startup::Wish, startups::Patience};
 use crate::{
     sessions::Registered,
     settings::LocalAccess,
@@ -9,7 +9,6 @@ use crate::{
     wire::{ClientError, SqlState},
 };
 use std::{fmt, io};
-use tokio::time::{Instant, timeout_at};
 
 /// Why a client's user does not come in.
 #[derive(Debug)]
@@ -37,7 +36,7 @@ impl Parts {
         stream: &ClientStream,
         wish: &Wish,
         live: &Registered,
-        deadline: Instant,
+        patience: Patience<'_>,
     ) -> Result<(), NotLetIn> {
         let rule = &self.listener.access;
         let asks = rule.asks_for_user();
@@ -45,8 +44,8 @@ impl Parts {
             ClientStream::Unix(socket) => socket.peer_cred().map(|peer| Some(peer.uid())),
             ClientStream::Tcp(_) | ClientStream::Tls(_) if !asks => return Ok(()),
             ClientStream::Tcp(_) | ClientStream::Tls(_) => {
-                let asked = timeout_at(deadline, self.peer_uids.of_tcp(stream.descriptor())).await;
-                asked.map_err(|_elapsed| NotLetIn { why: Why::TooSlow, rule: rule.clone() })?
+                let asked = patience.bound(self.peer_uids.of_tcp(stream.descriptor())).await;
+                asked.map_err(|_late| NotLetIn { why: Why::TooSlow, rule: rule.clone() })?
             }
         };
         if let Ok(Some(uid)) = found {

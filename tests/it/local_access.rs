@@ -70,13 +70,9 @@ fn a_daemon_of_another_user_lets_in_that_user_and_root() {
         return;
     }
     let cluster = FakeUpstream::answering();
-    let user = OTHER.to_string();
-    let settings =
-        SettingsFile::of(&cluster).behind(&["setpriv", "--reuid", &user, "--regid", &user, "--clear-groups"]);
-    settings.write();
-    for file in [".", "ca.crt", "app.pw", "crdb-proxy.toml"] {
-        chown(settings.path(file), Some(OTHER), Some(OTHER)).unwrap();
-    }
+    let as_other =
+        format!("chown -R {OTHER} . && exec setpriv --reuid {OTHER} --regid {OTHER} --clear-groups -- \"$@\"");
+    let settings = SettingsFile::of(&cluster).behind(&["sh", "-c", &as_other, "sh"]);
     let proxy = settings.start();
 
     enters(connect_as(OTHER, proxy.address()));
