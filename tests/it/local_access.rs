@@ -13,10 +13,7 @@ use std::{
     fs,
     io::Write,
     net::TcpStream,
-    os::unix::{
-        fs::{MetadataExt, chown},
-        process::CommandExt,
-    },
+    os::unix::{fs::MetadataExt, process::CommandExt},
     process::Command,
 };
 

@@ -76,6 +76,7 @@ mod startup_parameters;
 mod status;
 mod status_schema;
 mod stop;
+mod threat_model;
 mod trusted_files;
 mod units;
 mod unix_socket;

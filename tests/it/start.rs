@@ -7,8 +7,10 @@ use crate::harness::{
     proxy::run_daemon,
     settings::{Cluster, write_private},
 };
+use socket2::{Domain, Socket, Type};
 use std::{
     fs::{self, Permissions},
+    io::ErrorKind,
     net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream},
     os::unix::fs::PermissionsExt,
     process::Command,
@@ -27,6 +29,21 @@ fn it_accepts_while_the_cluster_is_down_and_recovers_unaided() {
     let script = Script { session: Session::Answers, ..Script::default() };
     let _up = FakeUpstream::bound_to(listener, authority, script);
     proxy.client();
+}
+
+#[test]
+fn no_other_process_can_share_the_port_of_a_listener() {
+    let cluster = FakeUpstream::answering();
+    let proxy = SettingsFile::of(&cluster).start();
+    let own = proxy.address();
+
+    for address in [own, (Ipv4Addr::UNSPECIFIED, own.port()).into()] {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.set_reuse_address(true).unwrap();
+        socket.set_reuse_port(true).unwrap();
+        let taken = socket.bind(&address.into()).and_then(|()| socket.listen(1)).unwrap_err();
+        assert_eq!(taken.kind(), ErrorKind::AddrInUse, "{address}");
+    }
 }
 
 #[test]
