@@ -255,7 +255,8 @@ fn a_rule_of_users_needs_the_drop_in_that_shows_them_all_and_not_netlink() {
         wire.send(&startup(&[("user", "anyone")]));
         wire.refusal().sqlstate()
     };
-    host.machine.shell("sed -i 's/^local_access = \"any\"/local_access = \"same-user\"/' /etc/crdb-proxy/crdb-proxy.toml");
+    host.machine
+        .shell("sed -i 's/^local_access = \"any\"/local_access = \"same-user\"/' /etc/crdb-proxy/crdb-proxy.toml");
     host.machine.run(&["systemctl", "start", "crdb-proxy"]);
     host.journal.wait_for(&["/proc/self/uid_map", "uid-rules.conf"]);
     host.ended("exit-code", 2);
