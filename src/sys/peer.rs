@@ -16,7 +16,6 @@ use std::{
     net::SocketAddr,
     os::fd::BorrowedFd,
     sync::atomic::{AtomicU64, Ordering::Relaxed},
-    time::Duration,
 };
 use tokio::{sync::Semaphore, task::spawn_blocking};
 
@@ -147,10 +146,11 @@ fn canonical(address: SocketAddr) -> SocketAddr {
 
 /// Each may read a table of every socket of this machine.
 const TURNS_MAX: usize = 4;
-/// What a sandbox forbids it will forbid for long.
-const TRY_AGAIN: u64 = Duration::from_secs(60).as_millis() as u64;
+/// In milliseconds: what a sandbox forbids it will forbid for long.
+const TRY_AGAIN: u64 = 60_000;
 
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(test)]
+#[cfg(target_os = "linux")]
 mod tests {
     use super::*;
     use std::{

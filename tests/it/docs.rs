@@ -137,7 +137,9 @@ fn no_page_names_a_flag_or_variable_that_does_not_exist() {
     // Of the commands that docs/deploy.md shows.
     let of_images =
         ["--build-arg", "--build-context", "--format", "--from-file", "--isolation", "--no-default-features"];
-    let of_images = [&of_images[..], &["--platform", "--profile", "--short", "--tag", "--target", "--userns"]].concat();
+    let of_images =
+        [&of_images[..], &["--platform", "--profile", "--short", "--network", "--tag", "--target", "--userns"]]
+            .concat();
     // Of the commands that docs/systemd.md shows.
     let of_services = ["--mode", "--now", "--owner"];
     let is_of_kubernetes = |name: &str| name.contains("_SERVICE_") || name == "CRDB_PROXY_PORT=tcp";

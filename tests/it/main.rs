@@ -70,6 +70,7 @@ mod secrets;
 mod service;
 mod setup;
 mod sockets;
+mod squatter;
 mod start;
 mod startup;
 mod startup_parameters;

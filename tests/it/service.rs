@@ -7,6 +7,7 @@ use crate::{
         client::connect_unix,
         machine::{Journal, Machine},
         markdown,
+        other_user::connect_as,
         settings::Cluster,
         wire::{Wire, query, startup},
     },
@@ -244,6 +245,33 @@ fn root_may_give_orders_and_others_may_not_with_and_without_users_of_its_own() {
     host.machine.shell(order);
     let refused = host.machine.run(&["sh", "-c", &by_nobody]);
     assert!(refused.stderr.contains("65534"), "{}", refused.stderr);
+}
+
+#[test]
+fn a_rule_of_users_needs_the_drop_in_that_shows_them_all_and_not_netlink() {
+    let Some(host) = Host::before(FakeUpstream::answering) else { return };
+    let refused = || {
+        let mut wire = connect_as(41_001, "127.0.0.1:26257".parse().unwrap());
+        wire.send(&startup(&[("user", "anyone")]));
+        wire.refusal().sqlstate()
+    };
+    host.machine
+        .shell("sed -i 's/^local_access = \"any\"/local_access = \"same-user\"/' /etc/crdb-proxy/crdb-proxy.toml");
+    host.machine.run(&["systemctl", "start", "crdb-proxy"]);
+    host.journal.wait_for(&["/proc/self/uid_map", "uid-rules.conf"]);
+    host.ended("exit-code", 2);
+
+    host.shipped_drop_in("uid-rules");
+    host.machine.shell("systemctl start crdb-proxy");
+    host.serves();
+    assert_eq!(refused(), "28000");
+
+    let families = "RestrictAddressFamilies=\nRestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX";
+    host.drop_in("crdb-proxy", "without-netlink", &format!("[Service]\n{families}\n"));
+    host.machine.shell("systemctl restart crdb-proxy");
+    host.journal.wait_for_nth(2, &LISTENING);
+    connect("127.0.0.1:26257");
+    assert_eq!(refused(), "28000");
 }
 
 #[test]

@@ -59,7 +59,7 @@ fn systemd_has_nothing_to_say_about_the_units_with_each_drop_in() {
 fn the_sandbox_leaves_no_more_open_than_it_says() {
     // The last column: what a drop-in costs.
     for (drop_in, most) in
-        [("", 1.1), ("uid-rules.conf", 1.2), ("password-commands.conf", 1.2), ("credentials.conf", 1.1)]
+        [("", 1.1), ("uid-rules.conf", 1.3), ("password-commands.conf", 1.2), ("credentials.conf", 1.1)]
     {
         for service in SERVICES {
             let Some(tree) = Tree::new() else { return };
