@@ -78,9 +78,10 @@ impl Line {
 
     fn header(path: &[&str], is_item: bool) -> Self {
         let names = path.iter().enumerate().map(|(depth, name)| match (depth, *name) {
-            (0, "cluster" | "listener") | (2, "endpoint") => *name,
-            // What a cluster is called.
+            (0, "cluster" | "listener") | (2, "endpoint" | "user") => *name,
+            // What a cluster is called, and a user of it.
             (1, name) if path.first() == Some(&"cluster") => name,
+            (3, name) if path.first() == Some(&"cluster") && path.get(2) == Some(&"user") => name,
             _ => HIDDEN,
         });
         let shown = names.collect::<Vec<_>>().join(".");
@@ -264,6 +265,16 @@ mod tests {
         assert!(of_cluster("password = { file = \"prod.pw\" }").contains("-password = { file = \"prod.pw\" }\n"));
         let shown = difference(b"[cluster.p]\npassword = 'a'\n", "[cluster.p]\npassword = 'b'\n").unwrap();
         assert!(shown.ends_with("-password = ***\n+password = ***\n"), "{shown}");
+    }
+
+    #[test]
+    fn a_table_of_users_shows_whose_secret_is_where_and_no_secret() {
+        let shown = of_cluster(
+            "[cluster.prod.user.app]\npassword = { file = \"app.pw\" }\n[cluster.prod.user.bot]\npassword = 'hunter2'",
+        );
+
+        assert!(shown.contains("-[cluster.prod.user.app]\n-password = { file = \"app.pw\" }\n"), "{shown}");
+        assert!(shown.contains("-[cluster.prod.user.bot]\n-password = ***\n"), "{shown}");
     }
 
     #[test]

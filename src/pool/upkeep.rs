@@ -220,10 +220,13 @@ impl Pool {
 
     /// Looks at what may have changed while nobody logs in: the secret's file, and the endpoint's addresses.
     async fn look_around(&self) {
-        for credentials in self.setup.accounts().filter_map(Account::credentials) {
+        // All at once: commands may take their time.
+        let mut looks = JoinSet::new();
+        for credentials in self.setup.accounts().filter_map(Account::credentials).cloned() {
             // A failure is logged there, and the last good secret stays in use.
-            let _ = credentials.try_out().await;
+            looks.spawn(async move { credentials.try_out().await.is_ok() });
         }
+        while looks.join_next().await.is_some() {}
         if let Some(way) = self.cluster.order_of(&self.setup, &self.choice).into_iter().next() {
             self.cluster.refresh_addresses(&way).await;
         }
