@@ -107,7 +107,7 @@ fn gather<'t>(table: &'t Table, path: &mut Vec<&'t str>, lines: &mut Vec<Line>) 
         path.push(key);
         for below in tables {
             // TOML needs no header where there are headers below.
-            if is_item || below.is_empty() || below.values().any(|value| !value.is_table()) {
+            if is_item || below.is_empty() || below.iter().any(|(key, value)| !value.is_table() || is_value(key)) {
                 lines.push(Line::header(path, is_item));
             }
             gather(below, path, lines);
@@ -152,7 +152,7 @@ fn place(source: &Value) -> Option<String> {
 const HIDDEN: &str = "***";
 const SOURCES: [&str; 3] = ["password", "local_password", "api_key"];
 /// Of clusters, endpoints and listeners; the daemon's own keys are all harmless.
-const HARMLESS: [&str; 32] = [
+const HARMLESS: [&str; 33] = [
     "address",
     "allow_cluster_option",
     "auth",
@@ -160,6 +160,7 @@ const HARMLESS: [&str; 32] = [
     "cert",
     "cluster",
     "cluster_id",
+    "credential",
     "database",
     "database_locked",
     "discover",
