@@ -145,7 +145,12 @@ impl Pool {
             let Some(opening) = self.lock().shelves.next_opening(secret_of, now) else { return };
             let pool = Arc::clone(self);
             work.spawn(async move {
-                let claim = Claim { setup: &pool.setup, parameters: &opening.parameters, choice: &pool.choice };
+                let claim = Claim {
+                    setup: &pool.setup,
+                    parameters: &opening.parameters,
+                    choice: &pool.choice,
+                    of_client: None,
+                };
                 let made = pool.cluster.prepare(&claim).await;
                 Some(Opened { opening, place, made })
             });
