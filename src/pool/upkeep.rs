@@ -14,7 +14,7 @@ use crate::{
         labels::{RecycleCause, UpstreamState},
     },
     shutdown::Stop,
-    upstream::{Account, Claim, NotPrepared, Upstream},
+    upstream::{Claim, NotPrepared, Upstream},
     wire::{SqlState, StartupParameters, messages},
 };
 use std::{
@@ -227,7 +227,8 @@ impl Pool {
     async fn look_around(&self) {
         // All at once: commands may take their time.
         let mut looks = JoinSet::new();
-        for credentials in self.setup.accounts().filter_map(Account::credentials).cloned() {
+        for account in self.setup.accounts() {
+            let Some(credentials) = account.credentials().cloned() else { continue };
             // A failure is logged there, and the last good secret stays in use.
             looks.spawn(async move { credentials.try_out().await.is_ok() });
         }
