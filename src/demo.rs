@@ -112,6 +112,7 @@ impl EmbeddedCluster {
                 auth: AuthKind::Password,
                 password: Some(SecretSource::Given { secret: self.password.clone(), by: "the demo" }),
                 client_certificate: None,
+                asks_client: false,
                 require_auth: None,
                 has_own_table: false,
             },

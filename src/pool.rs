@@ -194,12 +194,13 @@ impl Pool {
         shown.map(|(parameters, ready, wanted)| Shown { parameters, ready, wanted }).collect()
     }
 
-    /// Replication connections have a state of their own on the server.
+    /// Replication connections have a state of their own on the server; what a client's own password opened is its own.
     fn keeps(&self, parameters: &StartupParameters) -> bool {
         let is_replication = parameters.get("replication").is_some_and(|value| {
             !["false", "off", "no", "0"].iter().any(|off| value.eq_ignore_ascii_case(off.as_bytes()))
         });
-        self.warm_max > 0 && !is_replication
+        let is_clients = self.setup.account_of(parameters).user.asks_client;
+        self.warm_max > 0 && !is_replication && !is_clients
     }
 
     /// Takes one out of use that the server has made useless. The next one waits a while if it did not last:

@@ -4,6 +4,7 @@
 mod admission;
 mod cancel;
 mod claim;
+mod client_password;
 mod client_stream;
 mod closing;
 mod end;
@@ -234,6 +235,19 @@ impl Parts {
                 return Err(Refusal::local_password(&error, stream));
             }
         }
+        let mut of_client = None;
+        if self.asks_client(&asked.parameters) {
+            if let Err(error) = stream.write_all(&std::mem::take(&mut preface)).await {
+                return Err(Refusal::client_left(&error));
+            }
+            if !asked.read_ahead.is_empty() {
+                return Err(Refusal::local_password(&NotPassed::Early, stream));
+            }
+            match client_password::ask(&mut stream, visit.startup_by).await {
+                Ok(lease) => of_client = Some(lease),
+                Err(error) => return Err(Refusal::local_password(&error, stream)),
+            }
+        }
         let place = match self.admission.admit() {
             Ok(permit) => Place { permit, admitted: visit.kept.take().unwrap_or_else(|| self.sessions.admit()) },
             Err(full) => return Err(Refusal::not_admitted(full, stream)),
@@ -242,7 +256,8 @@ impl Parts {
 
         live.enter(SessionState::Login);
         let client = Waiting { stream, read_ahead: asked.read_ahead };
-        let claimed = self.claim(&asked.parameters, client, &visit.stop).await?;
+        let claimed = self.claim(&asked.parameters, client, of_client.as_ref(), &visit.stop).await?;
+        drop(of_client);
         let session = self.join(claimed, Hello { preface, minor: asked.minor }, place, live).await?;
         let (asked, joined) = (live.asked.get(), live.upstream.get());
         debug!(

@@ -113,7 +113,8 @@ impl Walk<'_> {
         let account = &self.setup.account;
         let lease = account.examine_secret().await;
         let source = account.credentials().map(Credentials::describe);
-        let said = source.map_or("none: a client certificate alone".to_owned(), |source| format!("from {source}"));
+        let none = if account.user.asks_client { BROUGHT } else { "none: a client certificate alone" };
+        let said = source.map_or(none.to_owned(), |source| format!("from {source}"));
         let lease = seen.note(Stage::Secret, began, lease, |_| said, ToString::to_string).map_err(Failure::Secret)?;
         seen.secret_shape = lease.as_ref().map(|lease| Shape::of(&lease.secret));
 
@@ -125,11 +126,18 @@ impl Walk<'_> {
         let sockets = self.dial(seen, &addresses).await?;
         let secured = self.secure(seen, sockets).await?;
         let Some((parameters, others)) = self.parameters.split_first() else { return Ok(()) };
+        if self.setup.account.user.asks_client {
+            return self.log_others_in(seen, others).await;
+        }
         let began = self.begin(Stage::Login);
         let done = self.cluster.examine_login(self.setup, self.way, secured, lease.as_ref(), parameters).await;
         let upstream = seen.note_login(began, done, String::new())?;
         self.ask(seen, upstream, lease.as_ref()).await?;
-        for parameters in others {
+        self.log_others_in(seen, others).await
+    }
+
+    async fn log_others_in(&self, seen: &mut Seen, others: &[StartupParameters]) -> Result<(), Failure> {
+        for parameters in others.iter().filter(|others| !self.setup.account_of(others).user.asks_client) {
             self.log_in_as(seen, parameters).await?;
         }
         Ok(())
@@ -300,5 +308,6 @@ fn failed(stage: Stage, took: Duration, found: String) -> StageReport {
     StageReport { stage: stage.name(), ok: false, ms: ms(took), found }
 }
 
+const BROUGHT: &str = "none: each client brings its own password, so nobody logs in here";
 /// A name with more is nobody's.
 const ADDRESSES_MAX: usize = 16;

@@ -78,9 +78,10 @@ impl Line {
 
     fn header(path: &[&str], is_item: bool) -> Self {
         let names = path.iter().enumerate().map(|(depth, name)| match (depth, *name) {
-            (0, "cluster" | "listener") | (2, "endpoint") => *name,
-            // What a cluster is called.
+            (0, "cluster" | "listener") | (2, "endpoint" | "user") => *name,
+            // What a cluster is called, and a user of it.
             (1, name) if path.first() == Some(&"cluster") => name,
+            (3, name) if path.first() == Some(&"cluster") && path.get(2) == Some(&"user") => name,
             _ => HIDDEN,
         });
         let shown = names.collect::<Vec<_>>().join(".");
@@ -106,7 +107,7 @@ fn gather<'t>(table: &'t Table, path: &mut Vec<&'t str>, lines: &mut Vec<Line>) 
         path.push(key);
         for below in tables {
             // TOML needs no header where there are headers below.
-            if is_item || below.is_empty() || below.values().any(|value| !value.is_table()) {
+            if is_item || below.is_empty() || below.iter().any(|(key, value)| !value.is_table() || is_value(key)) {
                 lines.push(Line::header(path, is_item));
             }
             gather(below, path, lines);
@@ -151,7 +152,7 @@ fn place(source: &Value) -> Option<String> {
 const HIDDEN: &str = "***";
 const SOURCES: [&str; 3] = ["password", "local_password", "api_key"];
 /// Of clusters, endpoints and listeners; the daemon's own keys are all harmless.
-const HARMLESS: [&str; 32] = [
+const HARMLESS: [&str; 33] = [
     "address",
     "allow_cluster_option",
     "auth",
@@ -159,6 +160,7 @@ const HARMLESS: [&str; 32] = [
     "cert",
     "cluster",
     "cluster_id",
+    "credential",
     "database",
     "database_locked",
     "discover",
@@ -264,6 +266,16 @@ mod tests {
         assert!(of_cluster("password = { file = \"prod.pw\" }").contains("-password = { file = \"prod.pw\" }\n"));
         let shown = difference(b"[cluster.p]\npassword = 'a'\n", "[cluster.p]\npassword = 'b'\n").unwrap();
         assert!(shown.ends_with("-password = ***\n+password = ***\n"), "{shown}");
+    }
+
+    #[test]
+    fn a_table_of_users_shows_whose_secret_is_where_and_no_secret() {
+        let shown = of_cluster(
+            "[cluster.prod.user.app]\npassword = { file = \"app.pw\" }\n[cluster.prod.user.bot]\npassword = 'hunter2'",
+        );
+
+        assert!(shown.contains("-[cluster.prod.user.app]\n-password = { file = \"app.pw\" }\n"), "{shown}");
+        assert!(shown.contains("-[cluster.prod.user.bot]\n-password = ***\n"), "{shown}");
     }
 
     #[test]

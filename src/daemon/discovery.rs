@@ -242,6 +242,7 @@ mod tests {
                 auth: AuthKind::Password,
                 password: None,
                 client_certificate: None,
+                asks_client: false,
                 require_auth: None,
                 has_own_table: false,
             },

@@ -57,6 +57,12 @@ async fn try_each(admin: &Admin, view: &View) -> bool {
 async fn try_one(parts: &Parts) -> Result<(), String> {
     let setup = &parts.setup;
     let account = setup.account_named(&parts.listener.user.name);
+    if account.user.asks_client {
+        return Err(format!(
+            "\"{}\" logs in with its clients' own passwords, so one of them must come first",
+            account.user.name
+        ));
+    }
     let parameters = StartupParameters::default().for_upstream(&Injected {
         user: &account.user.name,
         database: &parts.listener.database,
@@ -64,7 +70,7 @@ async fn try_one(parts: &Parts) -> Result<(), String> {
         session_parameters: &parts.listener.session_parameters,
         jwt: account.user.auth == AuthKind::Jwt,
     });
-    let claim = Claim { setup, parameters: &parameters, choice: &parts.choice };
+    let claim = Claim { setup, parameters: &parameters, choice: &parts.choice, of_client: None };
     match parts.cluster.claim(&claim).await {
         Ok(upstream) => {
             upstream.leave().await;

@@ -14,7 +14,7 @@ use crate::{
         labels::{RecycleCause, UpstreamState},
     },
     shutdown::Stop,
-    upstream::{Account, Claim, NotPrepared, Upstream},
+    upstream::{Claim, NotPrepared, Upstream},
     wire::{SqlState, StartupParameters, messages},
 };
 use std::{
@@ -145,7 +145,12 @@ impl Pool {
             let Some(opening) = self.lock().shelves.next_opening(secret_of, now) else { return };
             let pool = Arc::clone(self);
             work.spawn(async move {
-                let claim = Claim { setup: &pool.setup, parameters: &opening.parameters, choice: &pool.choice };
+                let claim = Claim {
+                    setup: &pool.setup,
+                    parameters: &opening.parameters,
+                    choice: &pool.choice,
+                    of_client: None,
+                };
                 let made = pool.cluster.prepare(&claim).await;
                 Some(Opened { opening, place, made })
             });
@@ -220,10 +225,14 @@ impl Pool {
 
     /// Looks at what may have changed while nobody logs in: the secret's file, and the endpoint's addresses.
     async fn look_around(&self) {
-        for credentials in self.setup.accounts().filter_map(Account::credentials) {
+        // All at once: commands may take their time.
+        let mut looks = JoinSet::new();
+        for account in self.setup.accounts() {
+            let Some(credentials) = account.credentials().cloned() else { continue };
             // A failure is logged there, and the last good secret stays in use.
-            let _ = credentials.try_out().await;
+            looks.spawn(async move { credentials.try_out().await.is_ok() });
         }
+        while looks.join_next().await.is_some() {}
         if let Some(way) = self.cluster.order_of(&self.setup, &self.choice).into_iter().next() {
             self.cluster.refresh_addresses(&way).await;
         }

@@ -6,11 +6,12 @@ use super::{
     refusal::{self, Refusal},
 };
 use crate::{
+    credentials::Lease,
     metrics::labels::ClaimSource,
     pool::Ready,
     settings::{AuthKind, ListenerUser, Name, UserMode},
     shutdown::Stop,
-    upstream::{Account, Claim, ClaimError, Facts, Upstream},
+    upstream::{Account, Claim, ClaimError, Facts, LoginError, Told, Upstream},
     wire::{StartupParameters, parameters::Injected},
 };
 use tokio::{io::AsyncReadExt, time::Instant};
@@ -60,6 +61,7 @@ impl Parts {
         &self,
         parameters: &StartupParameters,
         mut client: Waiting,
+        of_client: Option<&Lease>,
         stop: &Stop,
     ) -> Result<Claimed, Refusal> {
         let Some(account) = self.account(parameters) else {
@@ -76,7 +78,7 @@ impl Parts {
         let mut stop = stop.clone();
         let claimed = tokio::select! {
             biased;
-            claimed = self.obtain(&for_upstream) => claimed,
+            claimed = self.obtain(&for_upstream, of_client) => claimed,
             error = client.leaves() => return Err(Refusal::client_left(&error)),
             () = stop.cutting() => return Err(Refusal::draining(stop.leaver(), client.stream)),
         };
@@ -86,7 +88,13 @@ impl Parts {
                 let source = account.credentials().map(|credentials| credentials.describe());
                 let facts =
                     Facts { cluster: self.cluster.name(), user: &account.user.name, secret_source: source.as_deref() };
-                let told = error.to_client(&facts, self.audience);
+                let told = match &error {
+                    // It knows best which password that was.
+                    ClaimError::Login { error: LoginError::Server(own), .. } if of_client.is_some() => {
+                        Told::Servers(own.clone())
+                    }
+                    _ => error.to_client(&facts, self.audience),
+                };
                 let cause = error.cause(&facts);
                 let is_locked = self.listener.client_choices.database_locked;
                 let told = refusal::explain_missing_database(told, parameters, &self.listener.database, is_locked);
@@ -97,7 +105,7 @@ impl Parts {
 
     /// The user that this client's session logs in as; none where it asks for one that it may not be. Every name is
     /// compared, so that the time says nothing of which there are.
-    fn account(&self, parameters: &StartupParameters) -> Option<&Account> {
+    pub(super) fn account(&self, parameters: &StartupParameters) -> Option<&Account> {
         let ListenerUser { name, mode } = &self.listener.user;
         let asked = parameters.text("user").unwrap_or_default();
         let mut found = None;
@@ -114,12 +122,12 @@ impl Parts {
     }
 
     /// One that stands ready, or a new one.
-    async fn obtain(&self, parameters: &StartupParameters) -> Result<Obtained, ClaimError> {
+    async fn obtain(&self, parameters: &StartupParameters, of_client: Option<&Lease>) -> Result<Obtained, ClaimError> {
         if let Some(Ready { upstream, is_reused, is_proven }) = self.pool.take(parameters).await {
             let source = if is_reused { ClaimSource::Reused } else { ClaimSource::Warm };
             return Ok(Obtained { upstream, source, is_unproven: !is_proven });
         }
-        let claim = Claim { setup: &self.setup, parameters, choice: &self.choice };
+        let claim = Claim { setup: &self.setup, parameters, choice: &self.choice, of_client };
         // In a box: a client that finds one ready needs no room for all that.
         let upstream = Box::pin(self.cluster.claim(&claim)).await?;
         self.pool.learn(parameters);
@@ -132,7 +140,9 @@ impl Parts {
         self.metrics.claim_seconds.at(source).observe(waited.as_secs_f64());
         self.metrics.recent_claims.note(self.cluster.clock().now(), waited);
         self.note_served(&upstream.login.route.endpoint.name);
-        Claimed { client, upstream, is_unproven, parameters: self.listener.reuse.then_some(parameters) }
+        let is_clients = self.setup.account_of(&parameters).user.asks_client;
+        let is_kept = self.listener.reuse && !is_clients;
+        Claimed { client, upstream, is_unproven, parameters: is_kept.then_some(parameters) }
     }
 
     fn note_served(&self, endpoint: &Name) {

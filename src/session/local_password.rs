@@ -30,6 +30,8 @@ pub(crate) enum NotPassed {
     Wrong,
     /// It left.
     Gone,
+    /// What it sent is no password.
+    Malformed,
     /// It took too long.
     TooSlow,
     /// It took its time while others waited for its place.
@@ -86,6 +88,10 @@ impl NotPassed {
                 SqlState::PROTOCOL_VIOLATION,
                 "crdb-proxy refused the startup: the password exchange took longer than \"startup_limit\"",
             )),
+            Self::Malformed => Some(ClientError::new(
+                SqlState::PROTOCOL_VIOLATION,
+                "crdb-proxy refused the startup: it asked for the user's password, of 1 to 1024 bytes, and got none",
+            )),
             Self::Early => Some(ClientError::new(
                 SqlState::PROTOCOL_VIOLATION,
                 "crdb-proxy refused the startup: bytes followed the startup message before its answer",
@@ -117,7 +123,7 @@ fn initial_response(body: &[u8]) -> Option<&[u8]> {
     (usize::try_from(u32::from_be_bytes(*length)).ok()? == data.len()).then_some(data)
 }
 
-async fn send(client: &mut ClientStream, message: &[u8]) -> Result<(), NotPassed> {
+pub(super) async fn send(client: &mut ClientStream, message: &[u8]) -> Result<(), NotPassed> {
     let work = async {
         client.write_all(message).await?;
         client.flush().await

@@ -100,6 +100,7 @@ impl Refusal {
             NotPassed::Early => {
                 (RefuseReason::StartupMalformed, "an answer before the question".to_owned(), Blame::Client)
             }
+            NotPassed::Malformed => (RefuseReason::LocalAuth, "no password came".to_owned(), Blame::Client),
             NotPassed::TooSlow => {
                 (RefuseReason::StartupTimeout, "the password exchange took too long".to_owned(), Blame::Client)
             }

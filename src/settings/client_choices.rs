@@ -1,9 +1,11 @@
 //! What a listener's clients may choose for themselves, of what its settings could decide for them.
 
 use super::{
-    Cluster,
+    Cluster, ListenAddress,
+    address::is_remote,
     reader::{Reader, Section},
     source::did_you_mean,
+    tree::Value,
     values::{boolean, choice, nonempty},
 };
 
@@ -48,6 +50,7 @@ pub(super) fn read_listener_user(
     reader: &mut Reader<'_>,
     section: &mut Section,
     cluster: Option<&Cluster>,
+    address: &ListenAddress,
 ) -> Option<ListenerUser> {
     let mode = reader.read(section, "user_mode", |node, _| choice(node, &USER_MODES)).unwrap_or_default();
     let is_named = section.has("user");
@@ -68,7 +71,36 @@ pub(super) fn read_listener_user(
         let rule = format!("missing; the cluster has several users ({names}), so say which, or user_mode = \"map\"");
         reader.fault_in(section, "user", rule);
     }
-    Some(ListenerUser { name: named.unwrap_or_else(|| cluster.user.name.clone()), mode })
+    let name = named.unwrap_or_else(|| cluster.user.name.clone());
+    let mut possible = cluster.users().filter(|user| mode == UserMode::Map || user.name == name);
+    if possible.any(|user| user.asks_client) {
+        refuse_beside_client_passwords(reader, section, mode, address);
+    }
+    Some(ListenerUser { name, mode })
+}
+
+/// What cannot be where clients are asked for their own passwords: those are not kept, and never sent in clear to another
+/// host. With `map` what is kept is that of users with credentials here.
+fn refuse_beside_client_passwords(reader: &mut Reader<'_>, section: &Section, mode: UserMode, address: &ListenAddress) {
+    if section.has("local_password") {
+        let rule = "cannot be asked for beside the user's own password (credential = \"client\")";
+        reader.fault(section.source_of("local_password"), section.key("local_password"), rule);
+    }
+    let wants = |key| match section.peek(key) {
+        Some(Value::Boolean(wanted)) => *wanted,
+        Some(Value::Integer(number)) => *number > 0,
+        _ => false,
+    };
+    for key in ["reuse", "warm_max"].into_iter().filter(|key| mode != UserMode::Map && wants(key)) {
+        let rule = "cannot be with credential = \"client\": nobody else may use what a client's password opened";
+        reader.fault(section.source_of(key), section.key(key), rule);
+    }
+    let requires_tls = matches!(section.peek("tls"), Some(Value::Text(said) | Value::Plain(said)) if said == "require");
+    if is_remote(address) && !requires_tls {
+        let rule =
+            "needs tls = \"require\" on an address that other hosts can reach: clients send their passwords in clear";
+        reader.fault(section.source_of("address"), section.key("address"), rule);
+    }
 }
 
 impl ClientChoices {

@@ -91,7 +91,7 @@ fn read_listener(
     let policy = read_policy(reader, section, cluster.filter(|cluster| clusters.is_complete(cluster)));
     let session_parameters = reader.read(section, "session_parameters", |node, _| parameters(node));
     let client_choices = read_client_choices(reader, section);
-    let user = read_listener_user(reader, section, cluster);
+    let user = read_listener_user(reader, section, cluster, &address);
     let (reuse, warm_max) = read_warm(reader, section, limits);
     let on_unix = matches!(address, ListenAddress::Unix(_));
     let rights = read_rights(reader, section, on_unix);

@@ -157,6 +157,9 @@ fn show_credential(builder: &mut Builder<'_>, user: &SqlUser) {
     if let Some(password) = &user.password {
         builder.push("password", secret_value(password));
     }
+    if user.asks_client {
+        builder.line("credential", "client");
+    }
     if let Some(files) = &user.client_certificate {
         builder.line("cert", files.cert.display().to_string());
         builder.line("key", files.key.display().to_string());

@@ -19,10 +19,12 @@ pub struct SqlUser {
     pub name: String,
     /// What the secret is to the server.
     pub auth: AuthKind,
-    /// Absent only when a client certificate stands instead.
+    /// Absent only when a client certificate or the clients' own passwords stand instead.
     pub password: Option<SecretSource>,
     /// PEM files of certificate chain and key.
     pub client_certificate: Option<CertificateFiles>,
+    /// Each client is asked for its password, which stands instead.
+    pub asks_client: bool,
     /// The only ways to log in that the server may ask for; absent: none weaker than before.
     pub require_auth: Option<Vec<AuthMethod>>,
     /// It stands in a table of its own, `[cluster.NAME.user.SQLUSER]`.
@@ -86,7 +88,12 @@ fn read_table(reader: &mut Reader<'_>, section: &mut Section) -> Vec<SqlUser> {
 fn read_credential(reader: &mut Reader<'_>, section: &mut Section, name: String, has_own_table: bool) -> SqlUser {
     let auth = reader.read(section, "auth", |node, _| choice(node, &AUTHS)).unwrap_or(AuthKind::Password);
     let (has_password, has_cert) = (section.has("password"), section.has("cert"));
-    if !has_password && auth == AuthKind::Jwt {
+    let asks_client = reader.read(section, "credential", |node, _| choice(node, &CREDENTIALS)).unwrap_or(false);
+    if asks_client {
+        if has_password {
+            reader.fault_in(section, "credential", "\"client\" and a password exclude each other");
+        }
+    } else if !has_password && auth == AuthKind::Jwt {
         reader.fault_in(section, "password", "missing; auth = \"jwt\" sends the secret as a token");
     } else if !has_password && !has_cert && !section.has("key") {
         reader.fault_in(section, "password", CREDENTIAL_MISSING);
@@ -94,11 +101,12 @@ fn read_credential(reader: &mut Reader<'_>, section: &mut Section, name: String,
     let password = reader.read_hidden(section, "password", secret_source);
     let client_certificate = read_certificate(reader, section, "cert", "key");
     let require_auth = reader.read(section, "require_auth", |node, _| require_auth(node, auth));
-    SqlUser { name, auth, password, client_certificate, require_auth, has_own_table }
+    SqlUser { name, auth, password, client_certificate, asks_client, require_auth, has_own_table }
 }
 
 /// What stands beside `user` where that is a name, and in each table where it is a table.
-pub(super) const CREDENTIAL_KEYS: [&str; 5] = ["auth", "password", "cert", "key", "require_auth"];
+pub(super) const CREDENTIAL_KEYS: [&str; 6] = ["auth", "password", "credential", "cert", "key", "require_auth"];
+const CREDENTIALS: [(&str, bool); 1] = [("client", true)];
 const USER_MISSING: &str = "the SQL user that every session logs in as; set user in the settings \
                             file, --user, or postgresql://USER@…";
 const CREDENTIAL_MISSING: &str = "missing; set password = { file = \"…\" } in the settings file, \

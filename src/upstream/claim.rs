@@ -33,6 +33,8 @@ pub(crate) struct Claim<'a> {
     pub(crate) parameters: &'a StartupParameters,
     /// Which endpoints may serve, and in which order.
     pub(crate) choice: &'a Choice,
+    /// The secret that a client brings; nothing of it is kept.
+    pub(crate) of_client: Option<&'a Lease>,
 }
 
 /// Why no upstream could be made ready.
@@ -52,10 +54,16 @@ impl Cluster {
         self.wait_for_distances(claim.choice).await;
         let setup = claim.setup;
         let _slot = setup.login_slot().await?;
-        let lease = setup.lease(claim.parameters).await?;
+        let lease = match claim.of_client {
+            Some(lease) => Some(lease.clone()),
+            None => setup.lease(claim.parameters).await?,
+        };
         let rejections = &setup.rejections;
         let kind = rejections.kind(claim.parameters);
-        if let Some((endpoint, error)) = rejections.standing(kind, generation(lease.as_ref()), Instant::now()) {
+        // One client's wrong password says nothing of another's.
+        let counts = claim.of_client.is_none();
+        let standing = rejections.standing(kind, generation(lease.as_ref()), Instant::now());
+        if let Some((endpoint, error)) = standing.filter(|_| counts) {
             return Err(ClaimError::Login { endpoint, error });
         }
         let upstream = Search::new(self, claim, lease, kind).run().await?;

@@ -9,7 +9,7 @@ use super::{
 use crate::{
     credentials::Lease,
     metrics::{ClusterMetrics, labels::CacheResult},
-    scram::{ChannelBinding, ClientFirst},
+    scram::{ChannelBinding, ClientFirst, KeyCache},
     settings::AuthMethod,
     tls,
     wire::{
@@ -158,10 +158,10 @@ impl Login<'_> {
             return Err(unexpected());
         };
         let challenge = first.challenge(challenge).map_err(LoginError::Scram)?;
-        let (keys, was_cached) = self
-            .account
-            .access
-            .keys
+        // What a client's own password gives is kept for nobody.
+        let of_client = KeyCache::default();
+        let cache = if self.account.user.asks_client { &of_client } else { &self.account.access.keys };
+        let (keys, was_cached) = cache
             .get(&self.account.user.name, challenge.salt(), challenge.iterations(), lease)
             .await
             .map_err(LoginError::Scram)?;

@@ -70,7 +70,7 @@ impl Methods {
         Self {
             required: user.require_auth.clone(),
             has_token: user.auth == AuthKind::Jwt,
-            has_password: user.password.is_some(),
+            has_password: user.password.is_some() || user.asks_client,
             has_certificate: user.client_certificate.is_some(),
             has_proven: known.map(|known| Arc::clone(&known.has_proven)).unwrap_or_default(),
         }
@@ -113,6 +113,7 @@ mod tests {
             auth,
             password: Some(SecretSource::Env("P".to_owned())),
             client_certificate: has_certificate.then(files),
+            asks_client: false,
             require_auth,
             has_own_table: false,
         }

@@ -181,6 +181,7 @@ impl<'a> Search<'a> {
         let endpoint = Arc::clone(&way.endpoint);
         if let LoginError::Server(server) = &error
             && error.rejects_the_secret()
+            && self.claim.of_client.is_none()
         {
             let generation = generation(self.lease.as_ref());
             self.claim.setup.rejections.note(self.kind, generation, &endpoint, server, Instant::now());

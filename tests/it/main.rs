@@ -18,6 +18,7 @@ mod cancel;
 mod certificates_matrix;
 mod changes;
 mod check;
+mod client_password;
 mod cloud;
 mod cloud_commands;
 mod commands;

@@ -104,6 +104,30 @@ fn a_list_of_ways_to_log_in_that_cannot_be_is_a_fault() {
 }
 
 #[test]
+fn what_cannot_be_beside_a_clients_own_password_is_a_fault() {
+    let of_client = |lines: &str| {
+        let cluster =
+            "[cluster.p]\nca = \"c\"\nuser = \"app\"\ncredential = \"client\"\n[[cluster.p.endpoint]]\nhost = \"h\"\n";
+        World::of_file(&format!("{cluster}[[listener]]\n{lines}\n"))
+    };
+    let user = of_client("").loaded().settings.clusters[0].user.clone();
+    assert!(user.asks_client && user.password.is_none());
+    assert!(show(&of_client("").loaded()).contains("credential = \"client\""));
+    for (lines, words) in [
+        ("reuse = true", "nobody else may use"),
+        ("warm_max = 2", "nobody else may use"),
+        ("local_password = { file = \"l\" }", "cannot be asked for beside"),
+        ("address = \"0.0.0.0:1\"\nunsafe_allow_remote = true", "clients send their passwords in clear"),
+    ] {
+        let said = fault(of_client(lines));
+        assert!(said.contains(words), "{lines}: {said}");
+    }
+    let both = TWO_USERS.replace("{ file = \"a\" }", "{ file = \"a\" }\ncredential = \"client\"");
+    let said = fault(World::of_file(&format!("{both}[[listener]]\nuser = \"app\"\n")));
+    assert!(said.contains("exclude each other"), "{said}");
+}
+
+#[test]
 fn broken_tables_of_users_are_told() {
     let with = |tables: &str| {
         World::of_file(&format!("[cluster.p]\nca = \"c\"\n[[cluster.p.endpoint]]\nhost = \"h\"\n{tables}\n"))

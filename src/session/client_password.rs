@@ -1,0 +1,58 @@
+//! The password that a client is asked for where the daemon holds none (`credential = "client"`): it goes into the login
+//! upstream, and is wiped with that.
+
+use super::{
+    Parts,
+    client_stream::ClientStream,
+    local_password::{NotPassed, send},
+};
+use crate::{
+    credentials::Lease,
+    secret::Secret,
+    wire::{StartupParameters, messages},
+};
+use std::sync::Arc;
+use tokio::{
+    io::AsyncReadExt,
+    time::{Instant, timeout_at},
+};
+use zeroize::Zeroizing;
+
+impl Parts {
+    /// Whether this client is to be asked. One that asks for a name that is none is asked too, where any name could
+    /// be: that there is none is not to be seen.
+    pub(super) fn asks_client(&self, parameters: &StartupParameters) -> bool {
+        match self.account(parameters) {
+            Some(account) => account.user.asks_client,
+            None => self.setup.accounts().any(|account| account.user.asks_client),
+        }
+    }
+}
+
+/// Asks for the password, by `deadline`. Not cancel safe: the exchange cannot be taken up again.
+pub(super) async fn ask(client: &mut ClientStream, deadline: Instant) -> Result<Lease, NotPassed> {
+    let secret = timeout_at(deadline, exchange(client)).await.unwrap_or(Err(NotPassed::TooSlow))?;
+    Ok(Lease { secret: Arc::new(secret), generation: 0 })
+}
+
+async fn exchange(client: &mut ClientStream) -> Result<Secret, NotPassed> {
+    send(client, &messages::frame(b'R', &CLEARTEXT.to_be_bytes())).await?;
+    let mut header = [0; 5];
+    client.read_exact(&mut header).await.map_err(|_gone| NotPassed::Gone)?;
+    let [kind, length @ ..] = header;
+    let length = usize::try_from(u32::from_be_bytes(length)).unwrap_or(usize::MAX);
+    if kind != b'p' || !(4..=ANSWER_BYTES_MAX).contains(&length) {
+        return Err(NotPassed::Malformed);
+    }
+    let mut body = Zeroizing::new(vec![0; length.saturating_sub(4)]);
+    client.read_exact(&mut body).await.map_err(|_gone| NotPassed::Gone)?;
+    match body.strip_suffix(b"\0") {
+        Some(password) if !password.is_empty() && !password.contains(&0) => Ok(Secret::new(password.to_vec())),
+        _ => Err(NotPassed::Malformed),
+    }
+}
+
+/// AuthenticationCleartextPassword.
+const CLEARTEXT: u32 = 3;
+/// More than any password takes.
+const ANSWER_BYTES_MAX: usize = 1024 + 5;
