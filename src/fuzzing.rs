@@ -4,6 +4,14 @@
 //! (`tests.rs`). They panic where a promise is broken, so nothing of this is in a daemon: only tests and the feature
 //! `fuzzing` have it.
 
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a fuzz target says what is wrong by a panic"
+)]
+
 mod bytes;
 mod client_frames;
 mod cloud;

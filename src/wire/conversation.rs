@@ -333,7 +333,10 @@ impl Watch for FromServer<'_> {
             }
             b'G' => {
                 (state.copying, state.is_intricate) = (true, true);
-                (state.copy_in, state.sync_in_copy) = (state.owed.open_copy(), false);
+                let opened = state.owed.open_copy();
+                (state.copy_in, state.sync_in_copy) = (opened.awaits_end, false);
+                // As for a query that is sent later.
+                state.uncertain |= opened.has_query_inside;
             }
             b'H' => (state.copying, state.is_intricate) = (true, true),
             b'W' => (state.copying, state.is_intricate, state.ignores_copy_end) = (true, true, true),

@@ -44,6 +44,7 @@ mod logs;
 mod names;
 mod nearest;
 mod notify;
+mod overflow;
 mod package;
 mod page;
 mod pages;

@@ -24,6 +24,15 @@ pub(super) struct Owed {
 #[derive(Debug)]
 pub(super) struct TooManyRuns;
 
+/// A COPY that a CopyInResponse has opened.
+#[derive(Debug)]
+pub(super) struct Opened {
+    /// CopyDone or CopyFail is still to be sent.
+    pub(super) awaits_end: bool,
+    /// A query was sent behind the copying one before it was known as one: the server reads it inside the COPY.
+    pub(super) has_query_inside: bool,
+}
+
 impl Owed {
     pub(super) fn push(&mut self, answer: Answer) -> Result<(), TooManyRuns> {
         let is_full = self.runs.len() >= RUNS_MAX;
@@ -47,13 +56,12 @@ impl Owed {
     }
 
     /// A CopyInResponse came: Syncs up to the end of the COPY are swallowed by the server and owe nothing
-    /// (libpq's extended COPY sends two Syncs, and one ReadyForQuery returns). Whether the end is still to be
-    /// sent.
-    pub(super) fn open_copy(&mut self) -> bool {
+    /// (libpq's extended COPY sends two Syncs, and one ReadyForQuery returns).
+    pub(super) fn open_copy(&mut self) -> Opened {
         let query = match self.runs.front().copied() {
             Some((Answer::CopyEnd, _)) => {
                 self.drop_leading_copy_ends();
-                return false;
+                return Opened { awaits_end: false, has_query_inside: false };
             }
             // The copying query itself is answered when the COPY has ended, those behind it later still.
             Some((Answer::Query, count)) => {
@@ -65,6 +73,8 @@ impl Owed {
         while let Some((Answer::Sync, _)) = self.runs.front() {
             self.runs.pop_front();
         }
+        let is_pipelined = query.is_some_and(|(_, count)| count > 1);
+        let has_query_inside = is_pipelined || matches!(self.runs.front(), Some((Answer::Query, _)));
         let ended = matches!(self.runs.front(), Some((Answer::CopyEnd, _)));
         if ended {
             self.drop_leading_copy_ends();
@@ -72,7 +82,7 @@ impl Owed {
         if let Some(query) = query {
             self.runs.push_front(query);
         }
-        !ended
+        Opened { awaits_end: !ended, has_query_inside }
     }
 
     /// Whether every query and sync is answered.

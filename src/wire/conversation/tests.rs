@@ -277,3 +277,21 @@ fn a_server_that_sends_what_is_no_message_is_never_idle_again() {
         assert!(!talk.is_idle(), "{malformed:?}");
     }
 }
+
+#[test]
+fn queries_behind_one_that_turns_out_to_copy_leave_the_session_uncertain() {
+    // The server takes the second query for the end of the COPY, and then still has a Sync to answer.
+    let mut talk = Talk::new();
+    assert!(!talk.client("QQQSS").server("G").server("EZI").server("CZI").server("ZI").is_idle());
+
+    let mut extended = Talk::new();
+    assert!(!extended.client("PBESQS").server("12G").server("EZI").server("ZI").is_idle());
+
+    let mut waits = Talk::new();
+    assert!(
+        waits.client("QQ").server("CZI").server("G").client("dc").server("CZI").is_idle(),
+        "the copying one is alone"
+    );
+    let mut ahead = Talk::new();
+    assert!(ahead.client("QdcQ").server("GCZI").server("CZI").is_idle(), "its end was sent before");
+}

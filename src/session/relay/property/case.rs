@@ -164,7 +164,7 @@ impl Case {
             Exchange::FunctionCall => b"F",
             Exchange::Terminate => b"X",
         };
-        kinds.iter().flat_map(|kind| frame(*kind, if *kind == b'X' { b"" } else { b"body\0" })).collect()
+        kinds.iter().flat_map(|kind| frame(*kind, if b"SHX".contains(kind) { b"" } else { b"body\0" })).collect()
     }
 
     async fn from_client(&mut self, bytes: &[u8], cuts: Cuts) {
@@ -227,7 +227,8 @@ impl Case {
     /// What the server itself would say, if what the relay knows is what it knows.
     pub(super) fn is_truly_idle(&self) -> Option<bool> {
         let model = self.model();
-        let is_known = !self.has_lied && self.server.is_all_read() && !self.server.has_ended();
+        // A goodbye is nothing to be at work for.
+        let is_known = !self.has_lied && !model.said_goodbye && self.server.is_all_read() && !self.server.has_ended();
         let got = self.server.got();
         let client = &model.client;
         let behind = client.bytes[..client.sound].strip_prefix(&*got)?;
