@@ -98,12 +98,12 @@ impl Case {
             Step::Pause(time) => self.pause(*time).await?,
             Step::Next(exchange, cuts) => {
                 let bytes = self.exchange(*exchange);
-                self.from_client(&bytes, *cuts).await;
+                self.client_says(&bytes, *cuts).await;
             }
             Step::Client(said, cuts) => {
                 self.has_lied |= said.iter().any(|said| !b"QPBDEHSCFdcfX".contains(&said.kind()));
                 let bytes: Vec<u8> = said.iter().flat_map(script::Said::encode).collect();
-                self.from_client(&bytes, *cuts).await;
+                self.client_says(&bytes, *cuts).await;
             }
             Step::Answer(choices, cuts) => self.answer(choices, *cuts).await,
             Step::Aside(aside, cuts) => {
@@ -112,12 +112,12 @@ impl Case {
                     Aside::Parameter => frame(b'S', b"TimeZone\0UTC\0"),
                     Aside::Notification => frame(b'A', b"\0\0\0\x01channel\0payload\0"),
                 };
-                self.from_server(&message, *cuts).await;
+                self.server_says(&message, *cuts).await;
             }
             Step::Server(said, cuts) => {
                 self.has_lied = true;
                 let bytes: Vec<u8> = said.iter().flat_map(script::Said::encode).collect();
-                self.from_server(&bytes, *cuts).await;
+                self.server_says(&bytes, *cuts).await;
             }
             Step::ClientReads(reads) => self.client.open_window(*reads),
             Step::ServerReads(reads) => self.server.open_window(*reads),
@@ -164,17 +164,17 @@ impl Case {
             Exchange::FunctionCall => b"F",
             Exchange::Terminate => b"X",
         };
-        kinds.iter().flat_map(|kind| frame(*kind, if *kind == b'X' { b"" } else { b"body\0" })).collect()
+        kinds.iter().flat_map(|kind| frame(*kind, if b"SHX".contains(kind) { b"" } else { b"body\0" })).collect()
     }
 
-    async fn from_client(&mut self, bytes: &[u8], cuts: Cuts) {
+    async fn client_says(&mut self, bytes: &[u8], cuts: Cuts) {
         if !self.client.has_ended() {
             self.sent.extend(bytes);
         }
         say(&self.client, bytes, cuts).await;
     }
 
-    async fn from_server(&self, bytes: &[u8], cuts: Cuts) {
+    async fn server_says(&self, bytes: &[u8], cuts: Cuts) {
         say(&self.server, bytes, cuts).await;
     }
 
@@ -184,7 +184,7 @@ impl Case {
             let (is_behaved, is_all) = (self.is_behaved, got.len() == self.sent.len());
             let may_copy = |rest: &[u8]| !is_behaved || (is_all && is_end_of_pipeline(rest));
             let Some(said) = self.postgres.answer(&got, *choice, may_copy) else { break };
-            self.from_server(&said, cuts).await;
+            self.server_says(&said, cuts).await;
             if self.postgres.has_closed {
                 self.server.end(false);
             }
@@ -249,7 +249,7 @@ impl Case {
             _ => self.cut(),
         }
         let ended = timeout(CLOSE_LIMIT + SLACK, relay.run(&self.rules, &self.stop)).await;
-        ended.map_err(|_| TestCaseError::fail("it does not end"))
+        ended.ok().ok_or_else(|| TestCaseError::fail("it does not end"))
     }
 
     pub(super) fn model(&self) -> Model {
