@@ -243,7 +243,7 @@ impl Parts {
             if !asked.read_ahead.is_empty() {
                 return Err(Refusal::local_password(&NotPassed::Early, stream));
             }
-            match client_password::ask(&mut stream, visit.startup_by).await {
+            match client_password::ask(&mut stream, self.patience(visit)).await {
                 Ok(lease) => of_client = Some(lease),
                 Err(error) => return Err(Refusal::local_password(&error, stream)),
             }

@@ -5,6 +5,7 @@ use super::{
     Parts,
     client_stream::ClientStream,
     local_password::{NotPassed, send},
+    startups::Patience,
 };
 use crate::{
     credentials::Lease,
@@ -12,10 +13,7 @@ use crate::{
     wire::{StartupParameters, messages},
 };
 use std::sync::Arc;
-use tokio::{
-    io::AsyncReadExt,
-    time::{Instant, timeout_at},
-};
+use tokio::io::AsyncReadExt;
 use zeroize::Zeroizing;
 
 impl Parts {
@@ -29,9 +27,9 @@ impl Parts {
     }
 }
 
-/// Asks for the password, by `deadline`. Not cancel safe: the exchange cannot be taken up again.
-pub(super) async fn ask(client: &mut ClientStream, deadline: Instant) -> Result<Lease, NotPassed> {
-    let secret = timeout_at(deadline, exchange(client)).await.unwrap_or(Err(NotPassed::TooSlow))?;
+/// Asks for the password. Not cancel safe: the exchange cannot be taken up again.
+pub(super) async fn ask(client: &mut ClientStream, patience: Patience<'_>) -> Result<Lease, NotPassed> {
+    let secret = patience.bound(exchange(client)).await.unwrap_or_else(|late| Err(late.into()))?;
     Ok(Lease { secret: Arc::new(secret), generation: 0 })
 }
 

@@ -42,6 +42,15 @@ pub(crate) enum NotPassed {
     NothingToCheckAgainst(String),
 }
 
+impl From<Late> for NotPassed {
+    fn from(late: Late) -> Self {
+        match late {
+            Late::Limit => Self::TooSlow,
+            Late::CalledAway => Self::GaveWay,
+        }
+    }
+}
+
 impl LocalPassword {
     pub(crate) fn new(credentials: Credentials) -> Self {
         Self { credentials, verifier: Mutex::default() }
@@ -51,12 +60,7 @@ impl LocalPassword {
     /// caller. Not cancel safe: the exchange cannot be taken up again.
     pub(crate) async fn check(&self, client: &mut ClientStream, patience: Patience<'_>) -> Result<(), NotPassed> {
         let verifier = self.verifier().await?;
-        patience.bound(exchange(client, verifier)).await.unwrap_or_else(|late| {
-            Err(match late {
-                Late::Limit => NotPassed::TooSlow,
-                Late::CalledAway => NotPassed::GaveWay,
-            })
-        })
+        patience.bound(exchange(client, verifier)).await.unwrap_or_else(|late| Err(late.into()))
     }
 
     async fn verifier(&self) -> Result<Arc<Verifier>, NotPassed> {
