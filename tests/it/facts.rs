@@ -23,7 +23,7 @@ fn at_a_terminal_the_daemon_says_what_it_will_do_before_it_listens() {
 
     let text = terminal.text();
 
-    let address = listening.rsplit_once('=').unwrap().1.trim();
+    let address = listening.split_once("listener.addr=").unwrap().1.split_whitespace().next().unwrap();
     let (block, _) = text.split_once("INFO listening listener.name=admin").unwrap();
     let endpoint = format!("\"first\" at 127.0.0.1:{}: first in order", server.address().port());
     for (title, fact) in [

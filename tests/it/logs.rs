@@ -187,8 +187,10 @@ fn text_values_are_bare_or_quoted_and_a_hostile_database_does_not_reach_the_term
     let mut command = TestProxy::command(file.parent().unwrap());
     let mut daemon = command.arg("--config").arg(&file).stderr(Stdio::piped()).spawn().unwrap();
     let log = Lines::of(daemon.stderr.take().unwrap());
-    let address_in =
-        |line: &str| Some(line.split_once(" INFO listening listener.name=main listener.addr=")?.1.to_owned());
+    let address_in = |line: &str| {
+        let rest = line.split_once(" INFO listening listener.name=main listener.addr=")?.1;
+        rest.split_whitespace().next().map(str::to_owned)
+    };
     let address = log.find(address_in).expect("the address");
 
     let database = ("database", "x\u{1b}[2J\ny z");

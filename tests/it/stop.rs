@@ -337,7 +337,7 @@ fn at_a_terminal_ctrl_c_tells_who_is_still_there_and_how_to_end_it() {
     command.arg("--config").arg(settings.write()).env("NO_COLOR", "1");
     let mut terminal = Terminal::start(command);
     let listening = terminal.wait_for("listening listener.name=main");
-    let address = listening.rsplit_once('=').unwrap().1.trim().to_owned();
+    let address = listening.split_once("listener.addr=").unwrap().1.split_whitespace().next().unwrap().to_owned();
     let mut client = TestClient::log_in(Wire::new(TcpStream::connect(address).unwrap()), &[("user", "anyone")]);
     client.send(&query("select"));
     cluster.session().message();
