@@ -17,21 +17,44 @@ const CASES: [(&str, usize); 8] = [
     ("cloud", 30_000),
 ];
 
-macro_rules! mutations {
-    ($($test:ident: $target:literal,)*) => {
-        $(#[test] fn $test() { replay_and_mutate($target); })*
-    };
+#[test]
+fn any_startup_is_read_as_it_stands() {
+    replay_and_mutate("startup");
 }
 
-mutations! {
-    any_startup_is_read_as_it_stands: "startup",
-    a_clients_frames_are_the_same_however_they_are_cut: "client_frames",
-    a_servers_frames_are_the_same_however_they_are_cut: "server_frames",
-    no_reading_of_options_hides_a_reserved_key: "options",
-    any_connection_string_is_refused_or_means_one_thing: "url",
-    any_scram_message_is_refused_or_answered: "scram",
-    any_settings_are_refused_or_shown_as_they_are: "settings",
-    any_answer_of_the_cloud_api_is_bounded: "cloud",
+#[test]
+fn a_clients_frames_are_the_same_however_they_are_cut() {
+    replay_and_mutate("client_frames");
+}
+
+#[test]
+fn a_servers_frames_are_the_same_however_they_are_cut() {
+    replay_and_mutate("server_frames");
+}
+
+#[test]
+fn no_reading_of_options_hides_a_reserved_key() {
+    replay_and_mutate("options");
+}
+
+#[test]
+fn any_connection_string_is_refused_or_means_one_thing() {
+    replay_and_mutate("url");
+}
+
+#[test]
+fn any_scram_message_is_refused_or_answered() {
+    replay_and_mutate("scram");
+}
+
+#[test]
+fn any_settings_are_refused_or_shown_as_they_are() {
+    replay_and_mutate("settings");
+}
+
+#[test]
+fn any_answer_of_the_cloud_api_is_bounded() {
+    replay_and_mutate("cloud");
 }
 
 #[test]
