@@ -18,6 +18,7 @@ mod startup;
 mod startups;
 
 use crate::{
+    credentials::Lease,
     jitter,
     metrics::{Held, ListenerMetrics},
     pool::Pool,
@@ -217,37 +218,14 @@ impl Parts {
     }
 
     /// From a startup message to a session: local password, admission, upstream, greeting.
-    async fn open(&self, mut stream: ClientStream, asked: Asked, visit: &mut Visit) -> Result<Session, Refusal> {
+    async fn open(&self, stream: ClientStream, asked: Asked, visit: &mut Visit) -> Result<Session, Refusal> {
         if visit.kept.is_none() && !visit.stop.phase().is_serving() {
             return Err(Refusal::draining(visit.stop.leaver(), stream));
         }
         let live = &visit.live;
         self.note_asked(&asked.parameters, live);
         let mut preface = asked.negotiation();
-        if let Some(local) = &self.local_password {
-            if let Err(error) = stream.write_all(&std::mem::take(&mut preface)).await {
-                return Err(Refusal::client_left(&error));
-            }
-            if !asked.read_ahead.is_empty() {
-                return Err(Refusal::local_password(&NotPassed::Early, stream));
-            }
-            if let Err(error) = local.check(&mut stream, self.patience(visit)).await {
-                return Err(Refusal::local_password(&error, stream));
-            }
-        }
-        let mut of_client = None;
-        if self.asks_client(&asked.parameters) {
-            if let Err(error) = stream.write_all(&std::mem::take(&mut preface)).await {
-                return Err(Refusal::client_left(&error));
-            }
-            if !asked.read_ahead.is_empty() {
-                return Err(Refusal::local_password(&NotPassed::Early, stream));
-            }
-            match client_password::ask(&mut stream, self.patience(visit)).await {
-                Ok(lease) => of_client = Some(lease),
-                Err(error) => return Err(Refusal::local_password(&error, stream)),
-            }
-        }
+        let (stream, of_client) = self.prove(stream, &asked, &mut preface, self.patience(visit)).await?;
         let place = match self.admission.admit() {
             Ok(permit) => Place { permit, admitted: visit.kept.take().unwrap_or_else(|| self.sessions.admit()) },
             Err(full) => return Err(Refusal::not_admitted(full, stream)),
@@ -272,6 +250,33 @@ impl Parts {
             "session opened"
         );
         Ok(session)
+    }
+
+    /// Has the client prove what its listener wants it to know, and gives the password that it brings where it brings one.
+    /// `preface` goes first, if anything is asked.
+    async fn prove(
+        &self,
+        mut stream: ClientStream,
+        asked: &Asked,
+        preface: &mut Vec<u8>,
+        patience: Patience<'_>,
+    ) -> Result<(ClientStream, Option<Lease>), Refusal> {
+        let asks_client = self.asks_client(&asked.parameters);
+        if self.local_password.is_none() && !asks_client {
+            return Ok((stream, None));
+        }
+        if let Err(error) = stream.write_all(&std::mem::take(preface)).await {
+            return Err(Refusal::client_left(&error));
+        }
+        let proven = match &self.local_password {
+            _ if !asked.read_ahead.is_empty() => Err(NotPassed::Early),
+            Some(local) => local.check(&mut stream, patience).await.map(|()| None),
+            None => client_password::ask(&mut stream, patience).await.map(Some),
+        };
+        match proven {
+            Ok(of_client) => Ok((stream, of_client)),
+            Err(error) => Err(Refusal::local_password(&error, stream)),
+        }
     }
 
     fn note_asked(&self, parameters: &StartupParameters, live: &Registered) {
