@@ -249,11 +249,7 @@ impl Watch for FromClient<'_> {
             b'S' if state.copy_in => state.sync_in_copy = true,
             b'S' => {
                 state.unsynced = false;
-                if std::env::var("MUTANT").as_deref() == Ok("1") {
-                    state.owe(Answer::Query)
-                } else {
-                    state.owe(Answer::Sync)
-                }
+                state.owe(Answer::Sync);
             }
             b'P' => {
                 state.unsynced = true;
@@ -346,9 +342,7 @@ impl Watch for FromServer<'_> {
             b'W' => (state.copying, state.is_intricate, state.ignores_copy_end) = (true, true, true),
             b'E' => {
                 state.error = ErrorScan::default();
-                if std::env::var("MUTANT").as_deref() != Ok("4") {
-                    state.uncertain |= std::mem::take(&mut state.sync_in_copy);
-                }
+                state.uncertain |= std::mem::take(&mut state.sync_in_copy);
                 state.ignores_copy_end |= state.copy_in;
                 state.copy_in = false;
             }
