@@ -16,7 +16,8 @@ use clap_complete::Shell;
 /// Lets any application reach a CockroachDB Cloud Advanced cluster at localhost:26257.
 ///
 /// Applications connect in clear and without a password; the daemon connects to the cluster by TLS,
-/// verifies its certificate, and logs in with credentials that the application never sees.
+/// verifies its certificate, and logs in with credentials that the application never sees. Only its own
+/// user's applications, and root's, may come in, unless the settings file says otherwise (local_access).
 #[derive(Parser)]
 #[command(
     name = NAME,
