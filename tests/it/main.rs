@@ -49,6 +49,7 @@ mod logs;
 mod names;
 mod nearest;
 mod notify;
+mod openings;
 mod overflow;
 mod package;
 mod page;
