@@ -336,7 +336,7 @@ impl Watch for FromServer<'_> {
                 let opened = state.owed.open_copy();
                 (state.copy_in, state.sync_in_copy) = (opened.awaits_end, false);
                 // As for a query that is sent later.
-                state.uncertain |= opened.has_query_inside;
+                state.uncertain |= opened.has_more_inside;
             }
             b'H' => (state.copying, state.is_intricate) = (true, true),
             b'W' => (state.copying, state.is_intricate, state.ignores_copy_end) = (true, true, true),

@@ -100,7 +100,7 @@ enum End {
 
 impl Opening {
     fn any(rng: &mut Rng, asks: bool) -> Self {
-        let requests = (0..rng.usize(..4)).map(|_| if rng.bool() { SSL_REQUEST } else { GSSENC_REQUEST }).collect();
+        let requests = (0..rng.usize(..3)).map(|_| if rng.bool() { SSL_REQUEST } else { GSSENC_REQUEST }).collect();
         let last = match rng.u8(..12) {
             0 => Last::Nothing,
             1 => Last::Cancel,

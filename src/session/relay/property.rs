@@ -68,10 +68,14 @@ async fn play(script: &Script) -> Result<(), TestCaseError> {
         None => case.finish(script, &mut relay).await?,
     };
 
+    // Before the close, which reads what the relay has not seen.
+    let truth = case.is_truly_idle();
     let idle_ends = [CloseReason::IdleLimit, CloseReason::AgeLimit, CloseReason::Drain];
     if idle_ends.contains(&ended.reason) {
-        prop_assert!(case.is_truly_idle() != Some(false), "{ended:?} although it was at work");
+        prop_assert!(truth != Some(false), "{ended:?} although it was at work");
     }
+    let is_known_idle = case.is_behaved && truth == Some(true);
+    prop_assert!(!(ended.abandons_query && is_known_idle), "{ended:?} although nothing was left");
     let model = case.model();
     let (client_sound, server_sound) = (model.client.bytes.len() as u64, model.server.bytes.len() as u64);
     prop_assert_eq!((relay.totals().to_upstream, relay.totals().to_client), (client_sound, server_sound));
@@ -116,8 +120,6 @@ impl Case {
             is_cut: self.is_cut.get(),
         };
         prop_assert!(model.allows(ended.reason, by_rule), "{ended:?} after {model:?}");
-        let is_known_idle = self.is_behaved && self.is_truly_idle() == Some(true);
-        prop_assert!(!(ended.abandons_query && is_known_idle), "{ended:?} although nothing was left");
 
         let (got, sound) = (self.client.got(), &model.server.bytes[..model.server.sound]);
         let (theirs, ours) = got.split_at(got.len().min(sound.len()));

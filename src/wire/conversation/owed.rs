@@ -29,8 +29,9 @@ pub(super) struct TooManyRuns;
 pub(super) struct Opened {
     /// CopyDone or CopyFail is still to be sent.
     pub(super) awaits_end: bool,
-    /// A query was sent behind the copying one before it was known as one: the server reads it inside the COPY.
-    pub(super) has_query_inside: bool,
+    /// More than the Sync of the copying query itself was sent behind it before it was known as one: the server reads
+    /// that inside the COPY, and takes it for the end of it, or not.
+    pub(super) has_more_inside: bool,
 }
 
 impl Owed {
@@ -61,7 +62,7 @@ impl Owed {
         let query = match self.runs.front().copied() {
             Some((Answer::CopyEnd, _)) => {
                 self.drop_leading_copy_ends();
-                return Opened { awaits_end: false, has_query_inside: false };
+                return Opened { awaits_end: false, has_more_inside: false };
             }
             // The copying query itself is answered when the COPY has ended, those behind it later still.
             Some((Answer::Query, count)) => {
@@ -70,11 +71,13 @@ impl Owed {
             }
             _ => None,
         };
-        while let Some((Answer::Sync, _)) = self.runs.front() {
+        let mut syncs = 0_u64;
+        while let Some((Answer::Sync, count)) = self.runs.front() {
+            syncs = syncs.saturating_add(*count);
             self.runs.pop_front();
         }
-        let is_pipelined = query.is_some_and(|(_, count)| count > 1);
-        let has_query_inside = is_pipelined || matches!(self.runs.front(), Some((Answer::Query, _)));
+        let is_pipelined = query.is_some_and(|(_, count)| count > 1 || syncs > 0) || syncs > 1;
+        let has_more_inside = is_pipelined || matches!(self.runs.front(), Some((Answer::Query, _)));
         let ended = matches!(self.runs.front(), Some((Answer::CopyEnd, _)));
         if ended {
             self.drop_leading_copy_ends();
@@ -82,7 +85,7 @@ impl Owed {
         if let Some(query) = query {
             self.runs.push_front(query);
         }
-        Opened { awaits_end: !ended, has_query_inside }
+        Opened { awaits_end: !ended, has_more_inside }
     }
 
     /// Whether every query and sync is answered.

@@ -279,6 +279,16 @@ fn a_server_that_sends_what_is_no_message_is_never_idle_again() {
 }
 
 #[test]
+fn whatever_stands_between_two_syncs_behind_a_copy_leaves_the_session_uncertain() {
+    // The server takes the Parse for the end of the COPY, and then still has a Sync to answer.
+    let mut simple = Talk::new();
+    assert!(!simple.client("QSPS").server("G").server("EZI").is_idle());
+
+    let mut extended = Talk::new();
+    assert!(!extended.client("PBESPS").server("12G").server("EZI").is_idle());
+}
+
+#[test]
 fn queries_behind_one_that_turns_out_to_copy_leave_the_session_uncertain() {
     // The server takes the second query for the end of the COPY, and then still has a Sync to answer.
     let mut talk = Talk::new();

@@ -26,6 +26,8 @@ pub(super) struct Case {
     has_ended_copy: bool,
     /// Somebody said what no server can understand, or no server says.
     has_lied: bool,
+    /// The server is ahead of what it has said.
+    is_speaking: bool,
     pub(super) is_draining: Cell<bool>,
     pub(super) is_cut: Cell<bool>,
 }
@@ -57,6 +59,7 @@ impl Case {
             is_extended_open: false,
             has_ended_copy: false,
             has_lied: false,
+            is_speaking: false,
             is_draining: Cell::new(false),
             is_cut: Cell::new(false),
         }
@@ -184,7 +187,9 @@ impl Case {
             let (is_behaved, is_all) = (self.is_behaved, got.len() == self.sent.len());
             let may_copy = |rest: &[u8]| !is_behaved || (is_all && is_end_of_pipeline(rest));
             let Some(said) = self.postgres.answer(&got, *choice, may_copy) else { break };
+            self.is_speaking = true;
             self.server_says(&said, cuts).await;
+            self.is_speaking = false;
             if self.postgres.has_closed {
                 self.server.end(false);
             }
@@ -228,7 +233,11 @@ impl Case {
     pub(super) fn is_truly_idle(&self) -> Option<bool> {
         let model = self.model();
         // A goodbye is nothing to be at work for.
-        let is_known = !self.has_lied && !model.said_goodbye && self.server.is_all_read() && !self.server.has_ended();
+        let is_known = !self.has_lied
+            && !self.is_speaking
+            && !model.said_goodbye
+            && self.server.is_all_read()
+            && !self.server.has_ended();
         let got = self.server.got();
         let client = &model.client;
         let behind = client.bytes[..client.sound].strip_prefix(&*got)?;

@@ -134,7 +134,7 @@ impl Cuts {
 
 pub(super) fn scripts() -> impl Strategy<Value = Script> {
     any::<bool>().prop_flat_map(|is_behaved| {
-        let steps = if is_behaved { vec(behaved(), 0..40).boxed() } else { vec(any_step(), 0..40).boxed() };
+        let steps = if is_behaved { vec(behaved(), 0..40).boxed() } else { scenes().boxed() };
         let limit = || proptest::option::weighted(0.3, (1_u64..60).prop_map(Duration::from_secs));
         let sizes = (16_usize..300, 1_usize..200, 1_usize..200, 0_usize..30);
         let finale = select(vec![Finale::ClientEnds, Finale::ServerEnds, Finale::Cut]);
@@ -182,6 +182,27 @@ fn any_step() -> impl Strategy<Value = Step> {
         3 => (vec(from_server(), 1..4), cuts()).prop_map(|(said, cuts)| Step::Server(said, cuts)),
         20 => either(),
     ]
+}
+
+/// Any steps, and among them those that chance alone would hardly put together.
+fn scenes() -> impl Strategy<Value = Vec<Step>> {
+    let scene = prop_oneof![20 => any_step().prop_map(|step| vec![step]), 1 => copy_with_more_behind()];
+    vec(scene, 0..40).prop_map(|scenes| scenes.concat())
+}
+
+/// A COPY that fails, or not, at its first data, when more than data is on its way already.
+fn copy_with_more_behind() -> impl Strategy<Value = Vec<Step>> {
+    let behind = vec(select(b"dScfQH".to_vec()), 0..4);
+    (select(vec![Choice::Error, Choice::Done]), behind, cuts()).prop_map(|(choice, behind, cuts)| {
+        let sent = [b'd'].into_iter().chain(behind).map(|kind| Said::Whole(kind, Vec::new())).collect();
+        vec![
+            Step::Client(vec![Said::Whole(b'Q', b"copy\0".to_vec())], cuts),
+            Step::Answer(vec![Choice::Copy], cuts),
+            Step::Client(sent, cuts),
+            Step::Answer(vec![choice], cuts),
+            Step::Look,
+        ]
+    })
 }
 
 fn answers() -> impl Strategy<Value = Step> {
