@@ -48,6 +48,8 @@ struct Entry {
 #[derive(Clone, Copy, Debug, Default)]
 struct Seen {
     own: Option<Entry>,
+    /// Of sockets whose handshake is done: whoever binds to the loopback interface leaves the same two addresses
+    /// free to others, whose sockets then try in vain to connect.
     peers: Option<Entry>,
 }
 
@@ -123,12 +125,31 @@ impl Ends {
 
 #[cfg(target_os = "linux")]
 impl Seen {
+    /// Notes a socket at the other end. Of two that are not the same user's, it is nobody's.
+    fn add_peers(&mut self, entry: Entry) {
+        let is_one = |known: Entry| known.uid == entry.uid && known.inode != 0 && entry.inode != 0;
+        let agrees = self.peers.is_none_or(is_one);
+        self.peers = Some(if agrees { entry } else { Entry { inode: 0, ..entry } });
+    }
+
     /// The owner of the other end, if it has one still; absent where the kernel speaks of other sockets than these.
     #[expect(clippy::option_option, reason = "not knowing and knowing that there is none are two things")]
     fn owner(&self, ends: &Ends) -> Option<Option<u32>> {
         let is_ours = self.own.is_some_and(|own| own.inode == ends.inode);
         is_ours.then(|| self.peers.filter(|peers| peers.inode != 0).map(|peers| peers.uid))
     }
+}
+
+/// Whether a socket in this state (the kernel's `TCP_…`) has been answered by the other end, and was not let go of.
+#[cfg(target_os = "linux")]
+fn is_past_handshake(state: u8) -> bool {
+    const ESTABLISHED: u8 = 1;
+    const FIN_WAIT1: u8 = 4;
+    const FIN_WAIT2: u8 = 5;
+    const CLOSE_WAIT: u8 = 8;
+    const LAST_ACK: u8 = 9;
+    const CLOSING: u8 = 11;
+    matches!(state, ESTABLISHED | FIN_WAIT1 | FIN_WAIT2 | CLOSE_WAIT | LAST_ACK | CLOSING)
 }
 
 fn elsewhere() -> io::Error {
@@ -153,6 +174,7 @@ const TRY_AGAIN: u64 = 60_000;
 #[cfg(target_os = "linux")]
 mod tests {
     use super::*;
+    use socket2::{Domain, SockFilter, Socket, Type};
     use std::{
         net::{TcpListener, TcpStream},
         os::fd::AsFd,
@@ -196,6 +218,87 @@ mod tests {
             assert!(ways.iter().all(Option::is_none), "{listen}: {ways:?}");
             assert_eq!(uids.of_tcp(served.as_fd()).await.unwrap(), None, "{listen}");
         }
+    }
+
+    /// A socket whose port others may have, too.
+    fn tcp() -> Socket {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.set_reuse_address(true).unwrap();
+        socket
+    }
+
+    #[tokio::test]
+    async fn a_socket_that_only_tries_to_connect_is_not_taken_for_the_peer() {
+        let own = rustix::process::geteuid().as_raw();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().into();
+        let (client, trying) = (tcp(), tcp());
+        client.bind_device(Some(b"lo")).unwrap();
+        let expected = if own == 0 { 41_001 } else { own };
+        if own == 0 {
+            // A socket belongs to whom its file does.
+            rustix::fs::fchown(&client, Some(rustix::fs::Uid::from_raw(expected)), None).unwrap();
+        } else {
+            println!("skipped: only root can have sockets of two users");
+        }
+        client.bind(&"127.0.0.1:0".parse::<SocketAddr>().unwrap().into()).unwrap();
+        client.connect(&address).unwrap();
+        let served = listener.accept().unwrap().0;
+        // It hears nothing any more, so that the other one gets no answer and stays as it is.
+        SockRef::from(&served).attach_filter(&[SockFilter::new(6, 0, 0, 0)]).unwrap();
+        trying.bind(&client.local_addr().unwrap()).unwrap();
+        trying.set_nonblocking(true).unwrap();
+        assert_eq!(trying.connect(&address).unwrap_err().raw_os_error(), Some(libc::EINPROGRESS));
+        assert_eq!(trying.local_addr().unwrap().as_socket(), served.peer_addr().ok());
+
+        let ways = both_ways(&served);
+        // Diagnostics may show the other one alone; then it is nobody's.
+        let is_right = |found: &Option<u32>| found.is_none_or(|uid| uid == expected);
+        assert!(ways.iter().all(is_right) && ways.last() == Some(&Some(expected)), "{ways:?}");
+        let uids = PeerUids::new();
+        for _ in 0..2 {
+            assert!(is_right(&uids.of_tcp(served.as_fd()).await.unwrap()));
+        }
+
+        // It is nobody's once the client has gone, though the other is there still.
+        drop(client);
+        let ways = both_ways(&served);
+        assert!(ways.iter().all(Option::is_none), "{ways:?}");
+    }
+
+    #[test]
+    fn a_client_that_is_bound_to_the_loopback_interface_is_told_like_any_other() {
+        let own = rustix::process::geteuid().as_raw();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = tcp();
+        client.bind_device(Some(b"lo")).unwrap();
+        client.connect(&listener.local_addr().unwrap().into()).unwrap();
+
+        let ways = both_ways(&listener.accept().unwrap().0);
+
+        assert!(!ways.is_empty() && ways.iter().all(|found| *found == Some(own)), "{ways:?}");
+    }
+
+    #[test]
+    fn of_two_sockets_at_the_other_end_that_are_not_one_users_none_counts() {
+        let owner = |entries: &[(u32, u64)]| {
+            let mut seen = Seen { own: Some(Entry { uid: 0, inode: 7 }), peers: None };
+            entries.iter().for_each(|&(uid, inode)| seen.add_peers(Entry { uid, inode }));
+            let any = "127.0.0.1:1".parse().unwrap();
+            seen.owner(&Ends { own: any, peer: any, inode: 7 }).unwrap()
+        };
+
+        assert_eq!((owner(&[(5, 8)]), owner(&[(5, 8), (5, 9)])), (Some(5), Some(5)));
+        for odd in [&[(5, 8), (6, 9)][..], &[(5, 8), (6, 9), (6, 9)], &[(5, 8), (0, 0)], &[(0, 0), (0, 8)]] {
+            assert_eq!(owner(odd), None, "{odd:?}");
+        }
+    }
+
+    #[test]
+    fn only_states_after_the_handshake_tell_of_a_peer() {
+        let good: Vec<u8> = (0..=u8::MAX).filter(|state| is_past_handshake(*state)).collect();
+
+        assert_eq!(good, [1, 4, 5, 8, 9, 11]);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! One exact question to the kernel's socket diagnostics (sock_diag(7)): the socket at this end of this
 //! connection. Takes some microseconds, however many sockets there are.
 
-use super::{Ends, Entry, Seen, canonical};
+use super::{Ends, Entry, Seen, canonical, is_past_handshake};
 use rustix::io::Errno;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::{
@@ -14,21 +14,48 @@ pub(super) fn look_up(ends: &Ends) -> io::Result<Seen> {
     // The kernel answers before it lets go of the sender, so that there is nothing to wait for.
     let kind = Type::RAW.nonblocking();
     let mut socket = Socket::new(Domain::from(libc::AF_NETLINK), kind, Some(Protocol::from(NETLINK_SOCK_DIAG)))?;
-    let own = ask(&mut socket, ends.own, ends.peer)?;
+    let own = find(&mut socket, (ends.own, ends.peer), |found| found.entry.inode == ends.inode)?;
+    let mut seen = Seen { own, peers: None };
     // Without our own end it is another network's kernel tables that are looked at.
-    let peers = if own.is_some() { ask(&mut socket, ends.peer, ends.own)? } else { None };
-    Ok(Seen { own, peers })
+    if own.is_some()
+        && let Some(peers) = find(&mut socket, (ends.peer, ends.own), |found| is_past_handshake(found.state))?
+    {
+        seen.add_peers(peers);
+    }
+    Ok(seen)
 }
 
-fn ask(socket: &mut Socket, local: SocketAddr, remote: SocketAddr) -> io::Result<Option<Entry>> {
-    socket.send(&question(local, remote))?;
+/// A socket at these addresses (its own first) that `counts`. One that is bound to an interface is shown to those
+/// only who ask for it, and then it may be another one that is shown.
+fn find(
+    socket: &mut Socket,
+    ends: (SocketAddr, SocketAddr),
+    counts: impl Fn(&Found) -> bool,
+) -> io::Result<Option<Entry>> {
+    for interface in [ANY_INTERFACE, LOOPBACK] {
+        if let Some(found) = ask(socket, ends, interface)?.filter(&counts) {
+            return Ok(Some(found.entry));
+        }
+    }
+    Ok(None)
+}
+
+fn ask(socket: &mut Socket, (local, remote): (SocketAddr, SocketAddr), interface: u32) -> io::Result<Option<Found>> {
+    socket.send(&question(local, remote, interface))?;
     let mut answer = [0; ANSWER_BYTES_MAX];
     let length = socket.read(&mut answer)?;
     read(answer.get(..length).unwrap_or_default(), local, remote)
 }
 
+/// A socket, and how far its connection is.
+#[derive(Debug, PartialEq, Eq)]
+struct Found {
+    entry: Entry,
+    state: u8,
+}
+
 /// A `nlmsghdr` and an `inet_diag_req_v2`.
-fn question(local: SocketAddr, remote: SocketAddr) -> Vec<u8> {
+fn question(local: SocketAddr, remote: SocketAddr, interface: u32) -> Vec<u8> {
     let family = if local.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
     let mut bytes = Vec::with_capacity(QUESTION_BYTES);
     bytes.extend(u32::try_from(QUESTION_BYTES).unwrap_or_default().to_ne_bytes());
@@ -42,7 +69,7 @@ fn question(local: SocketAddr, remote: SocketAddr) -> Vec<u8> {
     bytes.extend(remote.port().to_be_bytes());
     bytes.extend(padded(local.ip()));
     bytes.extend(padded(remote.ip()));
-    bytes.extend([0; 4]); // Any interface.
+    bytes.extend(interface.to_ne_bytes());
     bytes.extend([0xff; 8]); // Any cookie.
     bytes
 }
@@ -59,7 +86,7 @@ fn padded(ip: IpAddr) -> [u8; 16] {
 
 /// An `inet_diag_msg`, or an error. Where there is no such connection, the kernel tells of a socket that listens
 /// at `local`, if there is one.
-fn read(answer: &[u8], local: SocketAddr, remote: SocketAddr) -> io::Result<Option<Entry>> {
+fn read(answer: &[u8], local: SocketAddr, remote: SocketAddr) -> io::Result<Option<Found>> {
     let bad = || io::Error::new(io::ErrorKind::InvalidData, "socket diagnostics: an answer that cannot be read");
     let kind = u16::from_ne_bytes(field(answer, 4).ok_or_else(bad)?);
     if kind == NLMSG_ERROR {
@@ -70,7 +97,7 @@ fn read(answer: &[u8], local: SocketAddr, remote: SocketAddr) -> io::Result<Opti
     if kind != SOCK_DIAG_BY_FAMILY {
         return Err(bad());
     }
-    let [family] = field(answer, 16).ok_or_else(bad)?;
+    let [family, state] = field(answer, 16).ok_or_else(bad)?;
     let address = |port: usize, ip: usize| {
         let port = u16::from_be_bytes(field(answer, port)?);
         let ip = if i32::from(family) == libc::AF_INET {
@@ -84,7 +111,7 @@ fn read(answer: &[u8], local: SocketAddr, remote: SocketAddr) -> io::Result<Opti
     let uid = u32::from_ne_bytes(field(answer, 80).ok_or_else(bad)?);
     let inode = u32::from_ne_bytes(field(answer, 84).ok_or_else(bad)?);
     let is_it = (found_local, found_remote) == (local, remote);
-    Ok(is_it.then_some(Entry { uid, inode: inode.into() }))
+    Ok(is_it.then_some(Found { entry: Entry { uid, inode: inode.into() }, state }))
 }
 
 fn field<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
@@ -96,6 +123,10 @@ const SOCK_DIAG_BY_FAMILY: u16 = 20;
 const NLMSG_ERROR: u16 = 2;
 const NLM_F_REQUEST: u16 = 1;
 const IPPROTO_TCP: u8 = 6;
+/// Shows no socket that is bound to an interface.
+const ANY_INTERFACE: u32 = 0;
+/// In every network namespace.
+const LOOPBACK: u32 = 1;
 const QUESTION_BYTES: usize = 72;
 /// With room for what newer kernels add.
 const ANSWER_BYTES_MAX: usize = 4096;
@@ -107,14 +138,16 @@ mod tests {
     #[test]
     fn an_answer_about_another_socket_is_none() {
         let [local, remote, other] = ["127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3"].map(|text| text.parse().unwrap());
-        let mut answer = question(local, remote);
+        let mut answer = question(local, remote, ANY_INTERFACE);
         // The question has the addresses four bytes later than the answer.
         answer.drain(20..24);
         answer.resize(88, 0);
+        answer[17] = 9;
         answer[80..84].copy_from_slice(&1000_u32.to_ne_bytes());
         answer[84..88].copy_from_slice(&4711_u32.to_ne_bytes());
 
-        assert_eq!(read(&answer, local, remote).unwrap(), Some(Entry { uid: 1000, inode: 4711 }));
+        let found = Found { entry: Entry { uid: 1000, inode: 4711 }, state: 9 };
+        assert_eq!(read(&answer, local, remote).unwrap(), Some(found));
         for (local, remote) in [(local, other), (other, remote), (remote, local)] {
             assert_eq!(read(&answer, local, remote).unwrap(), None);
         }

@@ -1,7 +1,7 @@
 //! The kernel's own tables of sockets, `/proc/self/net/tcp` and `tcp6`, read line by line. That takes
 //! milliseconds where there are thousands of sockets.
 
-use super::{Ends, Entry, Seen, canonical};
+use super::{Ends, Entry, Seen, canonical, is_past_handshake};
 use std::{
     fs::File,
     io::{self, BufRead, BufReader},
@@ -19,10 +19,8 @@ pub(super) fn look_up(ends: &Ends) -> io::Result<Seen> {
             Err(error) => return Err(error),
         };
         for line in lines {
+            // To the last: there may be more than one at either end.
             note(&line?, ends, &mut seen);
-            if seen.own.is_some() && seen.peers.is_some() {
-                return Ok(seen);
-            }
         }
     }
     Ok(seen)
@@ -32,13 +30,17 @@ fn note(line: &str, ends: &Ends, seen: &mut Seen) -> Option<()> {
     let mut fields = line.split_ascii_whitespace();
     let (local, remote) = (fields.nth(1)?, fields.next()?);
     let (local, remote) = (table_address(local)?, table_address(remote)?);
-    let place = match () {
-        () if (local, remote) == (ends.own, ends.peer) => &mut seen.own,
-        () if (local, remote) == (ends.peer, ends.own) => &mut seen.peers,
-        () => return None,
-    };
-    let (uid, inode) = (fields.nth(4)?.parse().ok()?, fields.nth(1)?.parse().ok()?);
-    *place = Some(Entry { uid, inode });
+    let is_own = (local, remote) == (ends.own, ends.peer);
+    if !is_own && (local, remote) != (ends.peer, ends.own) {
+        return None;
+    }
+    let state = u8::from_str_radix(fields.next()?, 16).ok()?;
+    let entry = Entry { uid: fields.nth(3)?.parse().ok()?, inode: fields.nth(1)?.parse().ok()? };
+    if is_own {
+        seen.own = if entry.inode == ends.inode { Some(entry) } else { seen.own };
+    } else if is_past_handshake(state) {
+        seen.add_peers(entry);
+    }
     Some(())
 }
 
@@ -71,12 +73,17 @@ mod tests {
         let [peer, own] = ["127.0.0.1:40000", "127.0.0.1:9257"].map(|address| address.parse().unwrap());
         let of = |line: &str, own, peer| {
             let mut seen = Seen::default();
-            note(line, &Ends { own, peer, inode: 5 }, &mut seen);
+            note(line, &Ends { own, peer, inode: 4711 }, &mut seen);
             (seen.own, seen.peers)
         };
 
         assert_eq!(of(line, own, peer), (None, Some(Entry { uid: 1000, inode: 4711 })));
         assert_eq!(of(line, peer, own), (Some(Entry { uid: 1000, inode: 4711 }), None));
+        for state in ["02", "03", "06", "07", "0A", "0C"] {
+            assert_eq!(of(&line.replace(" 01 ", &format!(" {state} ")), own, peer), (None, None), "{state}");
+        }
+        assert!(of(&line.replace(" 01 ", " 0B "), own, peer).1.is_some());
+        assert_eq!(of(&line.replace("4711", "4712"), peer, own), (None, None), "another socket than ours");
         assert_eq!(of("  sl  local_address rem_address   st", own, peer), (None, None));
         assert_eq!(of(line, own, "127.0.0.1:40001".parse().unwrap()), (None, None));
     }
