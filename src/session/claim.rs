@@ -9,7 +9,7 @@ use crate::{
     credentials::Lease,
     metrics::labels::ClaimSource,
     pool::Ready,
-    settings::{AuthKind, ListenerUser, Name, UserMode},
+    settings::{AuthKind, ListenerUser, Name, SqlUser, UserMode},
     shutdown::Stop,
     upstream::{Account, Claim, ClaimError, Facts, LoginError, Told, Upstream},
     wire::{StartupParameters, parameters::Injected},
@@ -119,6 +119,13 @@ impl Parts {
             found = if is_meant { Some(account) } else { found };
         }
         found
+    }
+
+    /// Those that a session of this listener may log in as, whatever name a client says.
+    pub(super) fn possible_users(&self) -> impl Iterator<Item = &SqlUser> {
+        let ListenerUser { name, mode } = &self.listener.user;
+        let users = self.setup.accounts().map(|account| &account.user);
+        users.filter(move |user| *mode == UserMode::Map || user.name == *name)
     }
 
     /// One that stands ready, or a new one.

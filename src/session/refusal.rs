@@ -77,6 +77,13 @@ impl Refusal {
         Self::ours(RefuseReason::Draining, told, Blame::Client, stream)
     }
 
+    /// It came under rules that let nobody in any more.
+    pub(super) fn rules_changed(stream: ClientStream) -> Self {
+        let message = "this listener's rules have changed meanwhile: crdb-proxy was told so while the client came in";
+        let told = ClientError::new(SqlState::CANNOT_CONNECT_NOW, message).hint("Connect again.");
+        Self::ours(RefuseReason::Draining, told, Blame::Client, stream)
+    }
+
     /// A cancel request is never answered.
     pub(super) fn not_let_in(error: &NotLetIn, wish: &Wish, stream: ClientStream) -> Self {
         let encoded = matches!(wish, Wish::Cancel(_)).then(Vec::new);
