@@ -91,11 +91,14 @@ impl ClaimError {
                     Audience::Remote => told.hint("The log of crdb-proxy says which source it is and why."),
                 }
             }
-            Self::NoLoginSlot { logins_max, limit } => ClientError::new(
-                SqlState::TOO_MANY_CONNECTIONS,
-                format!("{logins_max} logins at cluster \"{cluster}\" are in flight, and none ended within {limit:?}"),
-            )
-            .hint("Open fewer connections at once, or raise \"logins_max\" or \"login_queue_limit\"."),
+            Self::NoLoginSlot { logins_max, limit, is_clients } => {
+                let with = if *is_clients { " with clients' own passwords" } else { "" };
+                let message = format!(
+                    "{logins_max} logins at cluster \"{cluster}\"{with} are in flight, and none ended within {limit:?}"
+                );
+                ClientError::new(SqlState::TOO_MANY_CONNECTIONS, message)
+                    .hint("Open fewer connections at once, or raise \"logins_max\" or \"login_queue_limit\".")
+            }
             Self::NoEndpoint(failures) => no_endpoint(failures, cluster, audience),
             Self::Login { error, .. } => return error.to_client(facts, audience),
         })
