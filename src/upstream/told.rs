@@ -107,9 +107,9 @@ impl ClaimError {
                 }
             }
             Self::NoLoginSlot { logins_max, limit, is_clients } => {
-                let with = if *is_clients { " with clients' own passwords" } else { "" };
+                let whose = if *is_clients { " with clients' own passwords" } else { "" };
                 let message = format!(
-                    "{logins_max} logins at cluster \"{cluster}\"{with} are in flight, and none ended within {limit:?}"
+                    "{logins_max} logins{whose} at cluster \"{cluster}\" are in flight, and none ended within {limit:?}"
                 );
                 ClientError::new(SqlState::TOO_MANY_CONNECTIONS, message)
                     .hint("Open fewer connections at once, or raise \"logins_max\" or \"login_queue_limit\".")
