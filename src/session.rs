@@ -5,6 +5,7 @@ mod admission;
 mod cancel;
 mod claim;
 mod client_password;
+mod client_rules;
 mod client_stream;
 mod closing;
 mod end;
@@ -45,6 +46,7 @@ use tracing::{debug, info};
 
 pub(crate) use admission::{Admission, Limit};
 pub(crate) use cancel::CancelKeys;
+pub(crate) use client_rules::ClientRules;
 pub(crate) use client_stream::ClientStream;
 pub(crate) use local_password::LocalPassword;
 use local_password::NotPassed;
@@ -70,6 +72,8 @@ pub(crate) struct Parts {
     pub(crate) tls: Option<TlsAcceptor>,
     /// What clients must prove to know.
     pub(crate) local_password: Option<LocalPassword>,
+    /// Whether what these say of who may come in still holds.
+    pub(crate) client_rules: ClientRules,
     /// How many sessions there may be.
     pub(crate) admission: Admission,
     /// Places for sockets in startup, of all listeners.
@@ -180,12 +184,13 @@ impl Parts {
             bytes_max: self.limits.startup_bytes_max,
             tls: self.tls.as_ref(),
             requires_tls: matches!(self.listener.tls, settings::LocalTls::Require(_)),
-            allowed: Allowed {
-                cluster: self.listener.client_choices.cluster_option,
-                database: !self.listener.client_choices.database_locked,
-            },
             patience: self.patience(visit),
         }
+    }
+
+    fn client_choices(&self) -> Allowed {
+        let choices = &self.listener.client_choices;
+        Allowed { cluster: choices.cluster_option, database: !choices.database_locked }
     }
 
     /// From accept to a session, or to nothing more to do after a cancel request.
@@ -226,6 +231,13 @@ impl Parts {
         self.note_asked(&asked.parameters, live);
         let mut preface = asked.negotiation();
         let (stream, of_client) = self.prove(stream, &asked, &mut preface, self.patience(visit)).await?;
+        // Who may not come in learns nothing of what the listener lets clients choose.
+        if let Some(reserved) = asked.parameters.reserved(self.client_choices()) {
+            return Err(Refusal::of_startup(startup::Failed::reserved(reserved, stream)));
+        }
+        if self.client_rules.are_changed() {
+            return Err(Refusal::rules_changed(stream));
+        }
         let place = match self.admission.admit() {
             Ok(permit) => Place { permit, admitted: visit.kept.take().unwrap_or_else(|| self.sessions.admit()) },
             Err(full) => return Err(Refusal::not_admitted(full, stream)),

@@ -32,7 +32,7 @@ pub use self::{
     access::{AccessWord, Account, LocalAccess, SocketRights},
     auth_methods::AuthMethod,
     changes::{Change, changes},
-    client_choices::{ClientChoices, ListenerUser, UserMode},
+    client_choices::{AsksFor, ClientChoices, ListenerUser, UserMode},
     inputs::{Flag, Flags, Inputs},
     load::{FoundAdmin, Loaded, load, load_admin, load_text},
     paste::{ClientHost, ConnectionParameters, escaped},

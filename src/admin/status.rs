@@ -7,7 +7,7 @@ use crate::{
     metrics::labels::{Direction, ErrorClass, Label, RefuseReason, UpstreamState},
     refusals::Entry,
     sessions::{Joined, Live, SessionState},
-    settings::{Endpoint, EndpointKind, LocalTls},
+    settings::{AsksFor, Endpoint, EndpointKind, LocalTls, UserMode},
     upstream::{Account, Cluster, Way},
 };
 use serde::Serialize;
@@ -47,7 +47,9 @@ struct Listener {
     name: String,
     addresses: Vec<String>,
     cluster: String,
-    user: String,
+    user: Option<String>,
+    user_mode: &'static str,
+    asks_for: Option<&'static str>,
     database: String,
     tls: &'static str,
     reuse: bool,
@@ -205,7 +207,9 @@ fn listener(view: &ListenerView, open: &[Arc<Live>]) -> Listener {
         name: settings.name.to_string(),
         addresses: view.addresses.clone(),
         cluster: settings.cluster.to_string(),
-        user: settings.user.name.clone(),
+        user: (settings.user.mode != UserMode::Map).then(|| settings.user.name.clone()),
+        user_mode: settings.user.mode.text(),
+        asks_for: settings.asks_for(&parts.setup.settings).map(AsksFor::text),
         database: settings.database.clone(),
         tls: match settings.tls {
             LocalTls::Off => "off",

@@ -9,7 +9,7 @@ use crate::{
     credentials::{Credentials, SecretError},
     settings::EndpointKind,
     tls::{CertificateProblem, Described},
-    upstream::{self, AskError, Cluster, EndpointError, LoginError, Secured, Setup, Upstream, Way},
+    upstream::{self, Account, AskError, Cluster, EndpointError, LoginError, Secured, Setup, Upstream, Way},
     wire::{SqlState, StartupParameters},
 };
 use std::{
@@ -84,7 +84,7 @@ pub(super) struct Walk<'a> {
     pub(super) way: &'a Arc<Way>,
     /// Those that listeners give to clients, the first to log in to; at least one.
     pub(super) databases: &'a [String],
-    /// Of each user; the first one asks, and the others log in once that went well.
+    /// Of each user; the first one that can log in asks, and the others log in once that went well.
     pub(super) parameters: &'a [StartupParameters],
     /// Told when a stage begins.
     pub(super) begins: &'a (dyn Fn(Stage) + Sync),
@@ -110,11 +110,11 @@ impl Walk<'_> {
 
     async fn steps(&self, seen: &mut Seen) -> Result<(), Failure> {
         let began = self.begin(Stage::Secret);
-        let account = &self.setup.account;
+        let (first, others) = self.logins();
+        let account = first.map_or(&self.setup.account, |parameters| self.setup.account_of(parameters));
+        seen.user.clone_from(&account.user.name);
         let lease = account.examine_secret().await;
-        let source = account.credentials().map(Credentials::describe);
-        let none = if account.user.asks_client { BROUGHT } else { "none: a client certificate alone" };
-        let said = source.map_or(none.to_owned(), |source| format!("from {source}"));
+        let said = self.of_secret(account);
         let lease = seen.note(Stage::Secret, began, lease, |_| said, ToString::to_string).map_err(Failure::Secret)?;
         seen.secret_shape = lease.as_ref().map(|lease| Shape::of(&lease.secret));
 
@@ -124,23 +124,40 @@ impl Walk<'_> {
         let addresses = addresses.map_err(Failure::Dns)?;
 
         let sockets = self.dial(seen, &addresses).await?;
-        let secured = self.secure(seen, sockets).await?;
-        let Some((parameters, others)) = self.parameters.split_first() else { return Ok(()) };
-        if self.setup.account.user.asks_client {
-            return self.log_others_in(seen, others).await;
-        }
+        let secured = self.secure(seen, account, sockets).await?;
+        let Some(parameters) = first else { return Ok(()) };
         let began = self.begin(Stage::Login);
         let done = self.cluster.examine_login(self.setup, self.way, secured, lease.as_ref(), parameters).await;
         let upstream = seen.note_login(began, done, String::new())?;
         self.ask(seen, upstream, lease.as_ref()).await?;
-        self.log_others_in(seen, others).await
-    }
-
-    async fn log_others_in(&self, seen: &mut Seen, others: &[StartupParameters]) -> Result<(), Failure> {
-        for parameters in others.iter().filter(|others| !self.setup.account_of(others).user.asks_client) {
+        for parameters in others {
             self.log_in_as(seen, parameters).await?;
         }
         Ok(())
+    }
+
+    /// What the first user that can be logged in logs in with, who asks; and the others. Nobody can be whose clients bring
+    /// the password.
+    fn logins(&self) -> (Option<&StartupParameters>, impl Iterator<Item = &StartupParameters>) {
+        let has_secret = |parameters: &&StartupParameters| !self.setup.account_of(parameters).user.asks_client;
+        let mut can = self.parameters.iter().filter(has_secret);
+        (can.next(), can)
+    }
+
+    /// Where the secret comes from of the one who asks, and whose does not.
+    fn of_secret(&self, account: &Account) -> String {
+        if account.user.asks_client {
+            return BROUGHT.to_owned();
+        }
+        let source = account.credentials().map(Credentials::describe);
+        let source = source.map_or("none: a client certificate alone".to_owned(), |source| format!("from {source}"));
+        let brought = self.setup.accounts().filter(|account| account.user.asks_client);
+        let brought: Vec<_> = brought.map(|account| account.user.name.as_str()).collect();
+        if brought.is_empty() {
+            return source;
+        }
+        let name = &account.user.name;
+        format!("of {name}, {source}; the clients of {} bring their own password", brought.join(", "))
     }
 
     /// Another user, over a connection of its own.
@@ -215,11 +232,16 @@ impl Walk<'_> {
     }
 
     /// TLS at the first address that gives it; a certificate that is refused is the endpoint's, whichever address.
-    async fn secure(&self, seen: &mut Seen, sockets: Vec<(TcpStream, SocketAddr)>) -> Result<Secured, Failure> {
+    async fn secure(
+        &self,
+        seen: &mut Seen,
+        account: &Account,
+        sockets: Vec<(TcpStream, SocketAddr)>,
+    ) -> Result<Secured, Failure> {
         let began = self.begin(Stage::Tls);
         let mut failure = EndpointError::NoAnswer;
         for (socket, address) in sockets {
-            let shaken = self.setup.examine_tls(&self.setup.account, self.way, socket, address).await;
+            let shaken = self.setup.examine_tls(account, self.way, socket, address).await;
             seen.chain = shaken.chain;
             let distance_ms = shaken.answered.map(ms);
             match shaken.result {

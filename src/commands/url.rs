@@ -11,12 +11,39 @@ use crate::{
         status::{Listening, Status},
     },
     diagnostics::printable,
-    settings::{self, ConnectionParameters, FoundAdmin, Inputs, ListenAddress, Listener, Settings},
+    settings::{self, AsksFor, ConnectionParameters, FoundAdmin, Inputs, ListenAddress, Listener, Settings, UserMode},
 };
 use std::{fs, path::Path};
 
-/// A listener's name, and how it is reached.
-type Way = (String, ConnectionParameters);
+/// How a listener is reached.
+struct Way {
+    listener: String,
+    parameters: ConnectionParameters,
+    /// The password that it asks for, as `/status` says it.
+    asks_for: Option<String>,
+    /// The user is the client's to choose.
+    has_any_user: bool,
+}
+
+impl Way {
+    /// What no format has a place for.
+    fn remarks(&self) -> Vec<String> {
+        let (listener, user) = (&self.listener, &self.parameters.user);
+        let chooses = || {
+            format!(
+                "listener \"{listener}\": the client chooses the user by its name; \"{user}\" is the cluster's first"
+            )
+        };
+        let what = match self.asks_for.as_deref() {
+            Some(asked) if asked == AsksFor::LocalPassword.text() => Some("its own password (\"local_password\")"),
+            Some(_) if self.has_any_user => Some("the password of the user, where that has credential = \"client\""),
+            Some(_) => Some("the password of the user (credential = \"client\")"),
+            None => None,
+        };
+        let asks = what.map(|what| format!("listener \"{listener}\" asks for {what}, which is never shown here"));
+        self.has_any_user.then(chooses).into_iter().chain(asks).collect()
+    }
+}
 
 /// Prints it for each listener, or for the one of this name: as the running daemon listens, which may be at passed
 /// sockets or by settings that have changed since; where none answers, as the settings say.
@@ -41,6 +68,7 @@ pub fn url(inputs: &Inputs, name: Option<&str>, format: Option<&str>) -> Result<
         }
     };
     say(&blocks(&ways, format)?)?;
+    ways.iter().flat_map(Way::remarks).for_each(|remark| note(&remark));
     Ok(0)
 }
 
@@ -48,9 +76,9 @@ pub fn url(inputs: &Inputs, name: Option<&str>, format: Option<&str>) -> Result<
 fn blocks(ways: &[Way], format: Format) -> Result<String, CommandError> {
     let mut blocks = Vec::new();
     let mut unsaid = Vec::new();
-    for (name, parameters) in ways {
-        let name = printable(name);
-        match format.render(parameters) {
+    for Way { listener, parameters, asks_for, .. } in ways {
+        let name = printable(listener);
+        match format.render(parameters, asks_for.is_some()) {
             Ok(text) if ways.len() > 1 => blocks.push(format!("# listener \"{name}\"\n{text}\n")),
             Ok(text) => blocks.push(format!("{text}\n")),
             Err(reason) => unsaid.push(format!("listener \"{name}\": {reason}")),
@@ -100,7 +128,12 @@ fn of_daemon(status: &Status, name: Option<&str>) -> Result<Vec<Way>, CommandErr
         let names = (listener.user.as_deref().unwrap_or_else(of_cluster), listener.database.as_str());
         let address = ListenAddress::of_sockets(&listener.addresses)?;
         let parameters = ConnectionParameters::new(&address, listener.tls == "require", names, None)?;
-        Some((listener.name.clone(), parameters))
+        Some(Way {
+            listener: listener.name.clone(),
+            parameters,
+            asks_for: listener.asks_for.clone(),
+            has_any_user: listener.user_mode.as_deref() == Some(UserMode::Map.text()),
+        })
     };
     Ok(meant.into_iter().filter_map(way).collect())
 }
@@ -115,7 +148,14 @@ fn of_settings(settings: &Settings, name: Option<&str>, reason: &ControlError) -
     let way = |listener: &Listener| {
         let parameters = listener.connection_parameters(None);
         let parameters = parameters.ok_or_else(|| CommandError::Said(1, portless(listener, reason)))?;
-        Ok((listener.name.to_string(), parameters))
+        let cluster = settings.clusters.iter().find(|cluster| cluster.name == listener.cluster);
+        let asks_for = cluster.and_then(|cluster| listener.asks_for(cluster));
+        Ok(Way {
+            listener: listener.name.to_string(),
+            parameters,
+            asks_for: asks_for.map(|asked| asked.text().to_owned()),
+            has_any_user: listener.user.mode == UserMode::Map,
+        })
     };
     meant.into_iter().map(way).collect()
 }

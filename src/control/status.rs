@@ -60,8 +60,10 @@ pub struct Listening {
     pub name: String,
     pub addresses: Vec<String>,
     pub cluster: String,
-    /// Absent from a daemon that is older.
+    /// Absent from a daemon that is older, and where clients choose it.
     pub user: Option<String>,
+    pub user_mode: Option<String>,
+    pub asks_for: Option<String>,
     pub database: String,
     pub tls: String,
     pub sessions: u64,

@@ -21,7 +21,7 @@ use crate::{
     pool::Pool,
     refusals::Refusals,
     service_manager::ServiceManager,
-    session::{Admission, CancelKeys, Limit, LocalPassword, OnError, Parts, Startups},
+    session::{Admission, CancelKeys, ClientRules, Limit, LocalPassword, OnError, Parts, Startups},
     sessions::Sessions,
     settings::{AdminAddress, Limits, ListenAddress, Name, Settings, SocketRights},
     shutdown::stop,
@@ -184,7 +184,7 @@ impl Shared {
         let metrics = Arc::new(self.metrics.listener(&listener.name, sessions_max.get()));
         let setup = cluster.setup();
         let pool = Pool::new(listener, &cluster, &setup, &choice, &metrics, &self.places.warm);
-        Parts {
+        let mut parts = Parts {
             on_error: on_error(&metrics, &cluster),
             pool: Arc::new(pool),
             choice,
@@ -203,7 +203,10 @@ impl Shared {
             refusals: Arc::clone(&self.refusals),
             peer_uids: Arc::clone(&self.peer_uids),
             audience,
-        }
+            client_rules: ClientRules::default(),
+        };
+        before.into_iter().for_each(|before| parts.succeed(before));
+        parts
     }
 }
 

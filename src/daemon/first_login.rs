@@ -78,8 +78,12 @@ async fn try_one(parts: &Parts) -> Result<(), String> {
         }
         Err(error) => {
             let source = account.credentials().map(Credentials::describe);
-            let facts =
-                Facts { cluster: parts.cluster.name(), user: &account.user.name, secret_source: source.as_deref() };
+            let facts = Facts {
+                cluster: parts.cluster.name(),
+                user: &account.user.name,
+                secret_source: source.as_deref(),
+                has_own_table: account.user.has_own_table,
+            };
             Err(error.cause(&facts))
         }
     }

@@ -19,7 +19,7 @@ use crate::{
 };
 use std::{
     collections::HashMap,
-    sync::Arc,
+    sync::{Arc, Weak},
     time::{Duration, SystemTime},
 };
 use tokio::{
@@ -53,6 +53,8 @@ struct Leaving {
     name: Name,
     stopper: Arc<Stopper>,
     is_drained: bool,
+    /// What clients go by that are still on their way in.
+    parts: Weak<Parts>,
 }
 
 /// New settings and files that were found good, and sockets for listeners that had none.
@@ -145,6 +147,7 @@ impl Serving {
         }
         before.into_iter().flatten().for_each(|post| self.close(post));
         self.drain_what_is_gone(&settings.listeners, &limits);
+        self.overrule_what_left();
         self.at_start.get_or_insert_with(|| restart_values(&settings));
         let needs_restart = self.needs_restart(&settings);
         self.loaded = Some(loaded);
@@ -269,7 +272,8 @@ impl Serving {
         if is_inherited {
             self.given_up.push((name.clone(), bound));
         }
-        self.leaving.push(Leaving { name, stopper, is_drained: false });
+        let parts = Arc::downgrade(&parts);
+        self.leaving.push(Leaving { name, stopper, is_drained: false, parts });
     }
 
     /// Sessions of a listener that only moved live on; those of one that is gone end as in a drain.
@@ -278,6 +282,16 @@ impl Serving {
         for leaving in self.leaving.iter_mut().filter(|leaving| !leaving.is_drained).filter(is_gone) {
             leaving.is_drained = true;
             self.tasks.spawn(drain_alone(Arc::clone(&leaving.stopper), limits.idle_close, limits.drain_limit));
+        }
+    }
+
+    /// Clients on their way in by an address that their listener has left go by its rules as well.
+    fn overrule_what_left(&self) {
+        for Leaving { name, parts, .. } in &self.leaving {
+            let post = self.posts.iter().find(|post| post.name() == name);
+            if let (Some(post), Some(parts)) = (post, parts.upgrade()) {
+                post.parts.overrule(&parts);
+            }
         }
     }
 

@@ -9,10 +9,10 @@ use crate::{
     credentials::Lease,
     metrics::labels::ClaimSource,
     pool::Ready,
-    settings::{AuthKind, ListenerUser, Name, UserMode},
+    settings::{AuthKind, ListenerUser, Name, SqlUser, UserMode},
     shutdown::Stop,
     upstream::{Account, Claim, ClaimError, Facts, LoginError, Told, Upstream},
-    wire::{StartupParameters, parameters::Injected},
+    wire::{ServerError, SqlState, StartupParameters, parameters::Injected},
 };
 use tokio::{io::AsyncReadExt, time::Instant};
 
@@ -65,7 +65,7 @@ impl Parts {
         stop: &Stop,
     ) -> Result<Claimed, Refusal> {
         let Some(account) = self.account(parameters) else {
-            return Err(Refusal::user_not_allowed(parameters, client.stream));
+            return Err(Refusal::user_not_allowed(parameters, of_client.is_some(), client.stream));
         };
         let for_upstream = parameters.for_upstream(&Injected {
             user: &account.user.name,
@@ -86,21 +86,38 @@ impl Parts {
             Ok(obtained) => Ok(self.claimed(client, obtained, for_upstream, began)),
             Err(error) => {
                 let source = account.credentials().map(|credentials| credentials.describe());
-                let facts =
-                    Facts { cluster: self.cluster.name(), user: &account.user.name, secret_source: source.as_deref() };
-                let told = match &error {
-                    // It knows best which password that was.
-                    ClaimError::Login { error: LoginError::Server(own), .. } if of_client.is_some() => {
-                        Told::Servers(own.clone())
-                    }
-                    _ => error.to_client(&facts, self.audience),
+                let facts = Facts {
+                    cluster: self.cluster.name(),
+                    user: &account.user.name,
+                    secret_source: source.as_deref(),
+                    has_own_table: account.user.has_own_table,
                 };
-                let cause = error.cause(&facts);
+                let (told, cause) = match &error {
+                    ClaimError::Login { error: LoginError::Server(own), .. } if of_client.is_some() => {
+                        self.told_to_who_brought(parameters, &facts, own)
+                    }
+                    _ => (error.to_client(&facts, self.audience), error.cause(&facts)),
+                };
                 let is_locked = self.listener.client_choices.database_locked;
                 let told = refusal::explain_missing_database(told, parameters, &self.listener.database, is_locked);
                 Err(Refusal::claim(&error, told, cause, client.stream))
             }
         }
+    }
+
+    /// What a client whose own password was to log in reads of the server's refusal, and what the log says: it was not the
+    /// daemon's secret.
+    fn told_to_who_brought(
+        &self,
+        parameters: &StartupParameters,
+        facts: &Facts<'_>,
+        own: &ServerError,
+    ) -> (Told, String) {
+        if own.sqlstate != SqlState::INVALID_PASSWORD {
+            return (Told::Servers(own.clone()), own.message.clone());
+        }
+        let cause = format!("the password that the client brought for \"{}\" is wrong: {}", facts.user, own.message);
+        (self.told_of_wrong(parameters, own), cause)
     }
 
     /// The user that this client's session logs in as; none where it asks for one that it may not be. Every name is
@@ -119,6 +136,13 @@ impl Parts {
             found = if is_meant { Some(account) } else { found };
         }
         found
+    }
+
+    /// Those that a session of this listener may log in as, whatever name a client says.
+    pub(super) fn possible_users(&self) -> impl Iterator<Item = &SqlUser> {
+        let ListenerUser { name, mode } = &self.listener.user;
+        let users = self.setup.accounts().map(|account| &account.user);
+        users.filter(move |user| *mode == UserMode::Map || user.name == *name)
     }
 
     /// One that stands ready, or a new one.

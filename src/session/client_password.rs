@@ -9,8 +9,11 @@ use super::{
 };
 use crate::{
     credentials::Lease,
+    diagnostics::printable,
     secret::Secret,
-    wire::{StartupParameters, messages},
+    settings::UserMode,
+    upstream::Told,
+    wire::{ClientError, ServerError, SqlState, StartupParameters, messages},
 };
 use std::sync::Arc;
 use tokio::io::AsyncReadExt;
@@ -18,13 +21,29 @@ use zeroize::Zeroizing;
 
 impl Parts {
     /// Whether this client is to be asked. One that asks for a name that is none is asked too, where any name could
-    /// be: that there is none is not to be seen.
+    /// be: it reads the same as whoever brings a wrong password. Only the time tells, since nobody logs in then.
     pub(super) fn asks_client(&self, parameters: &StartupParameters) -> bool {
         match self.account(parameters) {
             Some(account) => account.user.asks_client,
-            None => self.setup.accounts().any(|account| account.user.asks_client),
+            None => self.possible_users().any(|user| user.asks_client),
         }
     }
+
+    /// What the client of a wrong password reads of it: the server's own words, unless a client that asks for a name that
+    /// is none would read others.
+    pub(super) fn told_of_wrong(&self, parameters: &StartupParameters, own: &ServerError) -> Told {
+        match self.listener.user.mode {
+            UserMode::Replace => Told::Servers(own.clone().with_hint(BROUGHT)),
+            UserMode::Map | UserMode::MustMatch => Told::Ours(wrong(parameters)),
+        }
+    }
+}
+
+/// As CockroachDB says it, of the name that the client has said.
+pub(super) fn wrong(parameters: &StartupParameters) -> ClientError {
+    let asked: String = parameters.text("user").unwrap_or_default().chars().take(NAME_CHARS_MAX).collect();
+    let message = format!("password authentication failed for user {}", printable(&asked));
+    ClientError::new(SqlState::INVALID_PASSWORD, message).hint(BROUGHT)
 }
 
 /// Asks for the password. Not cancel safe: the exchange cannot be taken up again.
@@ -39,8 +58,11 @@ async fn exchange(client: &mut ClientStream) -> Result<Secret, NotPassed> {
     client.read_exact(&mut header).await.map_err(|_gone| NotPassed::Gone)?;
     let [kind, length @ ..] = header;
     let length = usize::try_from(u32::from_be_bytes(length)).unwrap_or(usize::MAX);
-    if kind != b'p' || !(4..=ANSWER_BYTES_MAX).contains(&length) {
+    if kind != b'p' || length < 4 {
         return Err(NotPassed::Malformed);
+    }
+    if length > ANSWER_BYTES_MAX {
+        return Err(NotPassed::TooLong);
     }
     let mut body = Zeroizing::new(vec![0; length.saturating_sub(4)]);
     client.read_exact(&mut body).await.map_err(|_gone| NotPassed::Gone)?;
@@ -54,3 +76,7 @@ async fn exchange(client: &mut ClientStream) -> Result<Secret, NotPassed> {
 const CLEARTEXT: u32 = 3;
 /// More than any password takes.
 const ANSWER_BYTES_MAX: usize = 1024 + 5;
+/// As many as a name may have.
+const NAME_CHARS_MAX: usize = 63;
+const BROUGHT: &str = "This listener asks for the user's own password, and the client brought a wrong one or none: \
+                       correct it there. crdb-proxy keeps none.";

@@ -32,6 +32,8 @@ pub(crate) enum NotPassed {
     Gone,
     /// What it sent is no password.
     Malformed,
+    /// It says that it is longer than any password may be.
+    TooLong,
     /// It took too long.
     TooSlow,
     /// It took its time while others waited for its place.
@@ -96,6 +98,13 @@ impl NotPassed {
                 SqlState::PROTOCOL_VIOLATION,
                 "crdb-proxy refused the startup: it asked for the user's password, of 1 to 1024 bytes, and got none",
             )),
+            Self::TooLong => Some(
+                ClientError::new(
+                    SqlState::PROTOCOL_VIOLATION,
+                    "crdb-proxy refused the startup: the password that it brought is longer than 1024 bytes",
+                )
+                .hint("Is it the user's password that the client sends? A token takes auth = \"jwt\" and a secret of crdb-proxy's own."),
+            ),
             Self::Early => Some(ClientError::new(
                 SqlState::PROTOCOL_VIOLATION,
                 "crdb-proxy refused the startup: bytes followed the startup message before its answer",

@@ -3,6 +3,7 @@
 use super::{
     Parts, Visit,
     admission::NotAdmitted,
+    client_password,
     client_stream::ClientStream,
     closing,
     local_access::NotLetIn,
@@ -77,6 +78,13 @@ impl Refusal {
         Self::ours(RefuseReason::Draining, told, Blame::Client, stream)
     }
 
+    /// It came under rules that let nobody in any more.
+    pub(super) fn rules_changed(stream: ClientStream) -> Self {
+        let message = "this listener's rules have changed meanwhile: crdb-proxy was told so while the client came in";
+        let told = ClientError::new(SqlState::CANNOT_CONNECT_NOW, message).hint("Connect again.");
+        Self::ours(RefuseReason::Draining, told, Blame::Client, stream)
+    }
+
     /// A cancel request is never answered.
     pub(super) fn not_let_in(error: &NotLetIn, wish: &Wish, stream: ClientStream) -> Self {
         let encoded = matches!(wish, Wish::Cancel(_)).then(Vec::new);
@@ -101,6 +109,7 @@ impl Refusal {
                 (RefuseReason::StartupMalformed, "an answer before the question".to_owned(), Blame::Client)
             }
             NotPassed::Malformed => (RefuseReason::LocalAuth, "no password came".to_owned(), Blame::Client),
+            NotPassed::TooLong => (RefuseReason::LocalAuth, "the password is too long".to_owned(), Blame::Client),
             NotPassed::TooSlow => {
                 (RefuseReason::StartupTimeout, "the password exchange took too long".to_owned(), Blame::Client)
             }
@@ -117,11 +126,18 @@ impl Refusal {
         Self { stream, ..Self::new(reason, error.to_client().map(Told::Ours), cause, blame) }
     }
 
-    /// The client reads the same whatever names there are.
-    pub(super) fn user_not_allowed(parameters: &StartupParameters, stream: ClientStream) -> Self {
-        let told =
+    /// The client reads the same whatever names there are; one that has brought a password reads what a wrong one reads.
+    pub(super) fn user_not_allowed(
+        parameters: &StartupParameters,
+        has_brought_password: bool,
+        stream: ClientStream,
+    ) -> Self {
+        let told = if has_brought_password {
+            client_password::wrong(parameters)
+        } else {
             ClientError::new(SqlState::INVALID_AUTHORIZATION, "crdb-proxy refused the user that the client asks for")
-                .hint("Ask whoever runs crdb-proxy which user to name.");
+                .hint("Ask whoever runs crdb-proxy which user to name.")
+        };
         let asked = parameters.text("user").unwrap_or_default();
         let cause = format!("the client asks for user \"{asked}\", and the listener's \"user_mode\" does not let it");
         let refusal = Self::new(RefuseReason::LocalAuth, Some(Told::Ours(told)), cause, Blame::Client);

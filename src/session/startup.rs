@@ -10,7 +10,7 @@ use crate::{
     wire::{
         CancelKey, ClientError, FirstMessage, SqlState, StartupParameters,
         first_message::{FirstMessageError, TLS_HANDSHAKE},
-        options::{Allowed, Reserved},
+        options::Reserved,
     },
 };
 use std::{fmt, io, num::NonZero};
@@ -52,8 +52,6 @@ pub(crate) struct Gate<'a> {
     pub(crate) tls: Option<&'a TlsAcceptor>,
     /// Whether a client in clear is refused.
     pub(crate) requires_tls: bool,
-    /// What clients may choose.
-    pub(crate) allowed: Allowed,
     /// How long the startup may take.
     pub(crate) patience: Patience<'a>,
 }
@@ -97,6 +95,13 @@ pub(crate) enum StartupError {
 pub(crate) struct Failed {
     pub(crate) error: StartupError,
     pub(crate) stream: Option<ClientStream>,
+}
+
+impl Failed {
+    /// The startup was read, and asks for what is not a client's to ask for.
+    pub(crate) fn reserved(reserved: Reserved, stream: ClientStream) -> Self {
+        Self { error: StartupError::Reserved(reserved), stream: Some(stream) }
+    }
 }
 
 /// Reads up to the startup message or cancel request. Not cancel safe: what was read is lost.
@@ -194,9 +199,6 @@ impl Reader<'_> {
                 Err(StartupError::TlsRequired)
             }
             FirstMessage::Startup { minor, parameters } => {
-                if let Some(reserved) = parameters.reserved(self.gate.allowed) {
-                    return Err(StartupError::Reserved(reserved));
-                }
                 let read_ahead = std::mem::take(&mut self.bytes);
                 Ok(Step::Done(Wish::Session(Asked { minor, parameters, read_ahead })))
             }

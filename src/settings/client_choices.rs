@@ -1,7 +1,7 @@
 //! What a listener's clients may choose for themselves, of what its settings could decide for them.
 
 use super::{
-    Cluster, ListenAddress,
+    Cluster, ListenAddress, Listener,
     address::is_remote,
     reader::{Reader, Section},
     source::did_you_mean,
@@ -37,6 +37,37 @@ pub enum UserMode {
     Map,
     /// It must be the very user.
     MustMatch,
+}
+
+/// A password that a listener's clients are asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AsksFor {
+    /// `local_password`.
+    LocalPassword,
+    /// The SQL user's own; with [`UserMode::Map`] of some users.
+    UserPassword,
+}
+
+impl AsksFor {
+    /// As `/status` says it.
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::LocalPassword => "local_password",
+            Self::UserPassword => "user_password",
+        }
+    }
+}
+
+impl Listener {
+    /// What its clients are asked for; `cluster` is its own.
+    pub fn asks_for(&self, cluster: &Cluster) -> Option<AsksFor> {
+        let ListenerUser { name, mode } = &self.user;
+        let mut possible = cluster.users().filter(|user| *mode == UserMode::Map || user.name == *name);
+        match self.local_password {
+            Some(_) => Some(AsksFor::LocalPassword),
+            None => possible.any(|user| user.asks_client).then_some(AsksFor::UserPassword),
+        }
+    }
 }
 
 /// Reads the keys of one listener.
@@ -120,7 +151,7 @@ impl ListenerUser {
 
 impl UserMode {
     /// As settings say it.
-    fn text(self) -> &'static str {
+    pub fn text(self) -> &'static str {
         USER_MODES.iter().find(|(_, mode)| *mode == self).map_or("replace", |(word, _)| word)
     }
 }

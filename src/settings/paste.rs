@@ -10,7 +10,7 @@ use std::{
     path::PathBuf,
 };
 
-/// How a listener is reached. There is no password in it: clients need none.
+/// How a listener is reached. There is no password in it: most clients need none.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConnectionParameters {
     /// The machine, or the folder of the Unix socket.

@@ -137,10 +137,14 @@ pub(super) fn parse(text: &str, shown: &str) -> Result<Table, Vec<Fault>> {
         let source = lines.place(error.span().unwrap_or_default());
         let same_line = |fault: &Fault| without_column(&fault.source) == without_column(&source);
         if faults.len() < SYNTAX_FAULTS_MAX && !faults.iter().any(same_line) {
-            let rule = match lines.begins_bare_value(error.span().unwrap_or_default()) {
+            let span = error.span().unwrap_or_default();
+            let rule = if lines.begins_bare_value(span.clone()) {
                 // The parser guesses a type by the first letter, and says what that type must look like.
-                true => "not valid TOML: this value cannot be read; is the text in quotes?".to_owned(),
-                false => format!("not valid TOML: {}", error.message()),
+                "not valid TOML: this value cannot be read; is the text in quotes?".to_owned()
+            } else if error.message().starts_with(NOT_A_TABLE) && lines.names_table_of_user(span) {
+                USER_IS_A_NAME.to_owned()
+            } else {
+                format!("not valid TOML: {}", error.message())
             };
             faults.push(Fault { source, key: String::new(), value: None, rule });
         }
@@ -248,6 +252,14 @@ impl<'t> Lines<'t> {
         first.is_some_and(|first| !"\"'[{#".contains(first))
     }
 
+    /// Whether the parser stopped in `[cluster.NAME.user.…]`, at `user`.
+    fn names_table_of_user(&self, span: Range<usize>) -> bool {
+        let begin = self.text.get(..span.start).and_then(|before| before.rfind('\n')).map_or(0, |end| end + 1);
+        let (header, key) = (self.text.get(begin..span.start), self.text.get(span.start..));
+        let is_user = key.is_some_and(|key| key.trim_start_matches(['"', '\'']).starts_with("user"));
+        is_user && header.is_some_and(|header| header.trim_start().starts_with("[cluster."))
+    }
+
     fn ends_before(&self, offset: usize) -> usize {
         self.ends.partition_point(|end| *end < offset)
     }
@@ -255,6 +267,11 @@ impl<'t> Lines<'t> {
 
 const FILE_BYTES_MAX: u64 = 1 << 20;
 const SYNTAX_FAULTS_MAX: usize = 10;
+/// The parser's words where a key that has a value is made a table.
+const NOT_A_TABLE: &str = "cannot extend value of type";
+const USER_IS_A_NAME: &str = "not valid TOML: \"user\" of this cluster is a name already, and cannot be a table of users as well. \
+                              Take `user = …` away, and give that user a table of its own, with the credentials that stand \
+                              beside it: [cluster.NAME.user.SQLUSER]";
 const IS_A_FOLDER: &str = "a folder, not a file; name the file in it";
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use super::{
     error::{ClaimError, EndpointError, LoginError, Loss},
     login::Login,
     search::Search,
+    setup::half,
 };
 use crate::{
     credentials::Lease,
@@ -22,7 +23,7 @@ use std::{
 };
 use tokio::{
     sync::SemaphorePermit,
-    time::{Instant, sleep, timeout, timeout_at},
+    time::{Instant, sleep, timeout_at},
 };
 
 /// What a session asks for.
@@ -53,7 +54,7 @@ impl Cluster {
         self.note_client();
         self.wait_for_distances(claim.choice).await;
         let setup = claim.setup;
-        let _slot = setup.login_slot().await?;
+        let _slot = setup.login_slot(claim.of_client.is_some()).await?;
         let lease = match claim.of_client {
             Some(lease) => Some(lease.clone()),
             None => setup.lease(claim.parameters).await?,
@@ -67,7 +68,7 @@ impl Cluster {
             return Err(ClaimError::Login { endpoint, error });
         }
         let upstream = Search::new(self, claim, lease, kind).run().await?;
-        rejections.clear(kind);
+        rejections.clear(kind, upstream.login.birth.secret);
         Ok(upstream)
     }
 
@@ -103,12 +104,29 @@ impl Cluster {
     }
 }
 
+/// A login's place among those in flight.
+struct LoginSlot<'a> {
+    _of_clients: Option<SemaphorePermit<'a>>,
+    _of_all: SemaphorePermit<'a>,
+}
+
 impl Setup {
-    async fn login_slot(&self) -> Result<SemaphorePermit<'_>, ClaimError> {
-        let limit = self.limits.login_queue_limit;
-        match timeout(limit, self.logins.acquire()).await {
-            Ok(Ok(slot)) => Ok(slot),
-            _ => Err(ClaimError::NoLoginSlot { logins_max: self.limits.logins_max.get(), limit }),
+    /// A slot among all, for logins with a client's password after one among those: however many of them there are and
+    /// however long they take, half is left to the others.
+    async fn login_slot(&self, is_clients: bool) -> Result<LoginSlot<'_>, ClaimError> {
+        let (limit, most) = (self.limits.login_queue_limit, self.limits.logins_max.get());
+        let until = Instant::now() + limit;
+        let none_left = |logins_max, is_clients| ClaimError::NoLoginSlot { logins_max, limit, is_clients };
+        let of_clients = match is_clients.then(|| timeout_at(until, self.logins_of_clients.acquire())) {
+            Some(waiting) => match waiting.await {
+                Ok(Ok(slot)) => Some(slot),
+                _ => return Err(none_left(half(most), true)),
+            },
+            None => None,
+        };
+        match timeout_at(until, self.logins.acquire()).await {
+            Ok(Ok(of_all)) => Ok(LoginSlot { _of_clients: of_clients, _of_all: of_all }),
+            _ => Err(none_left(most, false)),
         }
     }
 

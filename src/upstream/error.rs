@@ -105,6 +105,8 @@ pub(crate) enum ClaimError {
         logins_max: usize,
         /// How long was waited.
         limit: Duration,
+        /// It is the slots for clients' own passwords that are taken.
+        is_clients: bool,
     },
     /// Every endpoint failed, each in its way; none when the listener's policy leaves none.
     NoEndpoint(Vec<(Arc<Endpoint>, LoginError)>),

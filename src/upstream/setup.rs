@@ -47,6 +47,8 @@ pub(crate) struct Setup {
     /// By servers that these settings lead to; others may let in whom they refused.
     pub(super) rejections: Arc<Rejections>,
     pub(super) logins: Arc<Semaphore>,
+    /// For those with a password that a client brings, which may be wrong as often as it likes: half of the others.
+    pub(super) logins_of_clients: Arc<Semaphore>,
     /// The endpoints, in the settings' order, unless they were listed anew.
     pub(super) ways: Mutex<Arc<[Arc<Way>]>>,
 }
@@ -56,7 +58,7 @@ impl Setup {
     pub(super) fn new(means: Means, names: &Arc<Names>, old: Option<&Self>) -> Self {
         let Means { settings, user, other_users, limits } = means;
         let account = |user: &SqlUser, means: UserMeans| {
-            let known = old.and_then(|old| old.accounts().find(|known| known.user.name == user.name));
+            let known = old.and_then(|old| old.accounts().find(|known| known.user.is_called(&user.name)));
             let same_secret = known.filter(|known| known.has_same_secret(user, &means));
             // Resumable TLS sessions live in the configuration: the same one while nothing is new.
             let has_same_tls =
@@ -83,7 +85,9 @@ impl Setup {
             }
         };
         let slots = limits.logins_max.get().min(Semaphore::MAX_PERMITS);
-        let logins = old.filter(|old| old.limits.logins_max == limits.logins_max).map(|old| Arc::clone(&old.logins));
+        let known = old.filter(|old| old.limits.logins_max == limits.logins_max);
+        let (logins, of_clients) =
+            known.map(|old| (Arc::clone(&old.logins), Arc::clone(&old.logins_of_clients))).unzip();
         let others = settings.other_users.iter().zip(other_users);
         Self {
             account: account(&settings.user, user),
@@ -91,6 +95,7 @@ impl Setup {
             limits: Arc::clone(&limits),
             rejections: Arc::default(),
             logins: logins.unwrap_or_else(|| Arc::new(Semaphore::new(slots))),
+            logins_of_clients: of_clients.unwrap_or_else(|| Arc::new(Semaphore::new(half(slots)))),
             ways: Mutex::new(Arc::new([])),
             settings,
         }
@@ -101,9 +106,9 @@ impl Setup {
         std::iter::once(&self.account).chain(&self.other_accounts)
     }
 
-    /// The user of this very name; the first one where there is none any more.
+    /// The user of this name, however it is spelled now; the first one where there is none any more.
     pub(crate) fn account_named(&self, name: &str) -> &Account {
-        self.accounts().find(|account| account.user.name == name).unwrap_or(&self.account)
+        self.accounts().find(|account| account.user.is_called(name)).unwrap_or(&self.account)
     }
 
     /// The user that these parameters, as they go upstream, log in.
@@ -141,9 +146,15 @@ impl Setup {
             limits: Arc::clone(&self.limits),
             rejections: Arc::clone(&self.rejections),
             logins: Arc::clone(&self.logins),
+            logins_of_clients: Arc::clone(&self.logins_of_clients),
             ways: Mutex::new(Arc::new([])),
         }
     }
+}
+
+/// At least one.
+pub(super) fn half(slots: usize) -> usize {
+    (slots / 2).max(1)
 }
 
 impl Cluster {

@@ -37,6 +37,21 @@ pub(crate) struct Facts<'a> {
     pub(crate) user: &'a str,
     /// Where the secret comes from, if there is one.
     pub(crate) secret_source: Option<&'a str>,
+    /// The user stands in a table of its own.
+    pub(crate) has_own_table: bool,
+}
+
+impl Facts<'_> {
+    /// Where the settings say that the user is this one.
+    fn place_of_user(&self) -> String {
+        let Self { cluster, user, has_own_table, .. } = self;
+        let is_bare = user.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte));
+        match (has_own_table, is_bare) {
+            (false, _) => "the cluster's \"user\" setting".to_owned(),
+            (true, true) => format!("the name of its table [cluster.{cluster}.user.{user}]"),
+            (true, false) => format!("the name of its table [cluster.{cluster}.user.{user:?}]"),
+        }
+    }
 }
 
 impl Told {
@@ -91,11 +106,14 @@ impl ClaimError {
                     Audience::Remote => told.hint("The log of crdb-proxy says which source it is and why."),
                 }
             }
-            Self::NoLoginSlot { logins_max, limit } => ClientError::new(
-                SqlState::TOO_MANY_CONNECTIONS,
-                format!("{logins_max} logins at cluster \"{cluster}\" are in flight, and none ended within {limit:?}"),
-            )
-            .hint("Open fewer connections at once, or raise \"logins_max\" or \"login_queue_limit\"."),
+            Self::NoLoginSlot { logins_max, limit, is_clients } => {
+                let whose = if *is_clients { " with clients' own passwords" } else { "" };
+                let message = format!(
+                    "{logins_max} logins{whose} at cluster \"{cluster}\" are in flight, and none ended within {limit:?}"
+                );
+                ClientError::new(SqlState::TOO_MANY_CONNECTIONS, message)
+                    .hint("Open fewer connections at once, or raise \"logins_max\" or \"login_queue_limit\".")
+            }
             Self::NoEndpoint(failures) => no_endpoint(failures, cluster, audience),
             Self::Login { error, .. } => return error.to_client(facts, audience),
         })
@@ -115,7 +133,8 @@ impl LoginError {
                 let secret =
                     source.map_or("its configured secret".to_owned(), |source| format!("the secret from {source}"));
                 let hint = format!(
-                    "crdb-proxy logged in as \"{user}\" with {secret}. Correct that secret or the cluster's \"user\" setting; the next connection uses it without a restart. {CHECK}"
+                    "crdb-proxy logged in as \"{user}\" with {secret}. Correct that secret or {place}; the next connection uses it without a restart. {CHECK}",
+                    place = facts.place_of_user()
                 );
                 Told::Servers(error.clone().with_hint(&hint))
             }
@@ -130,7 +149,7 @@ impl LoginError {
             ),
             Self::NoSecret => failed(
                 "the server asks for a password, and none is configured".into(),
-                "Set the cluster's \"password\" (or --password-file), or have the server accept the client certificate alone.",
+                if facts.has_own_table { NO_PASSWORD_IN_TABLE } else { NO_PASSWORD },
             ),
             Self::NotAllowed { asked, why } => {
                 let message = format!("login at cluster \"{cluster}\" as \"{user}\" failed: {}", why.told(*asked));
@@ -225,6 +244,10 @@ fn describe(endpoint: &Endpoint, error: &LoginError, audience: Audience) -> Stri
     }
 }
 
+const NO_PASSWORD: &str =
+    "Set the cluster's \"password\" (or --password-file), or have the server accept the client certificate alone.";
+const NO_PASSWORD_IN_TABLE: &str =
+    "Set \"password\" in the user's own table, or have the server accept the client certificate alone.";
 /// What helps with all of them.
 const CHECK: &str =
     "`crdb-proxy check`, with the daemon's flags and on its host, tries each step and says what to mend.";

@@ -73,9 +73,11 @@ impl StartupParameters {
     }
 
     /// What goes upstream: the client's parameters, in its order and byte for byte, but for `injected`
-    /// and without `crdb:*` (a local client must not speak as the vendor's proxy) and `_pq_.*`.
+    /// and without `crdb:*` and `system_identity` (a local client must not speak as the vendor's proxy, nor be somebody
+    /// else in the virtual cluster of the system) and `_pq_.*`.
     pub fn for_upstream(&self, injected: &Injected<'_>) -> Self {
-        let kept = |name: &[u8]| !same_name(name, "user") && !has_prefix(name, "crdb:") && !has_prefix(name, "_pq_.");
+        let is_vendors = |name: &[u8]| has_prefix(name, "crdb:") || same_name(name, "system_identity");
+        let kept = |name: &[u8]| !same_name(name, "user") && !is_vendors(name) && !has_prefix(name, "_pq_.");
         let names_database = |(name, value): Pair<'_>| same_name(name, "database") && !value.is_empty();
         let has_database = !injected.is_database_locked && self.pairs().any(names_database);
         let is_unused_database = |name: &[u8]| !has_database && same_name(name, "database");
@@ -84,7 +86,8 @@ impl StartupParameters {
         if !has_database {
             pairs.push((b"database", injected.database.as_bytes()));
         }
-        let ours = injected.session_parameters.iter().filter(|(name, _)| self.get(name).is_none());
+        let ours =
+            injected.session_parameters.iter().filter(|(name, _)| !kept(name.as_bytes()) || self.get(name).is_none());
         pairs.extend(ours.map(|(name, value)| (name.as_bytes(), value.as_bytes())));
         let options = if injected.jwt { with_option(&mut pairs, b"--crdb:jwt_auth_enabled=true") } else { None };
         let mut text = Vec::with_capacity(self.0.len().saturating_add(EXPECTED_BYTES));
@@ -170,6 +173,20 @@ mod tests {
         let body = b"user\0me\0crdb:remote_addr\0x\0CRDB:session_revival_token_base64\0t\0_pq_.x\0on\0database\0d\0\0";
 
         assert_eq!(sent(body, &injected()), b"user\0app\0database\0d\0\0");
+    }
+
+    #[test]
+    fn another_identity_of_the_server_is_not_for_clients_to_ask_for() {
+        for name in ["system_identity", "System_Identity"] {
+            let body = format!("user\0me\0{name}\0root\0database\0d\0\0");
+            assert_eq!(sent(body.as_bytes(), &injected()), b"user\0app\0database\0d\0\0");
+        }
+        let ours = [("system_identity".to_owned(), "node".to_owned())];
+        let injected = Injected { session_parameters: &ours, ..injected() };
+        assert_eq!(
+            sent(b"user\0me\0system_identity\0root\0database\0d\0\0", &injected),
+            b"user\0app\0database\0d\0system_identity\0node\0\0"
+        );
     }
 
     #[test]

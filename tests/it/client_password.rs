@@ -48,7 +48,6 @@ fn a_wrong_password_reads_the_servers_own_words_and_refuses_nobody_else() {
         let error = with_password(&proxy, "wr0ng-pass").refusal();
         assert_eq!(error.sqlstate(), "28P01");
         assert_eq!(error.field(b'M').unwrap(), "password authentication failed for user \"app\"");
-        assert_eq!(error.field(b'H'), None);
         TestClient::ready(with_password(&proxy, PASSWORD));
     }
 }
@@ -122,7 +121,7 @@ fn where_names_are_mapped_an_unknown_one_is_asked_as_well_and_others_are_not() {
         .start();
 
     let mut unknown = with_password(&proxy, PASSWORD);
-    assert_eq!(unknown.refusal().sqlstate(), "28000");
+    assert_eq!(unknown.refusal().sqlstate(), "28P01");
     let mut plain = TestClient::log_in(proxy.connect(), &[("user", "plain"), ("database", "postgres")]);
     assert_eq!(plain.value("select current_user"), "plain");
 }
@@ -140,4 +139,106 @@ fn a_check_stops_where_the_client_would_bring_its_password() {
     assert_eq!((&report["exit"], &stages.last().unwrap()["stage"]), (&0.into(), &"certificate".into()), "{report:#}");
     assert!(stages[0]["found"].as_str().unwrap().contains("brings its own password"), "{report:#}");
     assert!(cluster.seen().startups.is_empty());
+}
+
+/// The user `app` brings its own password, and `plain` has one here; the client's name picks.
+fn mapped(cluster: &impl crate::harness::settings::Cluster) -> SettingsFile {
+    SettingsFile::of(cluster)
+        .sql_user("app", OF_CLIENT)
+        .sql_user("plain", "password = { file = \"app.pw\" }")
+        .listener("user_mode = \"map\"")
+}
+
+/// Asks to be `user`, and gives the password that it is asked for.
+#[track_caller]
+fn brings(proxy: &TestProxy, user: &str, password: &str) -> Wire {
+    let mut wire = proxy.startup(&[("user", user), ("database", "postgres")]);
+    assert_eq!(wire.next_message().unwrap().tag, b'R');
+    wire.send(&message(b'p', format!("{password}\0").as_bytes()));
+    wire
+}
+
+#[test]
+fn logins_with_clients_passwords_leave_half_of_the_slots_to_others() {
+    // It asks for the password, and says nothing any more.
+    let login = Login::Asks(message(b'R', &3_u32.to_be_bytes()));
+    let cluster = FakeUpstream::start(Script { login, session: Session::Answers, ..Script::default() });
+    let proxy = mapped(&cluster).global("logins_max = 4\nconnect_limit = \"1h\"").start();
+    let _held: Vec<_> = (0..4).map(|_| brings(&proxy, "app", "wr0ng-pass")).collect();
+    cluster.wait_until(|seen| seen.startups.len() >= 2);
+    cluster.change(|script| script.login = Login::scram(PASSWORD));
+
+    for _ in 0..2 {
+        TestClient::log_in(proxy.connect(), &[("user", "plain"), ("database", "postgres")]);
+    }
+
+    assert_eq!(cluster.seen().startups.len(), 4);
+}
+
+#[test]
+fn the_wait_for_such_a_slot_has_the_limit_of_all_and_is_told() {
+    let login = Login::Asks(message(b'R', &3_u32.to_be_bytes()));
+    let cluster = FakeUpstream::start(Script { login, ..Script::default() });
+    let limits = "logins_max = 1\nlogin_queue_limit = \"100ms\"\nconnect_limit = \"1h\"";
+    let proxy = SettingsFile::of(&cluster).password(OF_CLIENT).global(limits).start();
+    let _held = with_password(&proxy, PASSWORD);
+    cluster.wait_until(|seen| seen.startups.len() == 1);
+
+    let refusal = with_password(&proxy, PASSWORD).refusal();
+
+    assert_eq!(refusal.sqlstate(), "53300");
+    let text = refusal.field(b'M').unwrap();
+    assert!(text.contains("clients' own passwords"), "{text}");
+    proxy.wait_for_refusals("login_queue", 1.0);
+}
+
+#[test]
+fn a_name_that_is_none_reads_what_a_wrong_password_reads() {
+    let postgres = Postgres::start();
+    let proxy = mapped(&postgres).start();
+
+    let told = |user: &str| {
+        let refusal = brings(&proxy, user, "wr0ng-pass").refusal();
+        let text = refusal.field(b'M').unwrap().replace(user, "NAME");
+        (refusal.sqlstate(), text, refusal.field(b'H'), refusal.field(b'D'))
+    };
+
+    let (known, unknown) = (told("app"), told("nobody"));
+    assert_eq!((known.0.as_str(), known.1.as_str()), ("28P01", "password authentication failed for user NAME"));
+    assert_eq!(known, unknown);
+}
+
+#[test]
+fn nobody_is_asked_for_a_password_that_could_not_be_a_users() {
+    let cluster = FakeUpstream::answering();
+    let settings = SettingsFile::of(&cluster).sql_user("app", OF_CLIENT);
+    let settings = settings.sql_user("plain", "password = { file = \"app.pw\" }");
+    let proxy = settings.listener("user = \"plain\"\nuser_mode = \"must-match\"").start();
+
+    assert_eq!(proxy.startup(&[("user", "nobody")]).refusal().sqlstate(), "28000");
+}
+
+#[test]
+fn a_wrong_password_of_a_client_is_not_told_as_if_it_were_the_daemons() {
+    let postgres = Postgres::start();
+    let proxy = SettingsFile::of(&postgres).password(OF_CLIENT).start();
+
+    let hint = with_password(&proxy, "wr0ng-pass").refusal().field(b'H').unwrap();
+
+    assert!(hint.contains("the client brought") && !hint.contains("secret"), "{hint}");
+    let line = proxy.wait_for_message("session refused");
+    let cause = line["cause"].as_str().unwrap();
+    assert!(cause.contains("the client brought") && cause.contains("password authentication failed"), "{cause}");
+}
+
+#[test]
+fn a_password_that_is_too_long_is_told_as_that() {
+    let cluster = FakeUpstream::answering();
+    let proxy = SettingsFile::of(&cluster).password(OF_CLIENT).start();
+
+    let text = with_password(&proxy, &"x".repeat(1025)).refusal().field(b'M').unwrap();
+    assert!(text.contains("1024 bytes") && text.contains("longer"), "{text}");
+
+    let text = with_password(&proxy, "").refusal().field(b'M').unwrap();
+    assert!(text.contains("got none"), "{text}");
 }

@@ -184,6 +184,11 @@ fn a_password_that_the_listener_asks_for_is_the_commands_to_know() {
     let printed = process::run(command.env("PGPASSWORD", "local word"), "", DEADLINE).expect_success();
 
     assert_eq!(printed, "app at defaultdb");
+
+    let own = SettingsFile::of(&server).password("credential = \"client\"");
+    let mut command = exec(&own, &[psql.to_str().unwrap(), "-XAtc", WHO]);
+    let printed = process::run(command.env("PGPASSWORD", PASSWORD), "", DEADLINE).expect_success();
+    assert_eq!(printed, "app at defaultdb");
 }
 
 #[test]

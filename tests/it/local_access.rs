@@ -369,3 +369,32 @@ fn a_check_of_settings_says_it_too() {
     assert_eq!(checked.status.code(), Some(2));
     assert!(checked.stderr.contains("uid-rules.conf"), "{}", checked.stderr);
 }
+
+#[test]
+fn a_client_that_may_not_come_in_learns_nothing_of_what_clients_may_choose() {
+    let cluster = FakeUpstream::answering();
+    let others_only = "local_access = \"uids\"\nallowed_uids = [4711]\ndatabase_locked = true";
+    let proxy = SettingsFile::of(&cluster).listener(others_only).start();
+    let told = |options| {
+        let refusal = proxy.startup(&[("user", "anyone"), ("options", options)]).refusal();
+        (refusal.sqlstate(), refusal.field(b'M'), refusal.field(b'H'))
+    };
+
+    let plain = told("-c a=b");
+
+    assert_eq!(plain.0, "28000");
+    for options in ["-ccluster=x", "-cdatabase=x", "-ccrdb:x=y"] {
+        assert_eq!(told(options), plain, "{options}");
+    }
+}
+
+#[test]
+fn neither_does_one_that_does_not_know_the_local_password() {
+    let cluster = FakeUpstream::answering();
+    let settings = SettingsFile::of(&cluster).file("local.pw", "l0cal-secret");
+    let proxy = settings.listener("local_password = { file = \"local.pw\" }").start();
+
+    let mut wire = proxy.startup(&[("user", "anyone"), ("options", "-ccluster=x")]);
+
+    assert_eq!(wire.next_message().unwrap().tag, b'R');
+}

@@ -7,6 +7,7 @@ use crate::harness::{
     wire::{error, message, notice, parameter_status},
 };
 use rcgen::{PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, PKCS_ED25519, PKCS_RSA_SHA512, SignatureAlgorithm};
+use std::time::Instant;
 
 #[test]
 fn the_client_needs_no_password_and_becomes_the_clusters_user() {
@@ -284,4 +285,19 @@ fn assert_certificate_is_blamed(proxy: &TestProxy) {
 
 fn contains(haystack: &[u8], needle: &[u8]) -> bool {
     haystack.windows(needle.len()).any(|part| part == needle)
+}
+
+#[test]
+fn a_wrong_secret_is_tried_once_a_second_whatever_else_clients_send() {
+    let cluster = FakeUpstream::start(Script { login: Login::scram("another"), ..Script::default() });
+    let proxy = TestProxy::before(&cluster);
+    let began = Instant::now();
+
+    for name in ["a", "b", "c", "d", "e", "f"] {
+        let refusal = proxy.startup(&[("user", "anyone"), ("application_name", name)]).refusal();
+        assert_eq!(refusal.sqlstate(), "28P01");
+    }
+
+    let tried = cluster.seen().startups.len();
+    assert!(tried as u64 <= 1 + began.elapsed().as_secs(), "{tried} logins");
 }

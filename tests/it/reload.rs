@@ -1,5 +1,6 @@
 //! Settings and certificates that are read again while the daemon serves.
 
+mod client_rules;
 mod listeners;
 mod on_the_way;
 

@@ -53,6 +53,21 @@ fn what_a_server_has_proven_outlasts_a_rotated_secret_and_a_reload() {
 }
 
 #[test]
+fn it_outlasts_another_spelling_of_the_user_as_well() {
+    let cluster = asking(Login::scram(PASSWORD));
+    let proxy = cold(&cluster).start();
+    proxy.client();
+    cluster.change(|script| script.login = Login::Cleartext(PASSWORD.into()));
+
+    proxy.rewrite_settings(|text| text.replace("user = \"app\"", "user = \"App\""));
+    proxy.signal(Signal::HUP);
+    proxy.wait_for_message("reloaded");
+
+    assert_eq!(refused(&proxy)[0], "08001");
+    assert!(cluster.seen().passwords.is_empty(), "the password was sent");
+}
+
+#[test]
 fn settings_may_allow_both() {
     let cluster = asking(Login::scram(PASSWORD));
     let proxy = cold(&cluster).cluster("require_auth = [\"scram-sha-256\", \"password\"]").start();

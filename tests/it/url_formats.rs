@@ -360,3 +360,65 @@ fn a_database_that_sqlalchemy_would_not_read_in_its_place_is_a_parameter() {
     );
     assert_eq!(printed, expected);
 }
+
+#[test]
+fn every_format_says_that_a_password_is_asked_for_and_has_none() {
+    let cluster = FakeUpstream::answering();
+    let own = SettingsFile::of(&cluster).password("credential = \"client\"");
+    let local =
+        SettingsFile::of(&cluster).file("l.pw", "l0cal-secret").listener("local_password = { file = \"l.pw\" }");
+    let none = SettingsFile::of(&cluster);
+    for (settings, words) in
+        [(own, Some("the password of the user")), (local, Some("its own password (\"local_password\")")), (none, None)]
+    {
+        let settings = settings.address("localhost:26257");
+        settings.write();
+        let live = settings.path("");
+        for format in ["url", "dsn", "jdbc", "env", "params", "django", "sqlalchemy", "prisma", "cockroach"] {
+            let said = run_daemon(&live, &["url", "--config", "crdb-proxy.toml", "--format", format], &[]);
+
+            let told = format!("{}\n{}", said.stdout, said.stderr);
+            assert_eq!(said.stderr.contains("asks for"), words.is_some(), "{format}: {told}");
+            assert!(words.is_none_or(|words| said.stderr.contains(words)), "{format}: {told}");
+            assert!(!told.contains("l0cal-secret"), "{format}: {told}");
+            if format == "params" {
+                assert_eq!(said.stdout.contains("(none: leave it empty)"), words.is_none(), "{told}");
+                assert_eq!(said.stdout.contains("(asked for)"), words.is_some(), "{told}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_running_daemon_says_so_too_and_that_the_user_is_the_clients_to_choose() {
+    let cluster = FakeUpstream::answering();
+    let proxy = SettingsFile::of(&cluster)
+        .file("l.pw", "l0cal-secret")
+        .sql_user("app", "credential = \"client\"")
+        .sql_user("reader", "password = { file = \"app.pw\" }")
+        .listener("user_mode = \"map\"")
+        .another_listener("local", "user = \"reader\"\nlocal_password = { file = \"l.pw\" }")
+        .another_listener("plain", "user = \"reader\"\nuser_mode = \"must-match\"")
+        .start();
+    proxy.listener("plain");
+
+    let listeners = proxy.status()["listeners"].clone();
+    let said = |place: usize| {
+        let listener = &listeners[place];
+        json!([listener["user"], listener["user_mode"], listener["asks_for"]])
+    };
+    assert_eq!(said(0), json!([null, "map", "user_password"]));
+    assert_eq!(said(1), json!(["reader", "replace", "local_password"]));
+    assert_eq!(said(2), json!(["reader", "must-match", null]));
+    let admin = proxy.listener("admin");
+    let url = |words: &[&str]| {
+        let words = [&["url", "--config", "crdb-proxy.toml"], words].concat();
+        run_daemon(&proxy.path(""), &words, &[("CRDB_PROXY_ADMIN", &admin)])
+    };
+    let all = url(&[]);
+    assert!(all.stdout.contains("postgresql://app@"), "{}", all.stdout);
+    for words in ["listener \"main\": the client chooses the user", "listener \"local\" asks for its own password"] {
+        assert!(all.stderr.contains(words), "{words}: {}", all.stderr);
+    }
+    assert!(!all.stderr.contains("listener \"plain\""), "{}", all.stderr);
+}

@@ -104,6 +104,7 @@ fn a_wrong_secret_of_one_user_is_told_by_its_own_source_and_shuts_out_nobody_els
     assert_eq!(refusal.sqlstate(), "28P01");
     let hint = refusal.field(b'H').unwrap();
     assert!(hint.contains("reader.pw") && !hint.contains("app.pw"), "{hint}");
+    assert!(hint.contains("[cluster.test.user.reader]") && !hint.contains("\"user\" setting"), "{hint}");
     assert_eq!(as_user(&proxy, "app").value("select current_user"), "app");
 }
 
@@ -179,6 +180,29 @@ fn a_check_logs_every_user_in_and_tells_of_the_one_who_is_turned_away() {
     assert_eq!((exit, &endpoint["failed_at"]), (&15.into(), &"login".into()), "{endpoint:#}");
     let advice = endpoint["advice"].to_string();
     assert!(advice.contains("reader.pw") && !advice.contains("app.pw"), "{advice}");
+}
+
+#[test]
+fn a_check_goes_by_the_first_user_that_it_can_log_in() {
+    let postgres = Postgres::start();
+    postgres.sql("create role \"reader\" login password 'r3ader-secret'");
+    let settings = SettingsFile::of(&postgres)
+        .file("reader.pw", "r3ader-secret")
+        .sql_user("app", "credential = \"client\"")
+        .sql_user("reader", "password = { file = \"reader.pw\" }")
+        .listener("user_mode = \"map\"\ndatabase = \"postgres\"");
+    let file = settings.write();
+
+    let run = run_daemon(file.parent().unwrap(), &["check", "--json", "--config", file.to_str().unwrap()], &[]);
+
+    let report: serde_json::Value = serde_json::from_str(&run.stdout).unwrap();
+    let stages = report["clusters"][0]["endpoints"][0]["stages"].as_array().unwrap().clone();
+    let names: Vec<_> = stages.iter().map(|stage| stage["stage"].as_str().unwrap()).collect();
+    assert_eq!(names, ["secret", "dns", "tcp", "tls", "certificate", "login", "database", "query"], "{report:#}");
+    assert_eq!((&report["exit"], &stages[5]["found"]), (&0.into(), &"as reader".into()), "{report:#}");
+    let secret = stages[0]["found"].as_str().unwrap();
+    assert!(secret.contains("reader.pw") && !secret.contains("nobody"), "{secret}");
+    assert!(secret.contains("clients of app bring their own password"), "{secret}");
 }
 
 #[test]

@@ -55,7 +55,10 @@ fn is_withheld(name: &OsStr, settings: &Settings, order: &ExecOrder) -> bool {
 fn asks_for_password(settings: &Settings, order: &ExecOrder) -> bool {
     let is_meant = |name: &str| order.listener.as_deref().is_none_or(|meant| meant == name);
     let meant = settings.listeners.iter().find(|listener| is_meant(listener.name.as_str()));
-    meant.is_some_and(|listener| listener.local_password.is_some())
+    meant.is_some_and(|listener| {
+        let cluster = settings.clusters.iter().find(|cluster| cluster.name == listener.cluster);
+        cluster.is_some_and(|cluster| listener.asks_for(cluster).is_some())
+    })
 }
 
 /// Variables that the settings name as a secret's place.

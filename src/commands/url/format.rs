@@ -39,18 +39,18 @@ impl Format {
         Self::ALL.iter().find(|(known, _)| *known == name).map(|(_, format)| *format)
     }
 
-    /// Lines, without an end of the last one.
+    /// Lines, without an end of the last one. Of a password, that clients are asked for one is all that is said.
     ///
     /// # Errors
     /// It has no way to say that, and why.
-    pub(super) fn render(self, parameters: &ConnectionParameters) -> Result<String, String> {
+    pub(super) fn render(self, parameters: &ConnectionParameters, asks_for_password: bool) -> Result<String, String> {
         environment::check(parameters)?;
         match self {
             Self::Url => Ok(parameters.url()),
             Self::Dsn => dsn(parameters),
             Self::Jdbc => jdbc(parameters),
             Self::Env => env(parameters),
-            Self::Params => params(parameters),
+            Self::Params => params(parameters, asks_for_password),
             Self::Django => django(parameters),
             Self::Sqlalchemy => Ok(sqlalchemy(parameters)),
             Self::Prisma => prisma(parameters),
@@ -67,12 +67,12 @@ fn dsn(parameters: &ConnectionParameters) -> Result<String, String> {
 }
 
 /// What the "Connection parameters" of the Cloud Console's dialog are, and the mode of TLS.
-fn params(parameters: &ConnectionParameters) -> Result<String, String> {
+fn params(parameters: &ConnectionParameters, asks_for_password: bool) -> Result<String, String> {
     let [host, port, user, database] = plainly(parameters, "it cannot be shown; take another format")?;
     let line = |title: &str, value: &str| format!("{title:<10}{value}");
     Ok([
         line("username", &user.1),
-        line("password", "(none: leave it empty)"),
+        line("password", if asks_for_password { "(asked for)" } else { "(none: leave it empty)" }),
         line("host", &host.1),
         line("port", &port.1),
         line("database", &database.1),

@@ -191,3 +191,15 @@ fn with_nothing_given_an_unknown_variable_is_told_as_well() {
     assert!(faults[0].contains("no cluster to reach") && faults[0].contains("--host"), "{faults:?}");
     assert!(faults[1].contains("did you mean \"CRDB_PROXY_HOST\"?"), "{faults:?}");
 }
+
+#[test]
+fn tables_of_users_beside_a_name_say_what_to_take_away() {
+    for table in ["[cluster.prod.user.reader]\npassword = { file = \"r.pw\" }", "[cluster.\"prod\".user.\"odd name\"]"]
+    {
+        let told = World::of_file(&format!("{ONE_CLUSTER}\n{table}\n")).faults().concat();
+
+        assert!(told.contains("Take `user = …` away") && told.contains("[cluster.NAME.user.SQLUSER]"), "{told}");
+    }
+    let other = World::of_file("admin = \"off\"\n[admin.x]\n").faults().concat();
+    assert!(other.contains("not valid TOML") && !other.contains("SQLUSER"), "{other}");
+}

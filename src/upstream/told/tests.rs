@@ -17,7 +17,7 @@ fn endpoint(kind: EndpointKind) -> Arc<Endpoint> {
 
 fn told(error: &ClaimError, audience: Audience) -> String {
     let cluster = Name::new("prod").unwrap();
-    let facts = Facts { cluster: &cluster, user: "app", secret_source: Some("file prod.pw") };
+    let facts = Facts { cluster: &cluster, user: "app", secret_source: Some("file prod.pw"), has_own_table: false };
     String::from_utf8_lossy(&error.to_client(&facts, audience).encode()).replace('\0', "|")
 }
 
