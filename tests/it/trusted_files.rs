@@ -119,27 +119,59 @@ fn a_file_of_another_user_is_warned_about_and_refused_where_secrets_are_strict()
         fs::write(&file, text).unwrap();
         let mut strict = TestStart::of(&file);
         assert_eq!(strict.exit_code(), 2, "{name}");
-        assert!(strict.told().contains("which strict_secrets refuses"), "{name}: {}", strict.told());
+        let end = format!(
+            "which strict_secrets refuses; give it to root or to the daemon's user: chown root {}",
+            settings.path(name).display()
+        );
+        assert!(strict.told().contains(&end), "{name}: {}", strict.told());
     }
 }
 
 #[test]
-fn a_folder_where_others_can_put_another_file_is_warned_about() {
+fn a_folder_that_its_group_can_write_is_warned_about_and_refused_where_secrets_are_strict() {
     let cluster = FakeUpstream::answering();
-    let settings = SettingsFile::of(&cluster);
+    let settings = SettingsFile::of(&cluster).global("strict_secrets = false");
     let file = settings.write();
     let folder = file.parent().unwrap();
-    chmod(folder, 0o777);
+    chmod(folder, 0o775);
     let mut start = TestStart::of(&file);
 
     start.serves();
 
     let told = start.told();
     for name in ["settings file", "secret file", "CA file"] {
-        let is_it = |line: &&str| line.contains(name) && line.contains("where every user can put another in its place");
-        assert!(told.lines().any(|line| is_it(&line)), "{name}: {told}");
+        let is_it = |line: &&str| line.contains(name) && line.contains("where its group can put another in its place");
+        assert_eq!(told.lines().filter(is_it).count(), 1, "{name}: {told}");
     }
-    chmod(folder, 0o1777);
+    let text = fs::read_to_string(&file).unwrap().replace("strict_secrets = false", "strict_secrets = true");
+    write_private(&file, &text);
+    let mut strict = TestStart::of(&file);
+    assert_eq!(strict.exit_code(), 2);
+    assert!(strict.told().contains("(mode 0775), which strict_secrets refuses; chmod go-w"), "{}", strict.told());
+}
+
+#[test]
+fn a_folder_that_everybody_can_write_is_fatal_however_far_above_the_file_it_is_unless_it_is_sticky() {
+    let cluster = FakeUpstream::answering();
+    let settings = SettingsFile::of(&cluster);
+    let file = settings.write();
+    let shared = settings.path("sw");
+    fs::create_dir_all(shared.join("sub")).unwrap();
+    chmod(&shared.join("sub"), 0o755);
+    fs::rename(settings.path("ca.crt"), shared.join("sub/ca.crt")).unwrap();
+    symlink("sw/sub/ca.crt", settings.path("ca.crt")).unwrap();
+    chmod(&shared, 0o777);
+
+    let checked = run_daemon(file.parent().unwrap(), &["config", "check", "--config", file.to_str().unwrap()], &[]);
+
+    let told = checked.stderr;
+    assert_eq!(checked.status.code(), Some(2), "{told}");
+    let shown = shared.canonicalize().unwrap().display().to_string();
+    for part in ["every user", "mode 0777", "trust another server", &format!("chmod go-w {shown}")] {
+        assert!(told.contains(part), "{part}: {told}");
+    }
+    assert_eq!(TestStart::of(&file).exit_code(), 2);
+    chmod(&shared, 0o1777);
     let mut sticky = TestStart::of(&file);
     sticky.serves();
     assert!(!sticky.told().contains("put another in its place"), "{}", sticky.told());
