@@ -16,6 +16,7 @@ use super::{
     shown::{CONNECTION_STRING, is_connection_string},
     source::{Fault, Faults, Provenance, Source},
     tree::{Table, parse, read_file, whole_file},
+    withheld::{secret_sources, withhold},
 };
 use crate::trusted_file::{self, Doubt, Stakes};
 use std::{
@@ -127,6 +128,7 @@ fn read(tree: Table, whole: Source, inputs: &Inputs, reader: &mut Reader<'_>) ->
     let clusters = read_clusters(reader, &mut root);
     settings.listeners = read_listeners(reader, &mut root, &settings, &clusters);
     settings.clusters = clusters.well;
+    withhold(&mut settings);
     reader.finish(root);
     settings
 }
@@ -203,12 +205,7 @@ fn nothing_given(inputs: &Inputs, unknown_variables: &[String]) -> Faults {
 }
 
 fn refuse_unknown_variables(names: Vec<String>, settings: &Settings, reader: &mut Reader<'_>) {
-    let of_clusters = settings
-        .clusters
-        .iter()
-        .flat_map(|cluster| cluster.users().filter_map(|user| user.password.as_ref()).chain(&cluster.api_key));
-    let of_listeners = settings.listeners.iter().filter_map(|listener| listener.local_password.as_ref());
-    let secrets: Vec<&SecretSource> = of_clusters.chain(of_listeners).collect();
+    let secrets: Vec<&SecretSource> = secret_sources(settings).collect();
     for name in names {
         let full = format!("{VARIABLE_PREFIX}{name}");
         let is_secret = |source: &&&SecretSource| matches!(source, SecretSource::Env(env) if *env == full);
