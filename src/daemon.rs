@@ -6,6 +6,7 @@ mod drain;
 mod facts;
 mod files;
 mod first_login;
+mod looked_at;
 mod memory;
 mod outlook;
 mod post;

@@ -233,7 +233,8 @@ impl Error for OpenError {
 
 const PERMISSIONS: u32 = 0o7777;
 const OTHERS_WRITE: u32 = 0o022;
-const OTHERS_READ: u32 = 0o044;
+/// Of a secret.
+pub const OTHERS_READ: u32 = 0o044;
 const EVERYBODY_WRITES: u32 = 0o002;
 const STICKY: u32 = 0o1000;
 

@@ -3,7 +3,7 @@
 use super::{Advice, advice};
 use crate::{
     settings::{ListenAddress, Listener, SecretSource},
-    sys,
+    sys, trusted_file,
 };
 use std::{
     io::ErrorKind,
@@ -54,11 +54,12 @@ fn of_socket(listener: &Listener, path: &Path, running: &[String]) -> Option<Adv
     ))
 }
 
-/// A password file that others can read. A systemd credential's mode shows its ACL, and is not looked at.
+/// A password file that others can read, by the rule of the daemon. A systemd credential's mode shows its ACL, and is not
+/// looked at.
 pub(super) fn exposed(source: &SecretSource) -> Option<Advice> {
     let SecretSource::File(file) = source else { return None };
-    let mode = file.metadata().ok()?.permissions().mode() & 0o777;
-    (mode & 0o077 != 0).then(|| advice::secret_exposed(file, mode))
+    let mode = file.metadata().ok()?.permissions().mode() & 0o7777;
+    trusted_file::exposed(file, mode).map(|_| advice::secret_exposed(file, mode))
 }
 
 /// Files that may be the CA that was not found: beside it, and where the Cloud Console's command puts it.

@@ -143,7 +143,7 @@ async fn read_file(path: PathBuf, seen: Option<Stamp>, private: bool) -> Result<
         Ok(Ok(Some(found))) => Ok(Reading::Text {
             secret: secret_text(&found.text)?,
             stamp: Some(found.stamp),
-            open_mode: Some(found.mode).filter(|mode| private && mode & OTHERS_READ != 0),
+            open_mode: Some(found.mode).filter(|mode| private && mode & trusted_file::OTHERS_READ != 0),
             doubts: found.doubts,
         }),
         Ok(Err(fault)) => Err(fault),
@@ -186,7 +186,6 @@ pub(super) const READ_MAX: usize = BYTES_MAX + 3;
 const FILE_LIMIT: Duration = Duration::from_secs(5);
 const GRACE: Duration = Duration::from_secs(1);
 const CREDENTIALS_DIRECTORY: &str = "CREDENTIALS_DIRECTORY";
-const OTHERS_READ: u32 = 0o044;
 
 #[cfg(test)]
 mod tests {

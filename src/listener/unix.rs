@@ -59,13 +59,17 @@ fn hand_over(path: &Path, owner: Option<u32>, group: Option<u32>) -> io::Result<
     if FileType::from_raw_mode(found.st_mode) != FileType::Socket || found.st_uid != sys::own_uid() {
         return Err(io::Error::other("its file was replaced before its owner was set; who may write to its folder?"));
     }
-    let changed = chownat(&file, "", owner.map(Uid::from_raw), group.map(Gid::from_raw), AtFlags::EMPTY_PATH);
-    changed.map_err(|error| match error {
-        rustix::io::Errno::PERM => io::Error::other(
-            "its owner and group cannot be set: root may set any, another user only a group that it is in",
-        ),
-        error => error.into(),
-    })
+    let set = |what, owner, group| {
+        chownat(&file, "", owner, group, AtFlags::EMPTY_PATH).map_err(|error| match error {
+            rustix::io::Errno::PERM => io::Error::other(format!(
+                "its {what} cannot be set: root may set any, another user only a group that it is in"
+            )),
+            error => error.into(),
+        })
+    };
+    // The group first: who has given the file away may no longer set it.
+    group.map_or(Ok(()), |group| set("group", None, Some(Gid::from_raw(group))))?;
+    owner.map_or(Ok(()), |owner| set("owner", Some(Uid::from_raw(owner)), None))
 }
 
 /// What is wrong with the folder of a socket: whoever may write to it can put a socket of their own there, and

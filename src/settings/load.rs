@@ -33,12 +33,14 @@ pub struct Loaded {
     pub warnings: Vec<String>,
     /// Who set what.
     pub provenance: Provenance,
+    /// How others could change the settings file; the warnings tell it.
+    pub doubts: Vec<Doubt>,
 }
 
 impl Loaded {
     /// Settings that were not read from anywhere.
     pub fn of(settings: Settings) -> Self {
-        Self { settings, warnings: Vec::new(), provenance: Provenance::default() }
+        Self { settings, warnings: Vec::new(), provenance: Provenance::default(), doubts: Vec::new() }
     }
 }
 
@@ -82,7 +84,7 @@ pub fn load(inputs: &Inputs) -> Result<Loaded, Faults> {
         faults.retain(|fault| fault.source != Source::Default);
     }
     if faults.is_empty() {
-        return Ok(Loaded { settings, warnings, provenance });
+        return Ok(Loaded { settings, warnings, provenance, doubts });
     }
     Err(Faults::new(in_order(faults)).in_format(settings.log_format))
 }
@@ -108,7 +110,11 @@ pub fn load_text(text: &str, file: &Path, home: Option<&Path>) -> Result<Loaded,
     let whole = Source::File { path: shown.as_str().into(), line: None, column: None };
     let settings = read(tree, whole, &inputs, &mut reader);
     let Reader { faults, warnings, provenance, .. } = reader;
-    if faults.is_empty() { Ok(Loaded { settings, warnings, provenance }) } else { Err(Faults::new(in_order(faults))) }
+    if faults.is_empty() {
+        Ok(Loaded { settings, warnings, provenance, doubts: Vec::new() })
+    } else {
+        Err(Faults::new(in_order(faults)))
+    }
 }
 
 /// A reader that has read nothing; paths count from the working folder until a file is known.
