@@ -76,3 +76,22 @@ pub(super) fn other_cas(missing: &Path) -> Vec<PathBuf> {
 
 const ENTRIES_MAX: usize = 1000;
 const CANDIDATES_MAX: usize = 5;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_file_is_exposed_by_the_rule_of_the_daemon_and_what_others_can_write_is_not_told_so() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("pw");
+        std::fs::write(&path, "x").unwrap();
+
+        let told = [0o640, 0o604, 0o622, 0o611, 0o600].map(|mode| {
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+            exposed(&SecretSource::File(path.clone())).is_some()
+        });
+
+        assert_eq!(told, [true, true, false, false, false]);
+    }
+}

@@ -353,6 +353,28 @@ async fn a_file_that_has_become_another_users_is_not_read_again() {
 }
 
 #[tokio::test]
+async fn each_way_to_change_a_file_has_a_cause_and_a_fix_of_its_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, credentials) = secret_file(folder.path(), "one");
+    mode(&path, 0o622);
+    let (cause, fix) = credentials.current().await.unwrap_err().likely();
+    assert!(cause.contains("umask") && fix.ends_with(&format!("chmod go-w {}", path.display())), "{cause} {fix}");
+    mode(&path, 0o600);
+    let link = folder.path().join("link");
+    std::os::unix::fs::symlink(&path, &link).unwrap();
+    if std::os::unix::fs::lchown(&link, Some(65534), None).is_err() {
+        eprintln!("skipped: only root can give a link to another user");
+        return;
+    }
+
+    let error = Credentials::new(SecretSource::File(link.clone()), true).current().await.unwrap_err();
+
+    let (cause, fix) = error.likely();
+    assert!(cause.contains("another user made the link"), "{cause}");
+    assert!(fix.contains(&format!("make {} as root", link.display())), "{fix}");
+}
+
+#[tokio::test]
 async fn a_command_whose_program_others_can_write_is_not_run() {
     let folder = tempfile::tempdir().unwrap();
     let program = folder.path().join("program");

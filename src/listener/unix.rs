@@ -164,6 +164,27 @@ mod tests {
         assert_eq!(fs::read_to_string(&path).unwrap(), "mine");
     }
 
+    #[test]
+    fn what_could_not_be_set_is_named() {
+        const OTHER: Option<u32> = Some(54_321);
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(".s.PGSQL.1");
+        let _socket = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        let told = std::thread::spawn(move || {
+            // As somebody who is not root, in this thread alone.
+            let mut rights = rustix::thread::capabilities(None).unwrap();
+            rights.effective.remove(rustix::thread::CapabilitySet::CHOWN);
+            rustix::thread::set_capabilities(None, rights).unwrap();
+            [(None, OTHER), (OTHER, None), (OTHER, OTHER)]
+                .map(|(owner, group)| hand_over(&path, owner, group).unwrap_err().to_string())
+        });
+
+        let told = told.join().unwrap();
+
+        let expected = ["its group cannot", "its owner cannot", "its group cannot"];
+        assert!(told.iter().zip(expected).all(|(told, start)| told.starts_with(start)), "{told:?}");
+    }
+
     #[tokio::test]
     async fn a_file_that_another_process_put_there_is_left_alone() {
         let folder = tempfile::tempdir().unwrap();
