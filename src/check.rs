@@ -18,6 +18,7 @@ pub use stage::Stage;
 
 use crate::{
     credentials::Credentials,
+    daemon,
     diagnostics::{Chain, rfc3339},
     metrics::Metrics,
     settings::{self, Loaded, Settings},
@@ -59,7 +60,7 @@ impl Watch for Unwatched {
 pub enum CheckError {
     /// The settings have no cluster of this name, but these.
     NoCluster(String, Vec<String>),
-    /// A CA or certificate file of a cluster; what to do, where that is known.
+    /// A CA or certificate file of a cluster, or rules of users that cannot be kept here; what to do, where that is known.
     Files(String, Option<Advice>),
     /// Something that the system did not give.
     Internal(String),
@@ -80,6 +81,9 @@ pub async fn check(
     let settings = &loaded.settings;
     let metrics = Arc::new(Metrics::new().map_err(|error| CheckError::Internal(error.to_string()))?);
     let chosen = chosen(settings, wish)?;
+    if let Some(fault) = daemon::users_fault(settings) {
+        return Err(CheckError::Files(fault, None));
+    }
     let mut warnings = loaded.warnings.clone();
     let mut walkable = Vec::new();
     for cluster in &chosen {

@@ -8,13 +8,13 @@ mod command;
 mod error;
 mod file;
 mod source;
+mod turns;
 
 pub use error::SecretError;
 
 use crate::{
     secret::Secret,
     settings::SecretSource,
-    stamp::Stamp,
     trusted_file::{self, Doubt},
 };
 use error::{Fault, chain};
@@ -24,11 +24,9 @@ use std::{
     sync::{Arc, MutexGuard, PoisonError},
     time::{Duration, SystemTime},
 };
-use tokio::{
-    sync::{Mutex, OwnedMutexGuard},
-    time::timeout,
-};
+use tokio::{sync::OwnedMutexGuard, time::timeout};
 use tracing::{info, warn};
+use turns::{Reader, Turn, Turns};
 
 /// One secret with its source; cheap to clone, and clones share what was read.
 #[derive(Clone)]
@@ -84,13 +82,18 @@ impl Credentials {
         }
     }
 
-    /// Reads the secret for the first time, so that a source which cannot work shows at once. A command
-    /// is left alone: it may need what is not there yet, a network.
+    /// Reads the secret for the first time, so that a source which cannot work shows at once. A command is not run: it
+    /// may need what is not there yet, a network; but whether others could change its program is looked at.
     ///
     /// # Errors
     /// As [`Credentials::current`].
     pub async fn try_out(&self) -> Result<(), SecretError> {
-        if self.0.source.is_command() { Ok(()) } else { self.current().await.map(drop) }
+        if self.0.source.is_command() { self.0.examine_program().await } else { self.current().await.map(drop) }
+    }
+
+    /// How others could change the file that was read last.
+    pub(crate) fn doubts(&self) -> Vec<Doubt> {
+        self.0.known().doubts.clone()
     }
 
     /// Whether a file that others can read is refused.
@@ -122,8 +125,7 @@ impl Credentials {
 
     /// Whether a reading has not ended that others have given up waiting for.
     pub(crate) fn hangs(&self) -> bool {
-        let known = self.0.known();
-        known.started > known.finished && known.fault.is_some()
+        self.0.known().is_given_up
     }
 
     fn with(source: SecretSource, strict: bool, surroundings: Surroundings) -> Self {
@@ -131,7 +133,7 @@ impl Credentials {
             source: Source(source),
             strict,
             surroundings,
-            reader: Arc::default(),
+            turns: Turns::new(),
             known: std::sync::Mutex::default(),
         }))
     }
@@ -164,18 +166,8 @@ struct Inner {
     source: Source,
     strict: bool,
     surroundings: Surroundings,
-    /// Held by whoever reads, so that there is one reading at a time.
-    reader: Arc<Mutex<Reader>>,
+    turns: Turns,
     known: std::sync::Mutex<Known>,
-}
-
-/// What only the next reading needs.
-#[derive(Default)]
-struct Reader {
-    stamp: Option<Stamp>,
-    warned_about_mode: bool,
-    /// What the operator was told last.
-    doubts: Vec<Doubt>,
 }
 
 #[derive(Default)]
@@ -184,9 +176,14 @@ struct Known {
     read_at: Option<SystemTime>,
     /// Since when and for how long the lease may be used without another look at the source.
     rest: Option<(SystemTime, Duration)>,
-    /// Readings are numbered from 1; there is one at a time.
+    /// How others could change the file, as the operator was told last.
+    doubts: Vec<Doubt>,
+    warned_about_mode: bool,
+    /// Readings are numbered from 1; all but one that are under way were given up.
     started: u64,
     finished: u64,
+    /// The reading under way does not end, as far as was waited.
+    is_given_up: bool,
     /// How reading number `finished` ended.
     outcome: Option<SecretError>,
     /// The same, or why there is no end of a later reading.
@@ -211,13 +208,22 @@ impl Inner {
     }
 
     async fn renew(self: &Arc<Self>, wish: Wish) -> Result<Lease, SecretError> {
-        let waits_for = {
+        let (waits_for, hangs) = {
             let known = self.known();
             let any = wish == Wish::Current && self.source.shares_a_reading_under_way();
-            if any { known.finished } else { known.started }
+            let hangs = known.fault.clone().filter(|_| known.is_given_up && known.lease.is_some());
+            (if any { known.finished } else { known.started }, hangs)
         };
+        let turn = self.turns.now();
+        if let Some(error) = hangs {
+            // Who logs in need not wait again for what has just been waited for in vain.
+            if let Ok(reader) = Arc::clone(&turn).try_lock_owned() {
+                tokio::spawn(Arc::clone(self).read_beside(turn, reader));
+            }
+            return self.fall_back(&error);
+        }
         let reading = async {
-            let reader = Arc::clone(&self.reader).lock_owned().await;
+            let reader = Arc::clone(&turn).lock_owned().await;
             let inner = Arc::clone(self);
             // A task of its own: a client that leaves must not end the reading for all others,
             // and a hung file system must hold one thread, not one for each login.
@@ -227,18 +233,32 @@ impl Inner {
         match timeout(limit, reading).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(_)) => self.give_up(Fault::Interrupted, waits_for),
-            Err(_) => self.give_up(Fault::Hangs { limit }, waits_for),
+            Err(_) => {
+                self.turns.give_up(&turn);
+                self.give_up(Fault::Hangs { limit }, waits_for)
+            }
+        }
+    }
+
+    /// A reading that nobody waits for, while the last good secret is used.
+    async fn read_beside(self: Arc<Self>, turn: Turn, reader: OwnedMutexGuard<Reader>) {
+        let waits_for = self.known().started;
+        let inner = Arc::clone(&self);
+        let reading = tokio::spawn(async move { inner.read_in_turn(reader, waits_for, Wish::Anew).await });
+        if timeout(self.source.patience(), reading).await.is_err() {
+            self.turns.give_up(&turn);
         }
     }
 
     /// No reading came to an end in time that would do for who waited.
     fn give_up(&self, fault: Fault, waits_for: u64) -> Result<Lease, SecretError> {
+        let is_given_up = matches!(fault, Fault::Hangs { .. });
         let error = self.error(fault);
         {
             let mut known = self.known();
             // One that has ended at this very moment knows better.
             if known.finished <= waits_for {
-                known.fault = Some(error.clone());
+                (known.fault, known.is_given_up) = (Some(error.clone()), is_given_up);
             }
         }
         self.fall_back(&error)
@@ -254,18 +274,15 @@ impl Inner {
         if let Some(lease) = self.fresh().filter(|_| wish == Wish::Current) {
             return Ok(lease);
         }
-        let begun = {
-            let mut known = self.known();
-            let answered = known.finished > waits_for;
-            if !answered {
-                known.started = known.started.saturating_add(1);
-            }
-            !answered
-        };
-        if begun {
+        let is_answered = self.known().finished > waits_for;
+        if !is_answered {
+            let Some(_place) = self.turns.begin() else {
+                return self.give_up(Fault::Hangs { limit: self.source.patience() }, waits_for);
+            };
+            let number = self.known().begin();
             let seen = reader.stamp.filter(|_| wish == Wish::Current);
             let outcome = self.source.read(seen, &self.surroundings).await;
-            self.finish(&mut reader, outcome);
+            self.finish(&mut reader, number, outcome);
         }
         // Taken apart from the match: falling back locks again.
         let outcome = self.known().outcome.clone();
@@ -278,13 +295,13 @@ impl Inner {
         }
     }
 
-    fn finish(&self, reader: &mut Reader, outcome: Result<Reading, Fault>) {
-        let outcome = outcome.and_then(|reading| self.check_file(reader, reading));
+    fn finish(&self, reader: &mut Reader, number: u64, outcome: Result<Reading, Fault>) {
         let now = (self.surroundings.now)();
         let mut known = self.known();
-        known.finished = known.started;
-        known.fault = None;
-        match outcome {
+        if !known.end(number) {
+            return;
+        }
+        match outcome.and_then(|reading| self.check_file(&mut known, reading)) {
             Ok(Reading::Unchanged) => known.outcome = None,
             Ok(Reading::Text { secret, stamp, .. }) => {
                 reader.stamp = stamp;
@@ -318,27 +335,39 @@ impl Inner {
         known.lease = Some(Lease { secret: Arc::new(secret), generation });
     }
 
-    fn check_file(&self, reader: &mut Reader, reading: Reading) -> Result<Reading, Fault> {
+    fn check_file(&self, known: &mut Known, reading: Reading) -> Result<Reading, Fault> {
         let Reading::Text { open_mode, doubts, .. } = &reading else { return Ok(reading) };
-        if let Some(distrust) = trusted_file::refused(doubts).filter(|_| self.strict) {
-            return Err(Fault::Distrusted(distrust));
-        }
-        if reader.doubts != *doubts {
-            for doubt in doubts {
-                warn!(secret.source = %self.source, "secret file {doubt}");
-            }
-            reader.doubts.clone_from(doubts);
-        }
+        self.judge(known, doubts)?;
         if let Some(mode) = *open_mode {
             if self.strict {
                 return Err(Fault::ReadableByOthers { mode });
             }
-            if !std::mem::replace(&mut reader.warned_about_mode, true) {
+            if !std::mem::replace(&mut known.warned_about_mode, true) {
                 let mode = format!("{mode:04o}");
                 warn!(secret.source = %self.source, mode, "secret file is readable by others; make it 0600");
             }
         }
         Ok(reading)
+    }
+
+    fn judge(&self, known: &mut Known, doubts: &[Doubt]) -> Result<(), Fault> {
+        let new = known.lease.as_ref().and_then(|_| trusted_file::refused_since(&known.doubts, doubts));
+        let strict = trusted_file::refused(doubts).filter(|_| self.strict);
+        if let Some(distrust) = strict.or(new) {
+            return Err(self.source.distrusted(distrust));
+        }
+        if known.doubts != doubts {
+            for doubt in doubts {
+                warn!(secret.source = %self.source, "{} {doubt}", self.source.thing());
+            }
+            doubts.clone_into(&mut known.doubts);
+        }
+        Ok(())
+    }
+
+    async fn examine_program(&self) -> Result<(), SecretError> {
+        let doubts = self.source.examine_program().await.map_err(|fault| self.error(fault))?;
+        self.judge(&mut self.known(), &doubts).map_err(|fault| self.error(fault))
     }
 
     /// The last good lease, if there is one; says once why no newer one is used.

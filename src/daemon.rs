@@ -6,6 +6,7 @@ mod drain;
 mod facts;
 mod files;
 mod first_login;
+mod looked_at;
 mod memory;
 mod outlook;
 mod post;
@@ -33,6 +34,7 @@ use tokio::task::JoinSet;
 use tracing::{info, warn};
 use wishes::{Wish, Wishes};
 
+pub(crate) use self::uid_rules::users_fault;
 pub use self::{
     files::{Built, FileFault},
     signals::Ender,

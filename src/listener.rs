@@ -314,4 +314,4 @@ impl fmt::Display for BindError {
 
 impl std::error::Error for BindError {}
 
-const BACKLOG: i32 = 1024;
+const BACKLOG: i32 = 4096;

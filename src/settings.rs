@@ -27,6 +27,7 @@ mod sql_users;
 mod tree;
 pub mod url;
 mod values;
+mod withheld;
 
 pub use self::{
     access::{AccessWord, Account, LocalAccess, SocketRights},
@@ -41,6 +42,7 @@ pub use self::{
     source::{Fault, Faults, Provenance, Source},
     sql_users::SqlUser,
     values::duration_from_text,
+    withheld::secret_variables,
 };
 pub(crate) use self::{
     address::{DEFAULT_PORT, listen_text},
@@ -277,6 +279,8 @@ pub enum SecretSource {
         limit: Duration,
         /// How long an output is used before the command runs again.
         lifetime: Duration,
+        /// Variables that it is not given: they hold other secrets.
+        withheld: Arc<[String]>,
     },
     /// It was handed over as it is, and lies nowhere else.
     Given {

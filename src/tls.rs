@@ -198,7 +198,7 @@ fn own_certificate(files: &CertificateFiles, provider: &CryptoProvider) -> Resul
     let mut doubts = Doubts::default();
     let chain = pem::certificates(&pem::read(&files.cert, &place, &mut doubts)?, &place)?;
     let end = chain.first().and_then(|leaf| not_after(leaf));
-    let key = pem::key(&pem::read(&files.key, &key_place, &mut doubts)?, &key_place)?;
+    let key = pem::key(&pem::read_key(&files.key, &key_place, &mut doubts)?, &key_place)?;
     let signer = provider
         .key_provider
         .load_private_key(key)

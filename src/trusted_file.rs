@@ -4,8 +4,11 @@
 //! path led to a moment before, and follows no symbolic link of somebody else. Does not read, and knows nothing
 //! of what the file holds.
 
+mod folders;
+mod told;
 mod walk;
 
+use folders::Folders;
 use std::{
     error::Error,
     fmt,
@@ -43,6 +46,8 @@ pub enum Stakes {
     Settings,
     /// Of a secret.
     Secret,
+    /// Of a program that the daemon runs.
+    Program,
     /// Of a CA.
     Ca,
     /// Of a certificate or its key.
@@ -70,6 +75,13 @@ pub enum Distrust {
         /// The permission bits.
         mode: u32,
     },
+    /// The mode of a folder on the way to it lets everybody put another in its place.
+    Folder {
+        /// The folder, links followed.
+        folder: PathBuf,
+        /// The folder's permission bits.
+        mode: u32,
+    },
     /// It is reached by a symbolic link of theirs.
     Link {
         /// Where the link is.
@@ -77,11 +89,13 @@ pub enum Distrust {
         /// Whose it is.
         owner: u32,
     },
-    /// It is theirs, and [`Doubt::Owner`] is to be refused.
-    Owner(Doubt),
+    /// There is a doubt, and doubts are to be refused.
+    Doubted(Doubt),
+    /// It has become theirs since it was read last.
+    Since(Doubt),
 }
 
-/// How others could change a file, for which it is warned about.
+/// How others could change a file, or know a key, for which it is warned about.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Doubt {
     /// It belongs to another user. Common where a folder is mounted into a container.
@@ -91,11 +105,25 @@ pub enum Doubt {
         /// Whose it is.
         owner: u32,
     },
-    /// Others can put another file in its place.
+    /// The group of a folder on the way to it can put another file in its place.
     Folder {
-        /// The folder that holds it, links followed.
+        /// The folder, links followed.
         folder: PathBuf,
         /// The folder's permission bits.
+        mode: u32,
+    },
+    /// A folder on the way to it belongs to another user.
+    FolderOwner {
+        /// The folder, links followed.
+        folder: PathBuf,
+        /// Whose it is.
+        owner: u32,
+    },
+    /// Others can read what nobody else should know.
+    Readable {
+        /// As it was named.
+        path: PathBuf,
+        /// The permission bits.
         mode: u32,
     },
 }
@@ -109,37 +137,48 @@ pub enum Doubt {
 /// The system's reason, something that is not of these kinds, or a file that others could change.
 pub fn open(path: &Path, kinds: Kinds) -> Result<Opened, OpenError> {
     let found = walk(path)?;
+    // A device does something when it is merely opened.
     if kinds == Kinds::Regular && !found.is_regular()? {
         return Err(OpenError::NotAFile);
     }
-    let file = found.open()?;
+    let file = found.open(kinds)?;
     let metadata = file.metadata()?;
     if kinds == Kinds::Regular && !metadata.is_file() {
         // Swapped since it was looked at.
         return Err(OpenError::NotAFile);
     }
-    let doubts = match found.last {
-        Last::HandedOver => Vec::new(),
-        Last::Named if metadata.is_file() => judge(path, &metadata, found.folder()?)?,
-        Last::Named => Vec::new(),
-    };
+    let is_judged = found.last == Last::Named && metadata.is_file();
+    let doubts = if is_judged { judge(path, metadata.mode(), metadata.uid(), found.folders)? } else { Vec::new() };
     Ok(Opened { file, metadata, doubts })
 }
 
-fn judge(path: &Path, metadata: &Metadata, (folder, folder_mode): (PathBuf, u32)) -> Result<Vec<Doubt>, OpenError> {
-    let mode = metadata.mode() & PERMISSIONS;
+/// Judges a program that is to be run, which its user may not be allowed to read.
+///
+/// # Errors
+/// As [`open`]'s.
+pub fn look_at_program(path: &Path) -> Result<Vec<Doubt>, OpenError> {
+    let found = walk(path)?;
+    if found.last == Last::HandedOver {
+        return Ok(Vec::new());
+    }
+    let status = found.status()?;
+    judge(path, status.st_mode, status.st_uid, found.folders)
+}
+
+fn judge(path: &Path, mode: u32, owner: u32, folders: Folders) -> Result<Vec<Doubt>, OpenError> {
+    let mode = mode & PERMISSIONS;
     if mode & OTHERS_WRITE != 0 {
         return Err(OpenError::Distrusted(Distrust::Writable { path: path.to_owned(), mode }));
     }
-    let mut doubts = Vec::new();
-    if !is_trusted(metadata.uid()) {
-        doubts.push(Doubt::Owner { path: path.to_owned(), owner: metadata.uid() });
-    }
-    let mode = folder_mode & PERMISSIONS;
-    if mode & OTHERS_WRITE != 0 && mode & STICKY == 0 {
-        doubts.push(Doubt::Folder { folder, mode });
-    }
-    Ok(doubts)
+    let of_folders = folders.judge()?;
+    let own = (!is_trusted(owner)).then(|| Doubt::Owner { path: path.to_owned(), owner });
+    Ok(own.into_iter().chain(of_folders).collect())
+}
+
+/// Whether others can read what nobody else should know.
+pub fn exposed(path: &Path, mode: u32) -> Option<Doubt> {
+    let mode = mode & PERMISSIONS;
+    (mode & OTHERS_READ != 0).then(|| Doubt::Readable { path: path.to_owned(), mode })
 }
 
 /// Whether this user could do anyhow whatever the file says.
@@ -147,61 +186,20 @@ fn is_trusted(owner: u32) -> bool {
     owner == 0 || owner == rustix::process::geteuid().as_raw()
 }
 
-/// What of these doubts is a reason to refuse a file where the operator wants it strict.
+/// What of these doubts is a reason to refuse a file where the operator wants it strict: any.
 pub fn refused(doubts: &[Doubt]) -> Option<Distrust> {
-    doubts.iter().find(|doubt| matches!(doubt, Doubt::Owner { .. })).cloned().map(Distrust::Owner)
+    doubts.first().cloned().map(Distrust::Doubted)
 }
 
-impl Distrust {
-    /// Goes on after the file's name: what is wrong, what could happen, what to do.
-    pub fn told(&self, stakes: Stakes) -> String {
-        match self {
-            Self::Writable { path, mode } => format!(
-                "can be written by {} (mode {mode:04o}), who could {stakes}, so it is refused; take that right away: chmod go-w {}",
-                who(*mode),
-                path.display()
-            ),
-            Self::Link { link, owner } => format!(
-                "is reached by the symbolic link {}, which belongs to user {owner}, who could {stakes}, so the link is not followed; \
-                 make the link as root or as the daemon's user, or name the file itself",
-                link.display()
-            ),
-            Self::Owner(doubt) => format!("{doubt}, which strict_secrets refuses"),
-        }
-    }
+/// What of these doubts is a reason not to read a file again that had only `known` ones: somebody else has got it.
+pub fn refused_since(known: &[Doubt], doubts: &[Doubt]) -> Option<Distrust> {
+    let is_new = |doubt: &&Doubt| doubt.is_about_owner() && !known.contains(doubt);
+    doubts.iter().find(is_new).cloned().map(Distrust::Since)
 }
 
-impl fmt::Display for Doubt {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Owner { path, owner } => write!(
-                f,
-                "belongs to user {owner}, who can change it; give it to root or to the daemon's user: chown root {}",
-                path.display()
-            ),
-            Self::Folder { folder, mode } => {
-                let (shown, who) = (folder.display(), who(*mode));
-                write!(
-                    f,
-                    "lies in {shown}, where {who} can put another in its place (mode {mode:04o}); chmod go-w {shown}"
-                )
-            }
-        }
-    }
-}
-
-fn who(mode: u32) -> &'static str {
-    if mode & EVERYBODY_WRITES == 0 { "its group" } else { "every user" }
-}
-
-impl fmt::Display for Stakes {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Settings => "run commands as the daemon's user or send its secrets elsewhere",
-            Self::Secret => "put another secret there",
-            Self::Ca => "have the daemon trust another server with its password",
-            Self::Identity => "have the daemon show another certificate",
-        })
+impl Doubt {
+    fn is_about_owner(&self) -> bool {
+        matches!(self, Self::Owner { .. } | Self::FolderOwner { .. })
     }
 }
 
@@ -235,6 +233,8 @@ impl Error for OpenError {
 
 const PERMISSIONS: u32 = 0o7777;
 const OTHERS_WRITE: u32 = 0o022;
+/// Of a secret.
+pub const OTHERS_READ: u32 = 0o044;
 const EVERYBODY_WRITES: u32 = 0o002;
 const STICKY: u32 = 0o1000;
 

@@ -3,7 +3,7 @@
 use super::{Advice, advice};
 use crate::{
     settings::{ListenAddress, Listener, SecretSource},
-    sys,
+    sys, trusted_file,
 };
 use std::{
     io::ErrorKind,
@@ -54,11 +54,12 @@ fn of_socket(listener: &Listener, path: &Path, running: &[String]) -> Option<Adv
     ))
 }
 
-/// A password file that others can read. A systemd credential's mode shows its ACL, and is not looked at.
+/// A password file that others can read, by the rule of the daemon. A systemd credential's mode shows its ACL, and is not
+/// looked at.
 pub(super) fn exposed(source: &SecretSource) -> Option<Advice> {
     let SecretSource::File(file) = source else { return None };
-    let mode = file.metadata().ok()?.permissions().mode() & 0o777;
-    (mode & 0o077 != 0).then(|| advice::secret_exposed(file, mode))
+    let mode = file.metadata().ok()?.permissions().mode() & 0o7777;
+    trusted_file::exposed(file, mode).map(|_| advice::secret_exposed(file, mode))
 }
 
 /// Files that may be the CA that was not found: beside it, and where the Cloud Console's command puts it.
@@ -75,3 +76,22 @@ pub(super) fn other_cas(missing: &Path) -> Vec<PathBuf> {
 
 const ENTRIES_MAX: usize = 1000;
 const CANDIDATES_MAX: usize = 5;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_file_is_exposed_by_the_rule_of_the_daemon_and_what_others_can_write_is_not_told_so() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("pw");
+        std::fs::write(&path, "x").unwrap();
+
+        let told = [0o640, 0o604, 0o622, 0o611, 0o600].map(|mode| {
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+            exposed(&SecretSource::File(path.clone())).is_some()
+        });
+
+        assert_eq!(told, [true, true, false, false, false]);
+    }
+}

@@ -2,7 +2,7 @@
 
 use super::source::Source;
 use crate::trusted_file::{Distrust, Stakes};
-use std::{error::Error, fmt, io, process::ExitStatus, sync::Arc, time::Duration};
+use std::{borrow::Cow, error::Error, fmt, io, process::ExitStatus, sync::Arc, time::Duration};
 
 /// Why a secret could not be read: the operator's to mend. Names the source, never the value.
 #[derive(Clone, Debug)]
@@ -17,6 +17,7 @@ pub(super) enum Fault {
     Unreadable(Arc<io::Error>),
     NotAFile,
     Distrusted(Distrust),
+    DistrustedProgram(Distrust),
     ReadableByOthers { mode: u32 },
     Unset,
     NoCredentials,
@@ -27,6 +28,7 @@ pub(super) enum Fault {
     NotStarted(Arc<io::Error>),
     Failed(ExitStatus),
     Slow { limit: Duration },
+    HeldOpen { limit: Duration },
     Hangs { limit: Duration },
     Interrupted,
 }
@@ -39,8 +41,11 @@ impl SecretError {
 
 impl SecretError {
     /// What most likely is behind it, and what to do.
-    pub(crate) fn likely(&self) -> (&'static str, &'static str) {
-        match &self.fault {
+    pub(crate) fn likely(&self) -> (&'static str, Cow<'static, str>) {
+        let (cause, fix) = match &self.fault {
+            Fault::Distrusted(distrust) | Fault::DistrustedProgram(distrust) => {
+                return (distrust.cause(), distrust.fix().into());
+            }
             Fault::Unreadable(cause) if cause.kind() == io::ErrorKind::NotFound => (
                 "a typing error in its name, or it was never written; a relative path counts from the settings file's folder",
                 "correct \"password\" of the cluster (--password-file), or write the password there",
@@ -48,10 +53,6 @@ impl SecretError {
             Fault::Unreadable(_) | Fault::NotAFile | Fault::ReadableByOthers { .. } => (
                 "its owner or mode is not what the daemon needs, or another thing has that name",
                 "have the daemon's user own a regular file there that nobody else can read (mode 0600)",
-            ),
-            Fault::Distrusted(_) => (
-                "it was written or mounted with a mode or an owner that lets others change it",
-                "have root or the daemon's user own the file and the links to it, and take the right to write from all others",
             ),
             Fault::Empty => (
                 "whatever wrote it failed: a paste without an end, or a variable that was not set",
@@ -64,13 +65,18 @@ impl SecretError {
             Fault::TooLong | Fault::Nul => {
                 ("it is another file, or not text", "name the source that gives the password as text, and nothing else")
             }
+            Fault::HeldOpen { .. } => (
+                "the command starts something that stays, an agent, and leaves it its own output",
+                "have the command start that with its output elsewhere (>/dev/null)",
+            ),
             Fault::NotStarted(_) | Fault::Failed(_) | Fault::Slow { .. } | Fault::Hangs { .. } | Fault::Interrupted => {
                 (
                     "the command or the file system does not do what it should for this user",
                     "run the command by hand as the daemon's user, with its environment",
                 )
             }
-        }
+        };
+        (cause, fix.into())
     }
 }
 
@@ -85,6 +91,7 @@ impl fmt::Display for SecretError {
             },
             Fault::NotAFile => f.write_str(" is not a regular file; for a program's output name a command"),
             Fault::Distrusted(distrust) => write!(f, " {}", distrust.told(Stakes::Secret)),
+            Fault::DistrustedProgram(distrust) => write!(f, " {}", distrust.told(Stakes::Program)),
             Fault::ReadableByOthers { mode } => {
                 write!(f, " is readable by others (mode {mode:04o}), which strict_secrets refuses; make it 0600")
             }
@@ -103,6 +110,11 @@ impl fmt::Display for SecretError {
             Fault::Slow { limit } => {
                 write!(f, " did not finish within {limit:?} and was killed; raise its limit if it needs longer")
             }
+            Fault::HeldOpen { limit } => write!(
+                f,
+                " ended, but something that it started kept its output open for {limit:?}, and was killed; have it start \
+                 that with its output elsewhere (>/dev/null)"
+            ),
             Fault::Hangs { limit } => {
                 write!(f, " could not be read within {limit:?}; does its file system answer?")
             }

@@ -1,7 +1,12 @@
 //! One reading of a source, whichever kind it is, and the rules for a secret's text.
 
 use super::{Surroundings, command, error::Fault, file};
-use crate::{secret::Secret, settings::SecretSource, stamp::Stamp, trusted_file::Doubt};
+use crate::{
+    secret::Secret,
+    settings::SecretSource,
+    stamp::Stamp,
+    trusted_file::{self, Distrust, Doubt, OpenError},
+};
 use std::{
     fmt,
     os::unix::ffi::OsStringExt,
@@ -77,10 +82,42 @@ impl Source {
                 let value = (surroundings.variable)(name).ok_or(Fault::Unset)?;
                 secret_text(&Zeroizing::new(value.into_vec()))?
             }
-            SecretSource::Command { argv, limit, .. } => secret_text(&command::run(argv, *limit).await?)?,
+            SecretSource::Command { argv, limit, withheld, .. } => {
+                let doubts = self.examine_program().await?;
+                let secret = secret_text(&command::run(argv, withheld, *limit).await?)?;
+                return Ok(Reading::Text { secret, stamp: None, open_mode: None, doubts });
+            }
             SecretSource::Given { secret, .. } => check(secret.clone())?,
         };
         Ok(Reading::Text { secret: text, stamp: None, open_mode: None, doubts: Vec::new() })
+    }
+}
+
+impl Source {
+    /// Whether others could change a command's program. One that is looked up in `PATH` is not looked at, and one that
+    /// cannot be is told by the attempt to run it.
+    pub(super) async fn examine_program(&self) -> Result<Vec<Doubt>, Fault> {
+        let SecretSource::Command { argv, .. } = &self.0 else { return Ok(Vec::new()) };
+        let Some(program) = argv.first().filter(|program| program.contains('/')).map(PathBuf::from) else {
+            return Ok(Vec::new());
+        };
+        let looked = tokio::task::spawn_blocking(move || trusted_file::look_at_program(&program));
+        match tokio::time::timeout(FILE_LIMIT, looked).await {
+            Ok(Ok(Err(OpenError::Distrusted(distrust)))) => Err(self.distrusted(distrust)),
+            Ok(Ok(doubts)) => Ok(doubts.unwrap_or_default()),
+            Ok(Err(_)) => Err(Fault::Interrupted),
+            Err(_) => Err(Fault::Hangs { limit: FILE_LIMIT }),
+        }
+    }
+
+    /// Others could change what it is read from.
+    pub(super) fn distrusted(&self, distrust: Distrust) -> Fault {
+        if self.is_command() { Fault::DistrustedProgram(distrust) } else { Fault::Distrusted(distrust) }
+    }
+
+    /// What others could change, in a warning.
+    pub(super) fn thing(&self) -> &'static str {
+        if self.is_command() { "the program of a password command" } else { "secret file" }
     }
 }
 
@@ -106,7 +143,7 @@ async fn read_file(path: PathBuf, seen: Option<Stamp>, private: bool) -> Result<
         Ok(Ok(Some(found))) => Ok(Reading::Text {
             secret: secret_text(&found.text)?,
             stamp: Some(found.stamp),
-            open_mode: Some(found.mode).filter(|mode| private && mode & OTHERS_READ != 0),
+            open_mode: Some(found.mode).filter(|mode| private && mode & trusted_file::OTHERS_READ != 0),
             doubts: found.doubts,
         }),
         Ok(Err(fault)) => Err(fault),
@@ -149,7 +186,6 @@ pub(super) const READ_MAX: usize = BYTES_MAX + 3;
 const FILE_LIMIT: Duration = Duration::from_secs(5);
 const GRACE: Duration = Duration::from_secs(1);
 const CREDENTIALS_DIRECTORY: &str = "CREDENTIALS_DIRECTORY";
-const OTHERS_READ: u32 = 0o044;
 
 #[cfg(test)]
 mod tests {

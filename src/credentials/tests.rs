@@ -63,7 +63,12 @@ fn secret_file(folder: &Path, text: &str) -> (PathBuf, Credentials) {
 }
 
 fn command(script: &str, limit: Duration, lifetime: Duration) -> SecretSource {
-    SecretSource::Command { argv: ["/bin/sh", "-c", script].map(str::to_owned).to_vec(), limit, lifetime }
+    SecretSource::Command {
+        argv: ["/bin/sh", "-c", script].map(str::to_owned).to_vec(),
+        limit,
+        lifetime,
+        withheld: Arc::default(),
+    }
 }
 
 /// A command that notes each run in `runs` and prints how often it ran.
@@ -269,7 +274,7 @@ async fn a_reading_that_never_ends_is_a_fault_until_it_does() {
     let folder = tempfile::tempdir().unwrap();
     let (_, credentials) = secret_file(folder.path(), "one");
     // As one does on a file system that hangs.
-    let reading = Arc::clone(&credentials.0.reader).lock_owned().await;
+    let reading = credentials.0.turns.now().lock_owned().await;
 
     credentials.current().await.unwrap_err();
     let fault = credentials.fault().unwrap_or_default();
@@ -278,6 +283,118 @@ async fn a_reading_that_never_ends_is_a_fault_until_it_does() {
     assert!(fault.contains("could not be read within 5s"), "{fault}");
     expect(&credentials, "one", 1).await;
     assert_eq!(credentials.fault(), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_reading_that_never_ends_logins_go_on_at_once_and_the_source_is_read_beside_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, credentials) = secret_file(folder.path(), "one");
+    expect(&credentials, "one", 1).await;
+    let _reading = credentials.0.turns.now().lock_owned().await;
+    write(&path, "two");
+    expect(&credentials, "one", 1).await;
+    let fault = credentials.fault().unwrap_or_default();
+    assert!(credentials.hangs() && fault.contains("could not be read within 5s"), "{fault}");
+    let begun = tokio::time::Instant::now();
+
+    expect(&credentials, "one", 1).await;
+    while credentials.hangs() {
+        tokio::task::yield_now().await;
+    }
+
+    expect(&credentials, "two", 2).await;
+    assert_eq!(begun.elapsed(), Duration::ZERO);
+    assert_eq!(credentials.fault(), None);
+}
+
+#[tokio::test]
+async fn readings_that_never_end_are_few() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_, credentials) = secret_file(folder.path(), "one");
+    let stuck: Vec<_> = (0..turns::READINGS_MAX).map(|_| credentials.0.turns.begin().unwrap()).collect();
+
+    let error = credentials.current().await.unwrap_err().to_string();
+
+    assert!(error.contains("does its file system answer?"), "{error}");
+    assert!(credentials.0.turns.begin().is_none());
+    drop(stuck);
+    expect(&credentials, "one", 1).await;
+}
+
+#[test]
+fn a_reading_that_ends_after_a_later_one_tells_nothing() {
+    let mut known = Known::default();
+    let (first, second) = (known.begin(), known.begin());
+
+    assert!(known.end(second) && !known.end(first));
+}
+
+#[tokio::test]
+async fn a_file_that_has_become_another_users_is_not_read_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("prod.pw");
+    write(&path, "one");
+    let credentials = World::default().credentials(SecretSource::File(path.clone()), false);
+    expect(&credentials, "one", 1).await;
+    write(&path, "theirs");
+    if std::os::unix::fs::lchown(&path, Some(65534), None).is_err() {
+        eprintln!("skipped: only root can give a file to another user");
+        return;
+    }
+
+    expect(&credentials, "one", 1).await;
+
+    let fault = credentials.fault().unwrap_or_default();
+    assert!(fault.contains("belongs to user 65534") && fault.contains("chown root"), "{fault}");
+    let after_a_restart = World::default().credentials(SecretSource::File(path.clone()), false);
+    expect(&after_a_restart, "theirs", 1).await;
+    write(&path, "theirs again");
+    expect(&after_a_restart, "theirs again", 2).await;
+}
+
+#[tokio::test]
+async fn each_way_to_change_a_file_has_a_cause_and_a_fix_of_its_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, credentials) = secret_file(folder.path(), "one");
+    mode(&path, 0o622);
+    let (cause, fix) = credentials.current().await.unwrap_err().likely();
+    assert!(cause.contains("umask") && fix.ends_with(&format!("chmod go-w {}", path.display())), "{cause} {fix}");
+    mode(&path, 0o600);
+    let link = folder.path().join("link");
+    std::os::unix::fs::symlink(&path, &link).unwrap();
+    if std::os::unix::fs::lchown(&link, Some(65534), None).is_err() {
+        eprintln!("skipped: only root can give a link to another user");
+        return;
+    }
+
+    let error = Credentials::new(SecretSource::File(link.clone()), true).current().await.unwrap_err();
+
+    let (cause, fix) = error.likely();
+    assert!(cause.contains("another user made the link"), "{cause}");
+    assert!(fix.contains(&format!("make {} as root", link.display())), "{fix}");
+}
+
+#[tokio::test]
+async fn a_command_whose_program_others_can_write_is_not_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let program = folder.path().join("program");
+    write(&program, "#!/bin/sh\necho one\n");
+    mode(&program, 0o755);
+    let argv = vec![program.display().to_string()];
+    let source = SecretSource::Command { argv, limit: MINUTE, lifetime: MINUTE, withheld: Arc::default() };
+    let world = World::default();
+    let credentials = world.credentials(source.clone(), true);
+    credentials.try_out().await.unwrap();
+    expect(&credentials, "one", 1).await;
+
+    mode(&program, 0o775);
+    world.pass(60);
+    expect(&credentials, "one", 1).await;
+
+    let fault = credentials.fault().unwrap_or_default();
+    assert!(fault.contains("who could run commands as the daemon's user"), "{fault}");
+    let error = Credentials::new(source, true).try_out().await.unwrap_err().to_string();
+    assert!(error.ends_with(&format!("chmod go-w {}", program.display())), "{error}");
 }
 
 #[tokio::test]

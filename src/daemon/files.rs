@@ -1,6 +1,6 @@
 //! Everything that files tell: CAs, certificates, keys, secrets; read and checked before a socket opens.
 
-use super::{StartError, uid_rules};
+use super::{StartError, looked_at::LookedAt, uid_rules};
 use crate::{
     credentials::Credentials,
     diagnostics::{Chain, rfc3339},
@@ -17,6 +17,8 @@ pub struct Built {
     pub(super) settings: Arc<Settings>,
     pub(super) clusters: Vec<ClusterFiles>,
     pub(super) listeners: HashMap<settings::Name, ListenerFiles>,
+    /// What their owners were.
+    pub(super) looked_at: LookedAt,
     /// What the operator should look at although it works.
     pub warnings: Vec<String>,
 }
@@ -51,14 +53,18 @@ impl Built {
         let mut faults = uid_rules::check(&settings);
         let mut warnings = loaded.warnings.clone();
         let mut clusters = Vec::new();
+        let mut looked_at = LookedAt::of(&loaded);
         for cluster in &settings.clusters {
             let mut note = |fault| faults.push(FileFault { place: format!("cluster \"{}\"", cluster.name), fault });
             let mut users = Vec::new();
             for user in cluster.users() {
                 let credentials = try_out(user.password.as_ref(), settings.strict_secrets, &mut note).await;
+                looked_at.note_secret(user.password.as_ref(), credentials.as_ref());
                 match tls::cluster_tls(&cluster.ca, user.client_certificate.as_ref(), SystemTime::now()) {
                     Ok(tls) => {
                         refuse(&tls.doubts, settings.strict_secrets, &mut note);
+                        looked_at.note_ca(&cluster.ca, &tls.doubts);
+                        user.client_certificate.iter().for_each(|files| looked_at.note_certificate(files, &tls.doubts));
                         let texts = tls.warnings.iter().map(|text| format!("cluster \"{}\": {text}", cluster.name));
                         // What is said of the CA is said once.
                         let texts: Vec<_> = texts.filter(|text| !warnings.contains(text)).collect();
@@ -77,10 +83,13 @@ impl Built {
                 note(error.to_string());
             }
             let local_password = try_out(listener.local_password.as_ref(), settings.strict_secrets, &mut note).await;
+            looked_at.note_secret(listener.local_password.as_ref(), local_password.as_ref());
             let tls = match &listener.tls {
                 LocalTls::Off => None,
                 LocalTls::Allow(files) | LocalTls::Require(files) => {
-                    tls::server_tls(files).map_err(|error| note(Chain(&error).to_string())).ok()
+                    let tls = tls::server_tls(files).map_err(|error| note(Chain(&error).to_string())).ok();
+                    tls.iter().for_each(|tls| looked_at.note_certificate(files, &tls.doubts));
+                    tls
                 }
             };
             let end = tls.as_ref().and_then(|tls| tls.not_after).filter(|end| *end < SystemTime::now());
@@ -105,7 +114,7 @@ impl Built {
         if !faults.is_empty() {
             return Err(StartError::Files(faults));
         }
-        Ok(Self { loaded, settings, clusters, listeners, warnings })
+        Ok(Self { loaded, settings, clusters, listeners, looked_at, warnings })
     }
 }
 

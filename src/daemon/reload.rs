@@ -88,11 +88,25 @@ impl Reloads {
             runtime.block_on(read(inputs.as_deref(), loaded))
         });
         match timeout(READ_LIMIT, reading).await {
-            Ok(Ok(read)) => read,
+            Ok(Ok(read)) => read.and_then(|built| still_ours(serving, built)),
             Ok(Err(error)) => failed(&error.to_string()),
             Err(_elapsed) => failed(HANGS),
         }
     }
+}
+
+/// Refuses files that were in use and belong to somebody else now: what was read before stays.
+fn still_ours(serving: &Serving, built: Built) -> Result<Built, Failure> {
+    let taken = serving.taken_since(&built);
+    if taken.is_empty() {
+        return Ok(built);
+    }
+    let is_file = |path: &Path| taken.iter().any(|fault| fault.place == path.display().to_string());
+    let changes = serving.loaded().map(|loaded| settings::changes(loaded, &built.loaded));
+    let is_of_settings =
+        built.settings.file.as_deref().is_some_and(is_file) || changes.is_some_and(|all| !all.is_empty());
+    let faults = taken.iter().map(|fault| format!("{} {}", fault.place, fault.fault)).collect();
+    Err(Failure { faults, is_of_settings })
 }
 
 /// Settings from `inputs`, or those in use, and the files that they name.

@@ -5,7 +5,8 @@
 use super::{
     StartError,
     build::{Shared, Trim, limits_that_fit, unfit},
-    files::{Built, ClusterFiles},
+    files::{Built, ClusterFiles, FileFault},
+    looked_at::LookedAt,
     outlook::restart_values,
     post::{self, Plan, Post},
 };
@@ -32,6 +33,7 @@ use tokio::{
 pub(super) struct Serving {
     shared: Shared,
     loaded: Option<Arc<Loaded>>,
+    looked_at: LookedAt,
     limits: Option<Arc<Limits>>,
     pub(super) clusters: Vec<(Arc<Cluster>, AbortHandle)>,
     pub(super) posts: Vec<Post>,
@@ -70,6 +72,7 @@ impl Serving {
         Self {
             shared,
             loaded: None,
+            looked_at: LookedAt::default(),
             limits: None,
             clusters: Vec::new(),
             posts: Vec::new(),
@@ -84,6 +87,11 @@ impl Serving {
     /// What it was loaded from.
     pub(super) fn loaded(&self) -> Option<&Arc<Loaded>> {
         self.loaded.as_ref()
+    }
+
+    /// What of it has come to belong to another user since what is served now was read.
+    pub(super) fn taken_since(&self, built: &Built) -> Vec<FileFault> {
+        built.looked_at.taken_since(&self.looked_at)
     }
 
     /// Does all that can fail: binds the addresses that are new. Nothing is served differently yet, and an error or
@@ -116,7 +124,7 @@ impl Serving {
     /// drain. Needs a runtime.
     pub(super) fn commit(&mut self, prepared: Prepared) -> View {
         let Prepared { built, limits, trim, mut sockets } = prepared;
-        let Built { loaded, settings, clusters, mut listeners, .. } = built;
+        let Built { loaded, settings, clusters, mut listeners, looked_at, .. } = built;
         let limits = match &self.limits {
             Some(known) if **known == limits => Arc::clone(known),
             _ => {
@@ -150,7 +158,7 @@ impl Serving {
         self.overrule_what_left();
         self.at_start.get_or_insert_with(|| restart_values(&settings));
         let needs_restart = self.needs_restart(&settings);
-        self.loaded = Some(loaded);
+        (self.loaded, self.looked_at) = (Some(loaded), looked_at);
         View {
             settings,
             loaded_at: SystemTime::now(),

@@ -19,6 +19,13 @@ pub(super) fn check(settings: &Settings) -> Vec<FileFault> {
     }
 }
 
+/// The same in a few lines.
+pub(crate) fn users_fault(settings: &Settings) -> Option<String> {
+    let lines = check(settings).into_iter().map(|fault| format!("{}: {}", fault.place, fault.fault));
+    let lines: Vec<_> = lines.collect();
+    (!lines.is_empty()).then(|| lines.join("\n"))
+}
+
 /// As [`check`], under this map.
 fn check_under(map: &str, settings: &Settings) -> Vec<FileFault> {
     let is_whole = sys::is_whole_uid_map(map);

@@ -59,13 +59,17 @@ fn hand_over(path: &Path, owner: Option<u32>, group: Option<u32>) -> io::Result<
     if FileType::from_raw_mode(found.st_mode) != FileType::Socket || found.st_uid != sys::own_uid() {
         return Err(io::Error::other("its file was replaced before its owner was set; who may write to its folder?"));
     }
-    let changed = chownat(&file, "", owner.map(Uid::from_raw), group.map(Gid::from_raw), AtFlags::EMPTY_PATH);
-    changed.map_err(|error| match error {
-        rustix::io::Errno::PERM => io::Error::other(
-            "its owner and group cannot be set: root may set any, another user only a group that it is in",
-        ),
-        error => error.into(),
-    })
+    let set = |what, owner, group| {
+        chownat(&file, "", owner, group, AtFlags::EMPTY_PATH).map_err(|error| match error {
+            rustix::io::Errno::PERM => io::Error::other(format!(
+                "its {what} cannot be set: root may set any, another user only a group that it is in"
+            )),
+            error => error.into(),
+        })
+    };
+    // The group first: who has given the file away may no longer set it.
+    group.map_or(Ok(()), |group| set("group", None, Some(Gid::from_raw(group))))?;
+    owner.map_or(Ok(()), |owner| set("owner", Some(Uid::from_raw(owner)), None))
 }
 
 /// What is wrong with the folder of a socket: whoever may write to it can put a socket of their own there, and
@@ -158,6 +162,27 @@ mod tests {
         fs::write(&path, "mine").unwrap();
         assert_eq!(bind(&path, &SocketRights::of_mode(0o600)).err().unwrap().kind(), io::ErrorKind::AlreadyExists);
         assert_eq!(fs::read_to_string(&path).unwrap(), "mine");
+    }
+
+    #[test]
+    fn what_could_not_be_set_is_named() {
+        const OTHER: Option<u32> = Some(54_321);
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(".s.PGSQL.1");
+        let _socket = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        let told = std::thread::spawn(move || {
+            // As somebody who is not root, in this thread alone.
+            let mut rights = rustix::thread::capabilities(None).unwrap();
+            rights.effective.remove(rustix::thread::CapabilitySet::CHOWN);
+            rustix::thread::set_capabilities(None, rights).unwrap();
+            [(None, OTHER), (OTHER, None), (OTHER, OTHER)]
+                .map(|(owner, group)| hand_over(&path, owner, group).unwrap_err().to_string())
+        });
+
+        let told = told.join().unwrap();
+
+        let expected = ["its group cannot", "its owner cannot", "its group cannot"];
+        assert!(told.iter().zip(expected).all(|(told, start)| told.starts_with(start)), "{told:?}");
     }
 
     #[tokio::test]

@@ -16,6 +16,7 @@ use super::{
     shown::{CONNECTION_STRING, is_connection_string},
     source::{Fault, Faults, Provenance, Source},
     tree::{Table, parse, read_file, whole_file},
+    withheld::{secret_sources, withhold},
 };
 use crate::trusted_file::{self, Doubt, Stakes};
 use std::{
@@ -32,12 +33,14 @@ pub struct Loaded {
     pub warnings: Vec<String>,
     /// Who set what.
     pub provenance: Provenance,
+    /// How others could change the settings file; the warnings tell it.
+    pub doubts: Vec<Doubt>,
 }
 
 impl Loaded {
     /// Settings that were not read from anywhere.
     pub fn of(settings: Settings) -> Self {
-        Self { settings, warnings: Vec::new(), provenance: Provenance::default() }
+        Self { settings, warnings: Vec::new(), provenance: Provenance::default(), doubts: Vec::new() }
     }
 }
 
@@ -81,7 +84,7 @@ pub fn load(inputs: &Inputs) -> Result<Loaded, Faults> {
         faults.retain(|fault| fault.source != Source::Default);
     }
     if faults.is_empty() {
-        return Ok(Loaded { settings, warnings, provenance });
+        return Ok(Loaded { settings, warnings, provenance, doubts });
     }
     Err(Faults::new(in_order(faults)).in_format(settings.log_format))
 }
@@ -107,7 +110,11 @@ pub fn load_text(text: &str, file: &Path, home: Option<&Path>) -> Result<Loaded,
     let whole = Source::File { path: shown.as_str().into(), line: None, column: None };
     let settings = read(tree, whole, &inputs, &mut reader);
     let Reader { faults, warnings, provenance, .. } = reader;
-    if faults.is_empty() { Ok(Loaded { settings, warnings, provenance }) } else { Err(Faults::new(in_order(faults))) }
+    if faults.is_empty() {
+        Ok(Loaded { settings, warnings, provenance, doubts: Vec::new() })
+    } else {
+        Err(Faults::new(in_order(faults)))
+    }
 }
 
 /// A reader that has read nothing; paths count from the working folder until a file is known.
@@ -127,6 +134,7 @@ fn read(tree: Table, whole: Source, inputs: &Inputs, reader: &mut Reader<'_>) ->
     let clusters = read_clusters(reader, &mut root);
     settings.listeners = read_listeners(reader, &mut root, &settings, &clusters);
     settings.clusters = clusters.well;
+    withhold(&mut settings);
     reader.finish(root);
     settings
 }
@@ -203,12 +211,7 @@ fn nothing_given(inputs: &Inputs, unknown_variables: &[String]) -> Faults {
 }
 
 fn refuse_unknown_variables(names: Vec<String>, settings: &Settings, reader: &mut Reader<'_>) {
-    let of_clusters = settings
-        .clusters
-        .iter()
-        .flat_map(|cluster| cluster.users().filter_map(|user| user.password.as_ref()).chain(&cluster.api_key));
-    let of_listeners = settings.listeners.iter().filter_map(|listener| listener.local_password.as_ref());
-    let secrets: Vec<&SecretSource> = of_clusters.chain(of_listeners).collect();
+    let secrets: Vec<&SecretSource> = secret_sources(settings).collect();
     for name in names {
         let full = format!("{VARIABLE_PREFIX}{name}");
         let is_secret = |source: &&&SecretSource| matches!(source, SecretSource::Env(env) if *env == full);

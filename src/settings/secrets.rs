@@ -9,7 +9,7 @@ use super::{
     tree::{Entry, Node, Table, Value},
     values::{DURATIONS, duration, kind, path, text},
 };
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 /// A secret source, or the password that a connection string carried.
 pub(super) fn secret_source(node: &Node, places: &Places<'_>) -> Result<SecretSource, String> {
@@ -46,6 +46,8 @@ fn from_table(table: &Table, places: &Places<'_>) -> Result<SecretSource, String
                 argv: command(node).map_err(about("command"))?,
                 limit: span("limit", COMMAND_LIMIT)?,
                 lifetime: span("lifetime", COMMAND_LIFETIME)?,
+                // Known once all are read.
+                withheld: Arc::default(),
             })
         }
         _ => Err(format!("must name exactly one source: {FORMS}")),
@@ -119,6 +121,7 @@ mod tests {
             argv: vec!["vault".into(), "read".into()],
             limit: Duration::from_secs(2),
             lifetime: COMMAND_LIFETIME,
+            withheld: Arc::default(),
         };
         assert_eq!(read("{ command = ['vault', 'read'], limit = '2s' }"), Ok(command));
     }

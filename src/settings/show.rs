@@ -246,7 +246,7 @@ fn secret_value(source: &SecretSource) -> Option<Value> {
         SecretSource::File(path) => put("file", path.display().to_string().into()),
         SecretSource::Env(name) => put("env", name.as_str().into()),
         SecretSource::Credential(name) => put("credential", name.as_str().into()),
-        SecretSource::Command { argv, limit, lifetime } => {
+        SecretSource::Command { argv, limit, lifetime, .. } => {
             put("limit", duration_text(*limit).into());
             put("lifetime", duration_text(*lifetime).into());
             put("command", argv.clone().into())

@@ -2,6 +2,7 @@
 
 use super::error::{Place, TlsSetupError};
 use crate::trusted_file::{self, Doubt, Stakes};
+use std::path::Path;
 
 /// Each with the file that it is about; usually none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -14,6 +15,11 @@ impl Doubts {
 
     pub(super) fn append(&mut self, mut other: Self) {
         self.0.append(&mut other.0);
+    }
+
+    /// Those about one file.
+    pub fn of(&self, file: &Path) -> impl Iterator<Item = &Doubt> {
+        self.0.iter().filter(move |(place, _)| place.file() == Some(file)).map(|(_, doubt)| doubt)
     }
 
     /// A warning each.
@@ -31,6 +37,13 @@ impl Doubts {
 }
 
 impl Place {
+    fn file(&self) -> Option<&Path> {
+        match self {
+            Self::CaFile(file) | Self::CertificateFile(file) | Self::KeyFile(file) => Some(file),
+            Self::CaInline | Self::CaFetched(_) => None,
+        }
+    }
+
     /// What whoever can change the file could do by it.
     pub(super) fn stakes(&self) -> Stakes {
         match self {

@@ -9,12 +9,27 @@ use rustls::pki_types::{
     CertificateDer, PrivateKeyDer,
     pem::{Error as PemError, PemObject},
 };
-use std::{io::Read, path::Path};
+use std::{io::Read, os::unix::fs::MetadataExt, path::Path};
 use x509_cert::der::pem::{self, LineEnding};
 use zeroize::Zeroizing;
 
 /// Reads a whole file of at most [`BYTES_MAX`]; it may hold a key, so the buffer is wiped.
 pub(super) fn read(path: &Path, place: &Place, doubts: &mut Doubts) -> Result<Zeroizing<Vec<u8>>, TlsSetupError> {
+    read_opened(path, place, doubts).map(|(text, _)| text)
+}
+
+/// As [`read`], of what nobody else should be able to read.
+pub(super) fn read_key(path: &Path, place: &Place, doubts: &mut Doubts) -> Result<Zeroizing<Vec<u8>>, TlsSetupError> {
+    let (text, mode) = read_opened(path, place, doubts)?;
+    // The mode of a systemd credential shows its access list, not who may read it.
+    let is_credential = std::env::var_os("CREDENTIALS_DIRECTORY").is_some_and(|folder| path.starts_with(folder));
+    let exposed = trusted_file::exposed(path, mode).filter(|_| !is_credential);
+    doubts.add(place, exposed.into_iter().collect());
+    Ok(text)
+}
+
+/// The text, and the file's mode.
+fn read_opened(path: &Path, place: &Place, doubts: &mut Doubts) -> Result<(Zeroizing<Vec<u8>>, u32), TlsSetupError> {
     let unreadable = |source| TlsSetupError::Unreadable { place: place.clone(), source };
     let opened = trusted_file::open(path, Kinds::Regular).map_err(|error| match error {
         OpenError::Io(source) => unreadable(source),
@@ -32,7 +47,7 @@ pub(super) fn read(path: &Path, place: &Place, doubts: &mut Doubts) -> Result<Ze
     let expected = usize::try_from(metadata.len()).unwrap_or_default();
     text.reserve_exact(expected.saturating_add(64));
     let read = file.take(BYTES_MAX.saturating_add(1)).read_to_end(&mut text).map_err(unreadable)?;
-    if u64::try_from(read).is_ok_and(|read| read <= BYTES_MAX) { Ok(text) } else { Err(too_large) }
+    if u64::try_from(read).is_ok_and(|read| read <= BYTES_MAX) { Ok((text, metadata.mode())) } else { Err(too_large) }
 }
 
 /// Every certificate of the text, in order; at least one.

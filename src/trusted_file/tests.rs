@@ -121,28 +121,95 @@ fn a_file_of_another_user_is_doubted() {
     let doubts = open(&path, Kinds::Regular).unwrap().doubts;
 
     assert_eq!(doubts, [Doubt::Owner { path: path.clone(), owner: STRANGER }]);
-    assert!(refused(&doubts).unwrap().told(Stakes::Secret).contains("strict_secrets refuses"), "{doubts:?}");
+    let told = refused(&doubts).unwrap().told(Stakes::Secret);
+    let end =
+        format!("which strict_secrets refuses; give it to root or to the daemon's user: chown root {}", path.display());
+    assert!(told.ends_with(&end), "{told}");
 }
 
 #[test]
-fn a_folder_where_others_can_replace_the_file_is_doubted_unless_it_is_sticky() {
+fn a_folder_where_everybody_can_replace_something_on_the_way_is_refused_unless_it_is_sticky() {
     let folder = folder();
-    fs::create_dir(folder.path().join("open")).unwrap();
-    let path = folder.path().join("open/pw");
+    fs::create_dir_all(folder.path().join("open/sub")).unwrap();
+    let path = folder.path().join("open/sub/pw");
     write(&path, "x", 0o600);
-    symlink("open/pw", folder.path().join("link")).unwrap();
-    let open_folder = path.parent().unwrap().canonicalize().unwrap();
-    let expected = |mode| vec![Doubt::Folder { folder: open_folder.clone(), mode }];
+    chmod(path.parent().unwrap(), 0o755);
+    symlink("open/sub/pw", folder.path().join("link")).unwrap();
+    symlink("open/sub", folder.path().join("short")).unwrap();
+    let open_folder = folder.path().join("open");
+    let ways = [path.clone(), folder.path().join("link"), folder.path().join("short/pw")];
 
-    for (mode, doubts) in [(0o777, expected(0o777)), (0o775, expected(0o775)), (0o1777, vec![]), (0o755, vec![])] {
-        chmod(path.parent().unwrap(), mode);
-
-        for path in [&path, &folder.path().join("link")] {
-            let found = open(path, Kinds::Regular).unwrap().doubts;
-            assert_eq!(found, doubts, "{mode:o}");
-            assert_eq!(refused(&found), None);
+    for mode in [0o777, 0o757] {
+        chmod(&open_folder, mode);
+        for way in &ways {
+            let expected = Distrust::Folder { folder: open_folder.canonicalize().unwrap(), mode };
+            assert_eq!(distrust(way), expected);
+            let told = expected.told(Stakes::Ca);
+            assert!(told.contains(&format!("mode {mode:04o}")) && told.contains("trust another server"), "{told}");
+            assert!(told.ends_with(&format!("chmod go-w {}", open_folder.display())), "{told}");
         }
     }
+    for mode in [0o1777, 0o755, 0o711] {
+        chmod(&open_folder, mode);
+        for way in &ways {
+            assert_eq!(open(way, Kinds::Regular).unwrap().doubts, [], "{mode:o}");
+        }
+    }
+}
+
+#[test]
+fn a_folder_that_its_group_can_write_or_that_is_a_strangers_is_doubted_wherever_on_the_way() {
+    let folder = folder();
+    fs::create_dir_all(folder.path().join("odd/sub")).unwrap();
+    let path = folder.path().join("odd/sub/pw");
+    write(&path, "x", 0o600);
+    chmod(path.parent().unwrap(), 0o755);
+    let odd = folder.path().join("odd").canonicalize().unwrap();
+    chmod(&odd, 0o2775);
+
+    let doubts = open(&path, Kinds::Regular).unwrap().doubts;
+
+    assert_eq!(doubts, [Doubt::Folder { folder: odd.clone(), mode: 0o2775 }]);
+    let told = refused(&doubts).unwrap().told(Stakes::Secret);
+    assert!(told.contains("its group can put another") && told.contains("which strict_secrets refuses;"), "{told}");
+    if !give_away(&odd) {
+        return;
+    }
+    for mode in [0o755, 0o1777, 0o775] {
+        chmod(&odd, mode);
+        let doubts = open(&path, Kinds::Regular).unwrap().doubts;
+        assert_eq!(doubts, [Doubt::FolderOwner { folder: odd.clone(), owner: STRANGER }], "{mode:o}");
+        assert!(refused_since(&[], &doubts).is_some() && refused_since(&doubts, &doubts).is_none());
+    }
+}
+
+#[test]
+fn a_pipe_that_stands_there_since_a_file_was_seen_holds_nobody_up() {
+    let folder = folder();
+    let (path, pipe) = (folder.path().join("pw"), folder.path().join("pipe"));
+    write(&path, "x", 0o600);
+    rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+    let found = walk(&path).unwrap();
+    assert!(found.is_regular().unwrap());
+    fs::rename(&pipe, &path).unwrap();
+    let (done, opened) = std::sync::mpsc::channel();
+    std::thread::spawn(move || done.send(found.open(Kinds::Regular).is_ok()));
+
+    let opened = opened.recv_timeout(std::time::Duration::from_secs(20));
+
+    assert_eq!(opened, Ok(true), "it waits for a writer");
+}
+
+#[test]
+fn a_program_is_judged_without_being_read() {
+    let folder = folder();
+    let path = folder.path().join("program");
+    write(&path, "#!/bin/sh", 0o711);
+
+    assert_eq!(look_at_program(&path).unwrap(), []);
+    chmod(&path, 0o775);
+    let Err(OpenError::Distrusted(distrust)) = look_at_program(&path) else { panic!("it is taken") };
+    assert!(distrust.told(Stakes::Program).contains("run commands as the daemon's user"));
 }
 
 #[test]

@@ -2,9 +2,9 @@
 //!
 //! Each step goes out from an open folder: what was judged is what is used, whatever happens to names meanwhile.
 
-use super::{Distrust, OpenError, is_trusted};
+use super::{Distrust, Kinds, OpenError, folders::Folders, is_trusted};
 use rustix::{
-    fs::{AtFlags, CWD, FileType, Mode, OFlags, fstat, openat, statat},
+    fs::{AtFlags, CWD, FileType, Mode, OFlags, Stat, fstat, openat, statat},
     io::Errno,
 };
 use std::{
@@ -17,9 +17,9 @@ use std::{
 /// Where a file is.
 pub(super) struct Found {
     folder: OwnedFd,
-    /// The folder's path, without links.
-    place: PathBuf,
     name: OsString,
+    /// All on the way.
+    pub(super) folders: Folders,
     pub(super) last: Last,
 }
 
@@ -39,10 +39,15 @@ pub(super) fn walk(path: &Path) -> Result<Found, OpenError> {
     // The next step is the last.
     let mut steps = steps(&path);
     let mut links: u32 = 0;
+    let mut folders = Folders::default();
     while let Some(name) = steps.pop() {
         if name == "/" {
             (folder, place) = (openat(CWD, "/", FOLDER, Mode::empty())?, PathBuf::from("/"));
             continue;
+        }
+        // The way up is no name that anybody could replace.
+        if name != ".." {
+            folders.pass(&folder, &place)?;
         }
         let is_last = steps.is_empty();
         if !is_last || name == ".." {
@@ -63,7 +68,7 @@ pub(super) fn walk(path: &Path) -> Result<Found, OpenError> {
         }
         let Some(link) = Link::at(&folder, &name)? else {
             return if is_last {
-                Ok(Found { folder, place, name, last: Last::Named })
+                Ok(Found { folder, name, folders, last: Last::Named })
             } else {
                 Err(Errno::NOTDIR.into())
             };
@@ -78,7 +83,7 @@ pub(super) fn walk(path: &Path) -> Result<Found, OpenError> {
         if !link.is_of_proc {
             steps.extend(self::steps(&link.target));
         } else if is_last {
-            return Ok(Found { folder, place, name, last: Last::HandedOver });
+            return Ok(Found { folder, name, folders, last: Last::HandedOver });
         } else {
             let followed = FOLDER.difference(OFlags::NOFOLLOW);
             folder = openat(&folder, name.as_os_str(), followed, Mode::empty())?;
@@ -86,7 +91,7 @@ pub(super) fn walk(path: &Path) -> Result<Found, OpenError> {
         }
     }
     // A path that ends in a folder.
-    Ok(Found { folder, place, name: ".".into(), last: Last::Named })
+    Ok(Found { folder, name: ".".into(), folders, last: Last::Named })
 }
 
 /// The steps of a path, the first one last.
@@ -104,18 +109,20 @@ impl Found {
         Ok(file_type(&statat(&self.folder, self.name.as_os_str(), follow)?) == FileType::RegularFile)
     }
 
-    pub(super) fn open(&self) -> Result<File, OpenError> {
+    pub(super) fn open(&self, kinds: Kinds) -> Result<File, OpenError> {
         let flags = OFlags::RDONLY.union(OFlags::CLOEXEC).union(OFlags::NOCTTY);
         // A name that has become a link since is not followed.
         let flags = if self.last == Last::Named { flags.union(OFlags::NOFOLLOW) } else { flags };
-        // Nor does a pipe that stands there since hold up anybody; one that is wanted is waited for.
-        let flags = if self.is_regular()? { flags.union(OFlags::NONBLOCK) } else { flags };
+        // Only a pipe that is wanted is waited for. Where none is, a second look must not decide: one may stand
+        // there since the first.
+        let waits = kinds == Kinds::Any && !self.is_regular()?;
+        let flags = if waits { flags } else { flags.union(OFlags::NONBLOCK) };
         Ok(File::from(openat(&self.folder, self.name.as_os_str(), flags, Mode::empty())?))
     }
 
-    /// The folder's path and mode.
-    pub(super) fn folder(&self) -> Result<(PathBuf, u32), OpenError> {
-        Ok((self.place.clone(), fstat(&self.folder)?.st_mode))
+    /// Of what stands there now.
+    pub(super) fn status(&self) -> Result<Stat, OpenError> {
+        Ok(statat(&self.folder, self.name.as_os_str(), AtFlags::SYMLINK_NOFOLLOW)?)
     }
 }
 
@@ -161,7 +168,7 @@ impl Link {
     }
 }
 
-fn file_type(found: &rustix::fs::Stat) -> FileType {
+fn file_type(found: &Stat) -> FileType {
     FileType::from_raw_mode(found.st_mode)
 }
 

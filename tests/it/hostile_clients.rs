@@ -2,15 +2,20 @@
 
 use crate::harness::{
     DEADLINE, FakeUpstream, Postgres, Script, Session, SettingsFile, TestClient, TestProxy,
+    postgres::program,
+    process,
     wire::{GSSENC_REQUEST, SSL_REQUEST, Wire, cancel_request, query, startup},
 };
 use std::{
     io::Write,
     net::{SocketAddr, TcpStream},
+    process::Command,
     sync::atomic::{AtomicBool, AtomicUsize, Ordering},
     thread,
     time::{Duration, Instant},
 };
+
+use rustix::process::{Resource, Rlimit};
 
 const USER: [(&str, &str); 1] = [("user", "anyone")];
 
@@ -23,11 +28,12 @@ fn whatever_one_client_does_changes_nothing_for_another() {
     let mut first = proxy.client();
     first.query("create table copied (line text)");
     drop(first);
+    pgbench(&proxy, &["-i", "-q", "-s", "1"]);
     proxy.wait_for_active(0.0);
     let guarded: SocketAddr = proxy.listener("guarded").parse().unwrap();
     let descriptors = proxy.descriptors();
 
-    under_load(&proxy, || {
+    under_load_and_benchmark(&proxy, || {
         stalls_and_lies(&proxy);
         resets_before_a_session(&proxy, guarded);
         resets_in_a_session(&proxy);
@@ -70,12 +76,15 @@ fn silent_and_stalling_sockets_keep_no_client_out() {
 }
 
 #[test]
-fn two_thousand_silent_sockets_hold_up_an_honest_client_for_seconds_at_most() {
+fn thousands_of_silent_sockets_hold_up_an_honest_client_for_seconds_at_most() {
+    let allowed = raised_descriptors();
+    let count = SILENT.min(allowed.saturating_sub(SPARE));
+    println!("{count} silent sockets, of the {allowed} descriptors of this process");
     let cluster = FakeUpstream::answering();
     let proxy = SettingsFile::of(&cluster).global("startup_limit = \"1h\"").start();
     proxy.client();
     let descriptors = proxy.descriptors();
-    let silent = sockets(proxy.address(), SILENT);
+    let silent = sockets(proxy.address(), count);
 
     proxy.client().query("select 1");
 
@@ -242,8 +251,16 @@ fn cancels(proxy: &TestProxy) {
     client.query("select 1");
 }
 
-fn under_load(proxy: &TestProxy, hostile: impl FnOnce()) {
-    under_load_of(proxy, 3, hostile);
+/// With pgbench beside the clients.
+fn under_load_and_benchmark(proxy: &TestProxy, hostile: impl FnOnce()) {
+    let is_over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let benchmarks = scope.spawn(|| benchmark(proxy, &is_over));
+        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| under_load_of(proxy, 3, hostile)));
+        is_over.store(true, Ordering::Relaxed);
+        benchmarks.join().expect("pgbench met an error");
+        outcome.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+    });
 }
 
 /// Honest clients that come, ask and go while `hostile` runs, and meet not one error.
@@ -261,7 +278,7 @@ fn under_load_of(proxy: &TestProxy, clients: usize, hostile: impl FnOnce()) {
         }
     };
     thread::scope(|scope| {
-        let loads: Vec<_> = (0..clients).map(|_| scope.spawn(honest)).collect();
+        let loads: Vec<_> = (0..clients).map(|_| scope.spawn(&honest)).collect();
         let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(hostile));
         is_over.store(true, Ordering::Relaxed);
         loads.into_iter().for_each(|load| load.join().expect("an honest client met an error"));
@@ -283,5 +300,38 @@ fn wait_for_descriptors(proxy: &TestProxy, most: usize) {
     }
 }
 
-/// More than there are places by default, and as many as the system queues besides.
-const SILENT: usize = 2000;
+/// Raises this process's limit of descriptors as far as it goes (root's further still), and gives it.
+fn raised_descriptors() -> usize {
+    let limits = rustix::process::getrlimit(Resource::Nofile);
+    let wanted = u64::try_from(SILENT + SPARE).unwrap();
+    for most in [limits.maximum.max(Some(wanted)), limits.maximum] {
+        if rustix::process::setrlimit(Resource::Nofile, Rlimit { current: most, maximum: most }).is_ok() {
+            break;
+        }
+    }
+    let allowed = rustix::process::getrlimit(Resource::Nofile).current;
+    allowed.map_or(usize::MAX, |allowed| usize::try_from(allowed).unwrap())
+}
+
+/// Selects by pgbench until `is_over`, over connections that stay and over one for each transaction; none may fail.
+fn benchmark(proxy: &TestProxy, is_over: &AtomicBool) {
+    while !is_over.load(Ordering::Relaxed) {
+        for reconnect in [&[][..], &["-C"]] {
+            let report = pgbench(proxy, &[&["-n", "-S", "-c", "2", "-t", "40"], reconnect].concat());
+            assert!(report.contains("processed: 80/80"), "{report}");
+            assert!(report.contains("failed transactions: 0"), "{report}");
+        }
+    }
+}
+
+fn pgbench(proxy: &TestProxy, arguments: &[&str]) -> String {
+    let mut pgbench = Command::new(program("pgbench"));
+    let port = proxy.address().port().to_string();
+    pgbench.args(arguments).args(["-h", "127.0.0.1", "-p", &port, "-U", "anyone", "defaultdb"]);
+    process::run(&mut pgbench, "", Duration::from_secs(60)).expect_success()
+}
+
+/// More than there are places by default (1000), and more than the system queues besides (4096).
+const SILENT: usize = 10_000;
+/// Descriptors of this process for everything else.
+const SPARE: usize = 500;

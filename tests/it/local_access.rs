@@ -342,6 +342,21 @@ fn a_rule_of_users_where_only_some_are_known_is_fatal_and_the_fix_is_told() {
 }
 
 #[test]
+fn check_refuses_settings_there_that_the_daemon_would_not_start_with() {
+    let Some(words) = among_few_users() else { return };
+    let cluster = FakeUpstream::answering();
+    let settings = SettingsFile::of(&cluster);
+    let file = settings.write();
+    let mut command = TestProxy::command_behind(&words, file.parent().unwrap());
+    command.args(["check", "--config"]).arg(&file);
+
+    let checked = process::run(&mut command, "", DEADLINE);
+
+    assert_eq!(checked.status.code(), Some(2), "{} {}", checked.stdout, checked.stderr);
+    assert!(checked.stderr.contains("/proc/self/uid_map"), "{}", checked.stderr);
+}
+
+#[test]
 fn without_a_rule_of_users_it_serves_there_and_a_reload_that_brings_one_fails() {
     let Some(words) = among_few_users() else { return };
     let cluster = FakeUpstream::answering();

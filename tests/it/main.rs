@@ -37,6 +37,7 @@ mod harness;
 mod harness_works;
 mod hostile_clients;
 mod hostile_servers;
+mod hostile_tls;
 mod hunt;
 mod image;
 mod late_readers;

@@ -98,6 +98,24 @@ fn a_password_command_is_not_run_again_and_again() {
 }
 
 #[test]
+fn a_password_command_does_not_find_the_other_secrets_in_its_environment() {
+    let cluster = FakeUpstream::answering();
+    let command = r#"password = { command = ["sh", "-c", "tr '\\0' '\\n' < /proc/$$/environ > seen; cat app.pw"] }"#;
+    let settings = SettingsFile::of(&cluster)
+        .password(command)
+        .another_listener("guarded", "local_password = { env = \"LOCAL\" }");
+    let settings =
+        settings.variable("LOCAL", "l0cal-pass").variable("COCKROACH_API_KEY", "ap1-key").variable("OTHER", "it");
+    let proxy = settings.start();
+
+    proxy.client();
+
+    let seen = std::fs::read_to_string(proxy.path("seen")).unwrap();
+    assert!(seen.contains("OTHER=it"), "{seen}");
+    assert!(!seen.contains("l0cal-pass") && !seen.contains("ap1-key"), "{seen}");
+}
+
+#[test]
 fn a_password_command_that_hangs_ends_at_its_limit() {
     let cluster = FakeUpstream::answering();
     let command = r#"password = { command = ["sleep", "600"], limit = "300ms" }"#;

@@ -119,30 +119,136 @@ fn a_file_of_another_user_is_warned_about_and_refused_where_secrets_are_strict()
         fs::write(&file, text).unwrap();
         let mut strict = TestStart::of(&file);
         assert_eq!(strict.exit_code(), 2, "{name}");
-        assert!(strict.told().contains("which strict_secrets refuses"), "{name}: {}", strict.told());
+        let end = format!(
+            "which strict_secrets refuses; give it to root or to the daemon's user: chown root {}",
+            settings.path(name).display()
+        );
+        assert!(strict.told().contains(&end), "{name}: {}", strict.told());
     }
 }
 
 #[test]
-fn a_folder_where_others_can_put_another_file_is_warned_about() {
+fn a_folder_that_its_group_can_write_is_warned_about_and_refused_where_secrets_are_strict() {
     let cluster = FakeUpstream::answering();
-    let settings = SettingsFile::of(&cluster);
+    let settings = SettingsFile::of(&cluster).global("strict_secrets = false");
     let file = settings.write();
     let folder = file.parent().unwrap();
-    chmod(folder, 0o777);
+    chmod(folder, 0o775);
     let mut start = TestStart::of(&file);
 
     start.serves();
 
     let told = start.told();
     for name in ["settings file", "secret file", "CA file"] {
-        let is_it = |line: &&str| line.contains(name) && line.contains("where every user can put another in its place");
-        assert!(told.lines().any(|line| is_it(&line)), "{name}: {told}");
+        let is_it = |line: &&str| line.contains(name) && line.contains("where its group can put another in its place");
+        assert_eq!(told.lines().filter(is_it).count(), 1, "{name}: {told}");
     }
-    chmod(folder, 0o1777);
+    let text = fs::read_to_string(&file).unwrap().replace("strict_secrets = false", "strict_secrets = true");
+    write_private(&file, &text);
+    let mut strict = TestStart::of(&file);
+    assert_eq!(strict.exit_code(), 2);
+    assert!(strict.told().contains("(mode 0775), which strict_secrets refuses; chmod go-w"), "{}", strict.told());
+}
+
+#[test]
+fn a_folder_that_everybody_can_write_is_fatal_however_far_above_the_file_it_is_unless_it_is_sticky() {
+    let cluster = FakeUpstream::answering();
+    let settings = SettingsFile::of(&cluster);
+    let file = settings.write();
+    let shared = settings.path("sw");
+    fs::create_dir_all(shared.join("sub")).unwrap();
+    chmod(&shared.join("sub"), 0o755);
+    fs::rename(settings.path("ca.crt"), shared.join("sub/ca.crt")).unwrap();
+    symlink("sw/sub/ca.crt", settings.path("ca.crt")).unwrap();
+    chmod(&shared, 0o777);
+
+    let checked = run_daemon(file.parent().unwrap(), &["config", "check", "--config", file.to_str().unwrap()], &[]);
+
+    let told = checked.stderr;
+    assert_eq!(checked.status.code(), Some(2), "{told}");
+    let shown = shared.canonicalize().unwrap().display().to_string();
+    for part in ["every user", "mode 0777", "trust another server", &format!("chmod go-w {shown}")] {
+        assert!(told.contains(part), "{part}: {told}");
+    }
+    assert_eq!(TestStart::of(&file).exit_code(), 2);
+    chmod(&shared, 0o1777);
     let mut sticky = TestStart::of(&file);
     sticky.serves();
     assert!(!sticky.told().contains("put another in its place"), "{}", sticky.told());
+}
+
+#[test]
+fn a_file_that_has_become_another_users_fails_the_reload_and_what_was_read_stays_in_use() {
+    let cluster = FakeUpstream::answering();
+    let proxy = with_every_file(&cluster).start();
+    proxy.client();
+    for (name, _) in FILES {
+        let path = proxy.path(name);
+        if !give_away(&path) {
+            return;
+        }
+
+        let (status, _, body) = proxy.http("POST /reload", "");
+
+        assert_eq!(status, 422, "{name}: {body}");
+        let told =
+            body.contains("belongs to user 65534, who can change it, and who did not own it when it was read last");
+        assert!(told && body.contains(path.to_str().unwrap()), "{name}: {body}");
+        lchown(&path, Some(0), None).unwrap();
+        assert_eq!(proxy.http("POST /reload", "").0, 202, "{name}");
+    }
+    give_away(&proxy.path("ca.crt"));
+    // Nobody asks: the watch for changes sees it.
+    proxy.wait_for_log(|line| {
+        line["message"] == "reload failed"
+            && line["faults"].as_str().is_some_and(|text| text.contains("did not own it"))
+    });
+    proxy.client().query("select 1");
+}
+
+#[test]
+fn a_private_key_that_others_can_read_is_warned_about_and_refused_where_secrets_are_strict() {
+    let cluster = FakeUpstream::answering();
+    for name in ["client.key", "local.key"] {
+        let settings = with_every_file(&cluster).global("strict_secrets = false");
+        let file = settings.write();
+        chmod(&settings.path(name), 0o640);
+        let mut start = TestStart::of(&file);
+        start.serves();
+        let told = start.told();
+        let is_it = |line: &&str| line.contains(name) && line.contains("is readable by others (mode 0640)");
+        assert_eq!(told.lines().filter(is_it).count(), 1, "{name}: {told}");
+        write_private(
+            &file,
+            &fs::read_to_string(&file).unwrap().replace("strict_secrets = false", "strict_secrets = true"),
+        );
+
+        let checked = run_daemon(file.parent().unwrap(), &["config", "check", "--config", file.to_str().unwrap()], &[]);
+
+        assert_eq!(checked.status.code(), Some(2), "{name}: {}", checked.stderr);
+        let told = checked.stderr;
+        assert!(told.contains("(mode 0640), which strict_secrets refuses; make it 0600: chmod 600 "), "{name}: {told}");
+    }
+}
+
+#[test]
+fn a_password_command_whose_program_others_can_write_is_fatal_at_the_start_and_to_the_check() {
+    let cluster = FakeUpstream::answering();
+    let settings = SettingsFile::of(&cluster);
+    let program = settings.path("print-password");
+    let settings = settings.password(&format!("password = {{ command = [\"{}\"] }}", program.display()));
+    let file = settings.write();
+    write_private(&program, "#!/bin/sh\ncat app.pw\n");
+    chmod(&program, 0o775);
+
+    let checked = run_daemon(file.parent().unwrap(), &["config", "check", "--config", file.to_str().unwrap()], &[]);
+
+    let told = checked.stderr;
+    assert_eq!(checked.status.code(), Some(2), "{told}");
+    for part in ["can be written by its group (mode 0775)", "run commands as the daemon's user", "chmod go-w "] {
+        assert!(told.contains(part), "{part}: {told}");
+    }
+    assert_eq!(TestStart::of(&file).exit_code(), 2);
 }
 
 /// A cluster with a client certificate and a listener with one, too.

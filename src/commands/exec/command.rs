@@ -5,9 +5,9 @@ use crate::{
     cli::ExecOrder,
     commands::{environment, url::unknown_listener},
     daemon::Control,
-    settings::{SecretSource, Settings},
+    settings::{Settings, secret_variables},
 };
-use std::{collections::HashSet, env, ffi::OsStr, io, os::unix::ffi::OsStrExt, process::Command};
+use std::{env, ffi::OsStr, io, os::unix::ffi::OsStrExt, process::Command};
 
 /// Whether there is the listener that it is to be led to.
 ///
@@ -47,7 +47,6 @@ fn is_withheld(name: &OsStr, settings: &Settings, order: &ExecOrder) -> bool {
     let is_password = name == "PGPASSWORD" && !asks_for_password(settings, order);
     is_password
         || name.as_bytes().starts_with(OURS)
-        || name == API_KEY
         || environment::MISLEADING.iter().any(|misleading| name == *misleading)
         || secret_variables(settings).iter().any(|secret| name == *secret)
 }
@@ -59,20 +58,6 @@ fn asks_for_password(settings: &Settings, order: &ExecOrder) -> bool {
         let cluster = settings.clusters.iter().find(|cluster| cluster.name == listener.cluster);
         cluster.is_some_and(|cluster| listener.asks_for(cluster).is_some())
     })
-}
-
-/// Variables that the settings name as a secret's place.
-fn secret_variables(settings: &Settings) -> HashSet<&str> {
-    let of_clusters = settings
-        .clusters
-        .iter()
-        .flat_map(|cluster| cluster.users().filter_map(|user| user.password.as_ref()).chain(&cluster.api_key));
-    let of_listeners = settings.listeners.iter().filter_map(|listener| listener.local_password.as_ref());
-    of_clusters.chain(of_listeners).filter_map(variable_of).collect()
-}
-
-fn variable_of(source: &SecretSource) -> Option<&str> {
-    if let SecretSource::Env(name) = source { Some(name) } else { None }
 }
 
 /// Why it was not run, with the exit code that a shell would give. What does not look like the name of a program may be
@@ -97,7 +82,5 @@ pub(super) fn unstartable(program: &OsStr, error: &io::Error) -> CommandError {
 }
 
 const OURS: &[u8] = b"CRDB_PROXY_";
-/// Opens the Cloud API, and so the password of every user.
-const API_KEY: &str = "COCKROACH_API_KEY";
 const NOT_RUNNABLE: u8 = 126;
 const NOT_FOUND: u8 = 127;
