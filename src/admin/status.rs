@@ -49,6 +49,7 @@ struct Listener {
     cluster: String,
     user: String,
     database: String,
+    access: String,
     tls: &'static str,
     reuse: bool,
     sessions: usize,
@@ -162,6 +163,7 @@ struct Refusal {
     sqlstate: String,
     message: String,
     hint: Option<String>,
+    peer_uid: Option<u32>,
     count: u64,
 }
 
@@ -207,6 +209,7 @@ fn listener(view: &ListenerView, open: &[Arc<Live>]) -> Listener {
         cluster: settings.cluster.to_string(),
         user: settings.user.name.clone(),
         database: settings.database.clone(),
+        access: settings.access.shown(settings.local_password.is_some()),
         tls: match settings.tls {
             LocalTls::Off => "off",
             LocalTls::Allow(_) => "allow",
@@ -341,6 +344,7 @@ fn refusal(entry: &Entry) -> Refusal {
         sqlstate: entry.told.sqlstate.to_string(),
         message: entry.told.message.clone(),
         hint: entry.told.hint.clone(),
+        peer_uid: entry.told.peer_uid,
         count: entry.count,
     }
 }
