@@ -24,6 +24,8 @@ pub struct Told {
     pub message: String,
     /// The hint, if there was one.
     pub hint: Option<String>,
+    /// Whose process it was, where that is known; a line about one user does not stand for another.
+    pub peer_uid: Option<u32>,
 }
 
 /// A refusal and how often it was given.
@@ -51,10 +53,16 @@ impl Refusals {
     }
 
     /// Notes a refusal. `Some` when it is to be logged now, with how many equal ones were not.
-    pub fn note(&self, told: Told) -> Option<u64> {
+    pub fn note(&self, mut told: Told) -> Option<u64> {
         let (now, at) = (Instant::now(), SystemTime::now());
         let repeat = *self.repeat.lock().unwrap_or_else(PoisonError::into_inner);
         let mut recent = self.lock();
+        let of_others = |entry: &&Entry| entry.told.is_but_for_user(&told) && entry.told.peer_uid != told.peer_uid;
+        if recent.iter().filter(of_others).count() >= USERS_MAX {
+            // Whoever has many users fills neither the list nor the log with them.
+            let is_known = recent.iter().any(|entry| entry.told == told);
+            told.peer_uid = told.peer_uid.filter(|_| is_known);
+        }
         let known = recent.iter().position(|entry| entry.told == told).and_then(|place| recent.remove(place));
         let Some(mut entry) = known else {
             if recent.len() >= ENTRIES_MAX {
@@ -83,7 +91,17 @@ impl Refusals {
     }
 }
 
+impl Told {
+    /// Whether only the user may differ.
+    fn is_but_for_user(&self, other: &Self) -> bool {
+        let words = |told: &Self| (told.sqlstate, told.hint.clone());
+        self.listener == other.listener && self.message == other.message && words(self) == words(other)
+    }
+}
+
 const ENTRIES_MAX: usize = 50;
+/// With refusals of their own for the same; the users beyond share one.
+const USERS_MAX: usize = 8;
 
 #[cfg(test)]
 mod tests {
@@ -91,7 +109,7 @@ mod tests {
 
     fn told(message: &str) -> Told {
         let listener = Name::new("main").unwrap();
-        Told { listener, sqlstate: SqlState::CONNECT_FAILED, message: message.into(), hint: None }
+        Told { listener, sqlstate: SqlState::CONNECT_FAILED, message: message.into(), hint: None, peer_uid: None }
     }
 
     #[test]
@@ -113,6 +131,23 @@ mod tests {
         refusals.lock()[0].unlogged = 7;
 
         assert_eq!(refusals.note(told("a")), Some(7));
+    }
+
+    #[test]
+    fn users_have_entries_of_their_own_up_to_a_bound() {
+        let refusals = Refusals::new(Duration::from_secs(3600));
+        let of = |uid| Told { peer_uid: Some(uid), ..told("a") };
+        refusals.note(told("b"));
+
+        let logged: Vec<_> = (0..100).filter(|uid| refusals.note(of(*uid)) == Some(0)).collect();
+        assert_eq!(logged, [0, 1, 2, 3, 4, 5, 6, 7, 8], "eight, and one line for all others");
+        assert_eq!((refusals.note(of(3)), refusals.note(of(200))), (None, None));
+
+        let noted = |uid: Option<u32>| {
+            refusals.list().into_iter().find(|entry| entry.told == Told { peer_uid: uid, ..told("a") })
+        };
+        assert_eq!((noted(Some(3)).unwrap().count, noted(None).unwrap().count), (2, 93));
+        assert_eq!(refusals.list().len(), 10);
     }
 
     #[test]

@@ -18,7 +18,7 @@ pub use peer::PeerUids;
 pub use private::{keep_memory_private, leave_no_cores};
 pub use process::{ProcessFacts, process_facts};
 pub use routes::{Route, routes};
-pub use uid_map::{can_tell_users_apart, is_whole_uid_map, uid_map};
+pub use uid_map::{can_tell_users_apart, is_own_user, is_whole_uid_map, uid_map};
 
 use std::time::Duration;
 

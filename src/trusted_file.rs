@@ -183,7 +183,7 @@ pub fn exposed(path: &Path, mode: u32) -> Option<Doubt> {
 
 /// Whether this user could do anyhow whatever the file says.
 fn is_trusted(owner: u32) -> bool {
-    owner == 0 || owner == rustix::process::geteuid().as_raw()
+    crate::sys::is_own_user(owner)
 }
 
 /// What of these doubts is a reason to refuse a file where the operator wants it strict: any.

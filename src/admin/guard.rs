@@ -41,7 +41,7 @@ pub(super) async fn check_post<B>(
     if settings.admin_post {
         return Ok(uid.unwrap_or_default());
     }
-    judge(uid?, sys::own_uid()).map(Some)
+    judge(uid?, sys::own_uid(), sys::is_own_user).map(Some)
 }
 
 /// The user at the other end; `None` once that end is closed.
@@ -56,9 +56,13 @@ async fn uid_of(peer: &Peer, peer_uids: &PeerUids) -> Result<Option<u32>, String
     })
 }
 
-fn judge(uid: Option<u32>, own: u32) -> Result<u32, String> {
+fn judge(uid: Option<u32>, own: u32, is_own: impl FnOnce(u32) -> bool) -> Result<u32, String> {
     match uid {
-        Some(uid) if uid == own || uid == 0 => Ok(uid),
+        Some(uid) if is_own(uid) => Ok(uid),
+        Some(uid) if uid == own => Err(format!(
+            "the user who gives this order cannot be told: in the daemon's user namespace all users that it does not \
+             have look like {uid}, its own among them; \"admin_post\" would let every user of this machine give orders"
+        )),
         Some(uid) => Err(format!(
             "user ID {uid} may give no orders; the daemon's own ({own}) and root may, and \"admin_post\" would let \
              every user of this machine"
@@ -158,10 +162,13 @@ mod tests {
 
     #[test]
     fn orders_are_for_the_daemons_own_user_and_root() {
+        let judge = |uid, own| judge(uid, own, |uid| uid == own || uid == 0);
         assert_eq!((judge(Some(1000), 1000), judge(Some(0), 1000)), (Ok(1000), Ok(0)));
 
         assert!(judge(Some(1001), 1000).unwrap_err().contains("1001"));
         assert!(judge(Some(1000), 0).is_err() && judge(None, 0).is_err());
+        let among_strangers = super::judge(Some(65534), 65534, |_| false);
+        assert!(among_strangers.unwrap_err().contains("user namespace"));
     }
 
     #[test]

@@ -51,6 +51,7 @@ struct Listener {
     user_mode: &'static str,
     asks_for: Option<&'static str>,
     database: String,
+    access: String,
     tls: &'static str,
     reuse: bool,
     sessions: usize,
@@ -164,6 +165,7 @@ struct Refusal {
     sqlstate: String,
     message: String,
     hint: Option<String>,
+    peer_uid: Option<u32>,
     count: u64,
 }
 
@@ -211,6 +213,7 @@ fn listener(view: &ListenerView, open: &[Arc<Live>]) -> Listener {
         user_mode: settings.user.mode.text(),
         asks_for: settings.asks_for(&parts.setup.settings).map(AsksFor::text),
         database: settings.database.clone(),
+        access: settings.access.shown(settings.local_password.is_some()),
         tls: match settings.tls {
             LocalTls::Off => "off",
             LocalTls::Allow(_) => "allow",
@@ -345,6 +348,7 @@ fn refusal(entry: &Entry) -> Refusal {
         sqlstate: entry.told.sqlstate.to_string(),
         message: entry.told.message.clone(),
         hint: entry.told.hint.clone(),
+        peer_uid: entry.told.peer_uid,
         count: entry.count,
     }
 }

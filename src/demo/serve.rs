@@ -45,6 +45,9 @@ async fn serve(mut settings: Settings, world: &World) -> Result<daemon::Ended, S
         [] => String::new(),
     };
     say(&embedded.facts(&listening, &region).to_string());
+    if !sys::can_tell_users_apart() {
+        say(LETS_IN_ALL);
+    }
     let lines = lines_of_stdin().map_err(internal)?;
     tokio::select! {
         ended = daemon.serve() => Ok(ended),
@@ -82,6 +85,8 @@ fn say(text: &str) {
     let _ = writeln!(std::io::stdout(), "{text}");
 }
 
+const LETS_IN_ALL: &str = "Warning: users cannot be told apart here (a user namespace, or another system than Linux), so \
+     that every user of this machine may use the demo.\n";
 const FAILBACK_AFTER: Duration = Duration::from_secs(3);
 const PROBE_INTERVAL: Duration = Duration::from_secs(1);
 const SESSIONS_MAX: NonZero<usize> = NonZero::new(1000).unwrap();

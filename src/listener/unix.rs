@@ -22,9 +22,8 @@ pub(super) struct SocketFile {
 /// Binds a socket at `path`, whose file has these rights before anybody can connect.
 pub(super) fn bind(path: &Path, rights: &SocketRights) -> io::Result<(UnixListener, SocketFile)> {
     let (owner, group) = accounts(rights)?;
-    if has_stale(path)? {
-        fs::remove_file(path)?;
-    }
+    let cleared = has_stale(path).and_then(|is_stale| if is_stale { fs::remove_file(path) } else { Ok(()) });
+    cleared.map_err(|error| in_the_way(path, error))?;
     let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)?;
     let address = SockAddr::unix(path)?;
     // The mode is there from the first moment, and no path is followed to set it.
@@ -79,14 +78,19 @@ pub(crate) fn folder_fault(path: &Path) -> Option<String> {
     let found = fs::metadata(folder).ok()?;
     let (mode, owner) = (found.mode(), found.uid());
     let shown = folder.display();
-    if mode & 0o022 != 0 && mode & 0o1000 == 0 {
+    if mode & 0o022 != 0 {
+        let shown_mode = format!("{:04o}", mode & 0o7777);
+        let (when, what_to_do) = if mode & 0o1000 == 0 {
+            ("", format!("chmod go-w {shown}, or use a folder of root's"))
+        } else {
+            (", while crdb-proxy is down,", "use a folder of root's or of crdb-proxy's own user".to_owned())
+        };
         return Some(format!(
-            "users other than its owner can write to the folder {shown} (mode {:04o}), and so put a socket of their \
-             own in this one's place and be taken for crdb-proxy; chmod go-w {shown}, or use a folder of root's",
-            mode & 0o7777
+            "users other than its owner can write to the folder {shown} (mode {shown_mode}), and so{when} put a \
+             socket of their own in this one's place and be taken for crdb-proxy; {what_to_do}"
         ));
     }
-    (owner != 0 && owner != sys::own_uid()).then(|| {
+    (!sys::is_own_user(owner)).then(|| {
         format!(
             "the folder {shown} belongs to user ID {owner}, who can put a socket of their own in this one's place and \
              be taken for crdb-proxy; use a folder of root's or of crdb-proxy's own user"
@@ -96,7 +100,7 @@ pub(crate) fn folder_fault(path: &Path) -> Option<String> {
 
 /// Whether a socket could be bound at `path` now. Changes nothing there.
 pub(super) fn rehearse(path: &Path) -> io::Result<()> {
-    has_stale(path)?;
+    has_stale(path).map_err(|error| in_the_way(path, error))?;
     let folder = path.parent().unwrap_or(Path::new("/"));
     Ok(rustix::fs::access(folder, Access::WRITE_OK | Access::EXEC_OK)?)
 }
@@ -121,6 +125,23 @@ fn has_stale(path: &Path) -> io::Result<bool> {
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(io::Error::from(io::ErrorKind::AddrInUse)),
         Err(error) => Err(error),
     }
+}
+
+/// Says whose file is in the way, where it is another user's.
+fn in_the_way(path: &Path, error: io::Error) -> io::Error {
+    // One that is no right is said by its words alone: what else is said about missing rights does not help here.
+    let kind = match error.kind() {
+        io::ErrorKind::PermissionDenied => io::ErrorKind::Other,
+        io::ErrorKind::AddrInUse => io::ErrorKind::AddrInUse,
+        _ => return error,
+    };
+    let owner = fs::symlink_metadata(path).map(|found| found.uid());
+    let Some(owner) = owner.ok().filter(|owner| *owner != sys::own_uid()) else { return error };
+    let told = format!(
+        "{error}: a socket of user ID {owner} is in the way there; have that user or root remove it, or use a folder \
+         in which crdb-proxy's own user and root alone can put files"
+    );
+    io::Error::new(kind, told)
 }
 
 /// Connects without waiting: a stopped process with a full backlog would be waited for without end.

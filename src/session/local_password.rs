@@ -10,10 +10,11 @@ use crate::{
     scram::{ServerExchange, Verifier},
     wire::{ClientError, SqlState, messages},
 };
-use std::{io, sync::Arc};
+use std::{io, sync::Arc, time::Duration};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     sync::Mutex,
+    time::sleep,
 };
 
 /// What the clients of one listener must prove to know.
@@ -28,6 +29,8 @@ pub(crate) struct LocalPassword {
 pub(crate) enum NotPassed {
     /// It proved nothing, or the wrong thing.
     Wrong,
+    /// The same, and others waited for its place while it waited for the answer.
+    WrongAndGaveWay,
     /// It left.
     Gone,
     /// What it sent is no password.
@@ -58,11 +61,19 @@ impl LocalPassword {
         Self { credentials, verifier: Mutex::default() }
     }
 
-    /// Has the client prove that it knows the password, in time. AuthenticationOk is left to the
+    /// Has the client prove that it knows the password, in time; one that does not waits for its answer. AuthenticationOk is left to the
     /// caller. Not cancel safe: the exchange cannot be taken up again.
     pub(crate) async fn check(&self, client: &mut ClientStream, patience: Patience<'_>) -> Result<(), NotPassed> {
         let verifier = self.verifier().await?;
-        patience.bound(exchange(client, verifier)).await.unwrap_or_else(|late| Err(late.into()))
+        let proven = patience.bound(exchange(client, verifier)).await.unwrap_or_else(|late| Err(late.into()));
+        match proven {
+            // Whoever guesses passwords waits for each guess, and holds a startup's place meanwhile.
+            Err(NotPassed::Wrong) => match patience.bound(sleep(PENALTY)).await {
+                Err(Late::CalledAway) => Err(NotPassed::WrongAndGaveWay),
+                Ok(()) | Err(Late::Limit) => Err(NotPassed::Wrong),
+            },
+            proven => proven,
+        }
     }
 
     async fn verifier(&self) -> Result<Arc<Verifier>, NotPassed> {
@@ -85,7 +96,7 @@ impl NotPassed {
     /// What the client reads; never why in detail.
     pub(crate) fn to_client(&self) -> Option<ClientError> {
         match self {
-            Self::Wrong => Some(
+            Self::Wrong | Self::WrongAndGaveWay => Some(
                 ClientError::new(SqlState::INVALID_PASSWORD, "password authentication failed at crdb-proxy")
                     .hint("This listener asks for its own password (\"local_password\"), not for the database user's."),
             ),
@@ -158,6 +169,8 @@ async fn read_answer(client: &mut ClientStream) -> Result<Vec<u8>, NotPassed> {
     Ok(body)
 }
 
+/// As long as a wrong cancel key's.
+const PENALTY: Duration = Duration::from_secs(1);
 /// Far more than SCRAM's messages take.
 const ANSWER_BYTES_MAX: usize = 8 * 1024;
 

@@ -104,7 +104,9 @@ impl Refusal {
 
     pub(super) fn local_password(error: &NotPassed, stream: ClientStream) -> Self {
         let (reason, cause, blame) = match error {
-            NotPassed::Wrong => (RefuseReason::LocalAuth, "wrong local password".to_owned(), Blame::Client),
+            NotPassed::Wrong | NotPassed::WrongAndGaveWay => {
+                (RefuseReason::LocalAuth, "wrong local password".to_owned(), Blame::Operator)
+            }
             NotPassed::Early => {
                 (RefuseReason::StartupMalformed, "an answer before the question".to_owned(), Blame::Client)
             }
@@ -122,7 +124,7 @@ impl Refusal {
             NotPassed::NothingToCheckAgainst(cause) => (RefuseReason::Secret, cause.clone(), Blame::Operator),
         };
         // Who gives way does it at once.
-        let stream = Some(stream).filter(|_| !matches!(error, NotPassed::GaveWay));
+        let stream = Some(stream).filter(|_| !matches!(error, NotPassed::GaveWay | NotPassed::WrongAndGaveWay));
         Self { stream, ..Self::new(reason, error.to_client().map(Told::Ours), cause, blame) }
     }
 
@@ -185,7 +187,7 @@ impl Refusal {
             Outcome::Left(reason) => reason.to_string(),
         };
         let sqlstate = self.told.as_ref().map(|told| told.sqlstate().to_string());
-        let is_due = self.told.as_ref().and_then(|told| parts.refusals.note(self.remembered(told, parts)));
+        let is_due = self.told.as_ref().and_then(|told| parts.refusals.note(Self::remembered(told, parts, live)));
         if self.blame == Blame::Client {
             debug!(
                 session.id = live.id, listener.name = %parts.listener.name, client.addr = live.client,
@@ -200,7 +202,7 @@ impl Refusal {
         }
     }
 
-    fn remembered(&self, told: &Told, parts: &Parts) -> refusals::Told {
+    fn remembered(told: &Told, parts: &Parts, live: &Registered) -> refusals::Told {
         let hint = match told {
             Told::Ours(error) => error.hint.as_deref().map(str::to_owned),
             Told::Servers(error) => error.hint.clone(),
@@ -210,6 +212,7 @@ impl Refusal {
             sqlstate: told.sqlstate(),
             message: told.message().to_owned(),
             hint,
+            peer_uid: live.peer_uid.get().copied(),
         }
     }
 

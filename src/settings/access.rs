@@ -63,10 +63,10 @@ impl LocalAccess {
         matches!(self, Self::SameUser | Self::Uids(_))
     }
 
-    /// Whether a client of this user may come in to a daemon that acts as `own`.
-    pub fn admits(&self, uid: u32, own: u32) -> bool {
+    /// Whether a client of this user may come in; `is_own` says which users are the daemon's own or root.
+    pub fn admits(&self, uid: u32, is_own: impl FnOnce(u32) -> bool) -> bool {
         match self {
-            Self::SameUser => uid == own || uid == 0,
+            Self::SameUser => is_own(uid),
             Self::Uids(uids) => uids.contains(&uid),
             Self::Any | Self::Password => true,
         }
@@ -291,7 +291,8 @@ mod tests {
 
     #[test]
     fn root_comes_in_with_the_daemons_user_and_of_a_list_only_who_is_on_it() {
-        let admitted = |access: LocalAccess| [0, 7, 1000, 1001].map(|uid| access.admits(uid, 1000));
+        let is_own = |uid| uid == 0 || uid == 1000;
+        let admitted = |access: LocalAccess| [0, 7, 1000, 1001].map(|uid| access.admits(uid, is_own));
 
         assert_eq!(admitted(LocalAccess::SameUser), [true, false, true, false]);
         assert_eq!(admitted(LocalAccess::Uids(vec![7, 1001])), [false, true, false, true]);

@@ -9,10 +9,9 @@ pub fn keep_memory_private() {
 }
 
 /// The same for what it starts: no core of a program that prints a secret. An operator's limit for other programs would
-/// not be theirs any more, so this is for those who start no others.
+/// not be theirs any more, so this is for those who start no others. Nothing that is started can raise it again, but root.
 pub fn leave_no_cores() {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let maximum = getrlimit(Resource::Core).maximum;
+    use rustix::process::{Resource, Rlimit, setrlimit};
     // Lowering a limit is never refused.
-    let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum });
+    let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
 }

@@ -116,6 +116,21 @@ fn the_end_of_its_input_does_not_end_it_and_a_signal_does() {
     assert!(demo.child.wait().unwrap().success());
 }
 
+#[test]
+fn a_demo_that_cannot_tell_users_apart_says_that_it_lets_in_all() {
+    let words = ["unshare", "--user", "--map-root-user"];
+    let can = Command::new(words[0]).args(&words[1..]).arg("true").status().is_ok_and(|status| status.success());
+    if !can {
+        println!("skipped: no user namespaces here");
+        return;
+    }
+
+    let demo = Demo::start_behind(&words);
+
+    assert!(demo.stdout.find(|line| line.contains("every user of this machine").then_some(())).is_some());
+    assert!(!demo.region().is_empty());
+}
+
 /// The demo in a terminal of ours.
 struct Demo {
     child: Child,
@@ -127,8 +142,13 @@ struct Demo {
 
 impl Demo {
     fn start() -> Self {
+        Self::start_behind(&[])
+    }
+
+    /// With these words in front of the command.
+    fn start_behind(words: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let mut command = TestProxy::command(folder.path());
+        let mut command = TestProxy::command_behind(words, folder.path());
         command.args(["demo", "--listen", "127.0.0.1:0", "--admin", "off"]);
         // A demo that is killed leaves its files; there they go with the test's.
         command.env("TMPDIR", folder.path());

@@ -4,7 +4,7 @@ use crate::harness::{
     DEADLINE, FakeUpstream, Postgres, Script, Session, SettingsFile, TestClient, TestProxy,
     postgres::program,
     process,
-    wire::{GSSENC_REQUEST, SSL_REQUEST, Wire, cancel_request, query, startup},
+    wire::{GSSENC_REQUEST, SSL_REQUEST, Wire, cancel_request, message, query, startup},
 };
 use std::{
     io::Write,
@@ -114,6 +114,32 @@ fn a_client_that_stalls_in_the_exchange_of_a_local_password_gives_way_too() {
     let labels = [("listener", "guarded"), ("reason", "startup_timeout")];
     proxy.wait_for_metric("crdb_proxy_client_connections_refused_total", &labels, 1.0);
     drop(stalling);
+}
+
+#[test]
+fn those_who_wait_for_the_answer_to_a_wrong_local_password_keep_nobody_else_out() {
+    let cluster = FakeUpstream::answering();
+    let settings = SettingsFile::of(&cluster).file("local.pw", "a password of the listener");
+    let guarded = "local_password = { file = \"local.pw\" }";
+    let settings = settings.global("startups_max = 8\nstartup_limit = \"1h\"").another_listener("guarded", guarded);
+    let proxy = settings.start();
+    let guarded = proxy.listener("guarded").parse().unwrap();
+    let guessing = sockets(guarded, 8).into_iter().map(|socket| {
+        let mut wire = Wire::new(socket);
+        wire.send(&startup(&USER));
+        assert_eq!(wire.message().tag, b'R');
+        wire.send(&message(b'p', b"open"));
+        wire
+    });
+    let guessing: Vec<_> = guessing.collect();
+    let began = Instant::now();
+
+    proxy.client().query("select 1");
+
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    let labels = [("listener", "guarded"), ("reason", "local_auth")];
+    proxy.wait_for_metric("crdb_proxy_client_connections_refused_total", &labels, 8.0);
+    drop(guessing);
 }
 
 #[test]

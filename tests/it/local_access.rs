@@ -413,3 +413,120 @@ fn neither_does_one_that_does_not_know_the_local_password() {
 
     assert_eq!(wire.next_message().unwrap().tag, b'R');
 }
+
+/// In front of a program: a user namespace without any user, in which everybody looks like one; `None` where such
+/// may not be made.
+fn among_nobody() -> Option<[&'static str; 2]> {
+    let words = ["unshare", "--user"];
+    let can = Command::new(words[0]).args(&words[1..]).arg("true").status().is_ok_and(|status| status.success());
+    if !can {
+        println!("skipped: no user namespaces here");
+    }
+    can.then_some(words)
+}
+
+#[test]
+fn a_daemon_that_looks_like_everybody_takes_nobody_for_itself() {
+    let Some(words) = among_nobody() else { return };
+    let cluster = FakeUpstream::answering();
+    let proxy = SettingsFile::of(&cluster).listener("local_access = \"any\"").behind(&words).start();
+    proxy.client();
+
+    let (status, _, told) = proxy.http("POST /reload", "");
+
+    assert_eq!(status, 403, "{told}");
+    assert!(told.contains("user namespace"), "{told}");
+}
+
+#[test]
+fn a_link_of_somebody_is_not_followed_by_a_daemon_that_looks_like_everybody() {
+    let Some(words) = among_nobody() else { return };
+    let cluster = FakeUpstream::answering();
+    let settings = SettingsFile::of(&cluster).listener("local_access = \"any\"");
+    let settings = settings.password("password = { file = \"link.pw\" }");
+    std::os::unix::fs::symlink("app.pw", settings.path("link.pw")).unwrap();
+    let file = settings.write();
+
+    let check = |words: &[&str]| {
+        let mut command = TestProxy::command_behind(words, file.parent().unwrap());
+        process::run(command.args(["config", "check", "--config"]).arg(&file), "", DEADLINE)
+    };
+    let (alone, among_nobody) = (check(&[]), check(&words));
+
+    assert_eq!(alone.status.code(), Some(0), "{}", alone.stderr);
+    assert_eq!(among_nobody.status.code(), Some(2), "{}", among_nobody.stderr);
+    assert!(among_nobody.stderr.contains("link.pw"), "{}", among_nobody.stderr);
+}
+
+#[test]
+fn every_user_that_is_refused_has_a_line_in_the_log_and_in_the_status() {
+    if !can_be_others() {
+        return;
+    }
+    let cluster = FakeUpstream::answering();
+    let proxy = SettingsFile::of(&cluster).start();
+
+    for _ in 0..2 {
+        refused(connect_as(OTHER, proxy.address()));
+        refused(connect_as(ANOTHER, proxy.address()));
+    }
+
+    for uid in [OTHER, ANOTHER] {
+        let line = proxy.wait_for_log(|line| line["message"] == "session refused" && line["peer_uid"] == uid);
+        assert_eq!(line["level"], "WARN");
+    }
+    proxy.wait_for_refusals("local_uid", 4.0);
+    let status = proxy.status();
+    let mut noted: Vec<_> = status["refusals"].as_array().unwrap().iter().collect();
+    noted.sort_by_key(|noted| noted["peer_uid"].as_u64());
+    let noted: Vec<_> = noted.iter().map(|noted| (noted["peer_uid"].clone(), noted["count"].clone())).collect();
+    assert_eq!(noted, [(OTHER.into(), 2.into()), (ANOTHER.into(), 2.into())]);
+}
+
+#[test]
+fn who_may_come_in_stands_in_the_status() {
+    let cluster = FakeUpstream::answering();
+    let settings = SettingsFile::of(&cluster).file("local.pw", "sesame");
+    let guarded = "local_password = { file = \"local.pw\" }\nlocal_access = \"same-user\"";
+    let proxy = settings.another_listener("guarded", guarded).start();
+
+    let status = proxy.status();
+
+    assert_eq!(status["listeners"][0]["access"], "same-user");
+    assert_eq!(status["listeners"][1]["access"], "same-user and password");
+}
+
+#[test]
+fn a_socket_of_another_user_that_is_in_the_way_is_told_with_its_owner() {
+    if !can_be_others() {
+        return;
+    }
+    let cluster = FakeUpstream::answering();
+    let (folder, path) = open_folder();
+    fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o1777)).unwrap();
+    std::os::unix::fs::chown(folder.path(), Some(ANOTHER), None).unwrap();
+    let squatted = path.clone();
+    // Closing leaves the file behind.
+    as_user(ANOTHER, move || drop(std::os::unix::net::UnixListener::bind(squatted).unwrap()));
+    let as_other =
+        format!("chown -R {OTHER} . && exec setpriv --reuid {OTHER} --regid {OTHER} --clear-groups -- \"$@\"");
+    let settings = SettingsFile::of(&cluster).address(&format!("unix:{}", path.display()));
+    let mut proxy = settings.behind(&["sh", "-c", &as_other, "sh"]).start();
+
+    assert_eq!(proxy.exit_code(), 3);
+
+    let log = proxy.log_text();
+    assert!(log.contains(&format!("user ID {ANOTHER}")) && !log.contains("1024"), "{log}");
+    assert!(path.exists());
+}
+
+#[test]
+fn a_sticky_folder_that_everybody_may_write_to_is_warned_about_for_what_may_stand_there_first() {
+    let cluster = FakeUpstream::answering();
+    let (folder, path) = open_folder();
+    fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o1777)).unwrap();
+    let proxy = SettingsFile::of(&cluster).address(&format!("unix:{}", path.display())).start();
+    proxy.listener("main");
+
+    proxy.wait_for_text("while crdb-proxy is down");
+}

@@ -5,7 +5,7 @@ use crate::harness::{
     client::{connect_direct_tls, connect_tls},
     postgres::program,
     process::{self, Finished},
-    wire::{SSL_REQUEST, startup},
+    wire::{SSL_REQUEST, Wire, message, startup},
 };
 use std::process::Command;
 
@@ -97,6 +97,48 @@ fn a_local_password_lets_in_who_knows_it_and_nobody_else() {
     assert!(wrong.contains("password authentication failed"), "{wrong}");
     proxy.wait_for_refusals("local_auth", 1.0);
     assert_eq!(cluster.seen().connections, 1, "a stranger reached the cluster");
+}
+
+#[test]
+fn a_wrong_local_password_costs_a_second_and_is_logged_once_in_a_while() {
+    let cluster = FakeUpstream::answering();
+    let settings = SettingsFile::of(&cluster).file("local.pw", "l0cal secret");
+    let proxy = settings.listener("local_password = { file = \"local.pw\" }").start();
+    let began = std::time::Instant::now();
+    let guesses: Vec<_> = (0..3).map(|_| guess(&proxy)).collect();
+
+    for mut guess in guesses {
+        assert_eq!(guess.refusal().sqlstate(), "28P01");
+    }
+
+    let took = began.elapsed();
+    assert!(took >= std::time::Duration::from_secs(1), "{took:?}");
+    proxy.wait_for_refusals("local_auth", 3.0);
+    let line = proxy.wait_for_message("session refused");
+    assert_eq!((&line["level"], &line["cause"]), (&"WARN".into(), &"wrong local password".into()), "{line}");
+    assert!(line["client.addr"].as_str().is_some_and(|addr| addr.starts_with("127.0.0.1:")), "{line}");
+    assert_eq!(proxy.log_text().matches("session refused").count(), 1, "{}", proxy.log_text());
+}
+
+#[test]
+fn who_waits_for_a_wrong_local_password_waits_no_longer_than_a_startup_may_take() {
+    let cluster = FakeUpstream::answering();
+    let settings = SettingsFile::of(&cluster).file("local.pw", "l0cal secret").global("startup_limit = \"300ms\"");
+    let proxy = settings.listener("local_password = { file = \"local.pw\" }").start();
+    let mut guess = guess(&proxy);
+    let began = std::time::Instant::now();
+
+    assert_eq!(guess.refusal().sqlstate(), "28P01");
+
+    assert!(began.elapsed() < std::time::Duration::from_secs(1), "{:?}", began.elapsed());
+}
+
+/// A client that proves nothing.
+fn guess(proxy: &TestProxy) -> Wire {
+    let mut wire = proxy.startup(&[("user", "anyone")]);
+    assert_eq!(wire.message().tag, b'R');
+    wire.send(&message(b'p', b"open"));
+    wire
 }
 
 #[test]

@@ -17,7 +17,10 @@ fn no_process_of_the_daemons_user_reads_its_memory_and_no_core_is_left_of_it() {
         return;
     }
     let cluster = FakeUpstream::answering();
-    let mut proxy = SettingsFile::of(&cluster).behind(&["sh", "-c", AS_NOBODY, "sh"]).start();
+    // The password's command says what it inherits.
+    let command = r#"password = { command = ["sh", "-c", "cat /proc/self/limits > limits.txt && cat app.pw"], lifetime = "15min" }"#;
+    let settings = SettingsFile::of(&cluster).password(command);
+    let mut proxy = settings.behind(&["sh", "-c", AS_NOBODY, "sh"]).start();
     proxy.client();
     let of_daemon = format!("/proc/{}", proxy.pid());
 
@@ -27,11 +30,16 @@ fn no_process_of_the_daemons_user_reads_its_memory_and_no_core_is_left_of_it() {
     look.args(["--reuid", "nobody", "--regid", "nogroup", "--clear-groups", "--", "cat"]);
     let looked = process::run(look.arg(format!("{of_daemon}/environ")), "", DEADLINE);
     let limits = fs::read_to_string(format!("{of_daemon}/limits")).unwrap();
-    let cores = limits.lines().find_map(|line| line.strip_prefix("Max core file size")).unwrap();
+    let of_command = fs::read_to_string(proxy.path("limits.txt")).unwrap();
+    // The soft and the hard one.
+    let cores = |limits: &str| {
+        let cores = limits.lines().find_map(|line| line.strip_prefix("Max core file size")).unwrap();
+        cores.split_whitespace().take(2).map(str::to_owned).collect::<Vec<_>>()
+    };
 
     assert_eq!(owner, 0);
     assert!(looked.stderr.contains("Permission denied"), "{}", looked.stderr);
-    assert_eq!(cores.split_whitespace().next(), Some("0"), "{cores}");
+    assert_eq!((cores(&limits), cores(&of_command)), (vec!["0".to_owned(); 2], vec!["0".to_owned(); 2]));
     assert!(proxy.metric("process_open_fds", &[]).unwrap() > 5.0, "it can still look at itself");
     proxy.signal(Signal::ABORT);
     let ended = proxy.ended();
