@@ -107,10 +107,11 @@ impl ClaimError {
                 }
             }
             Self::NoLoginSlot { logins_max, limit, is_clients } => {
-                let whose = if *is_clients { " with clients' own passwords" } else { "" };
-                let message = format!(
-                    "{logins_max} logins{whose} at cluster \"{cluster}\" are in flight, and none ended within {limit:?}"
-                );
+                let logins = match is_clients {
+                    true => format!("{logins_max} logins with clients' own passwords at cluster \"{cluster}\""),
+                    false => format!("{logins_max} logins at cluster \"{cluster}\""),
+                };
+                let message = format!("{logins} are in flight, and none ended within {limit:?}");
                 ClientError::new(SqlState::TOO_MANY_CONNECTIONS, message)
                     .hint("Open fewer connections at once, or raise \"logins_max\" or \"login_queue_limit\".")
             }
