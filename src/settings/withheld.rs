@@ -15,8 +15,11 @@ pub(super) fn secret_sources(settings: &Settings) -> impl Iterator<Item = &Secre
 
 /// The variables that sources of these settings name, and those that hold a secret wherever they are set.
 pub fn secret_variables(settings: &Settings) -> BTreeSet<&str> {
-    let variable_of = |source| if let &SecretSource::Env(ref name) = source { Some(name.as_str()) } else { None };
     secret_sources(settings).filter_map(variable_of).chain(ALWAYS).collect()
+}
+
+fn variable_of(source: &SecretSource) -> Option<&str> {
+    if let SecretSource::Env(name) = source { Some(name) } else { None }
 }
 
 /// Has commands that print secrets run without all of them.

@@ -304,7 +304,7 @@ fn under_load_of(proxy: &TestProxy, clients: usize, hostile: impl FnOnce()) {
         }
     };
     thread::scope(|scope| {
-        let loads: Vec<_> = (0..clients).map(|_| scope.spawn(&honest)).collect();
+        let loads: Vec<_> = (0..clients).map(|_| scope.spawn(honest)).collect();
         let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(hostile));
         is_over.store(true, Ordering::Relaxed);
         loads.into_iter().for_each(|load| load.join().expect("an honest client met an error"));
