@@ -56,7 +56,8 @@ fn another_region_takes_over_once_it_is_clearly_nearer_for_three_samples() {
 
 #[test]
 fn a_nearest_region_that_is_down_is_left_for_the_next_nearest() {
-    let scene = Scene::of([80, 4, 40]);
+    // Far enough apart for a machine that is busy.
+    let scene = Scene::of([160, 4, 80]);
     let proxy = scene.settings("regions = \"nearest\"").start();
     proxy.client();
 
