@@ -9,6 +9,7 @@ use crate::harness::{
     wire::{Message, Wire, cancel_request, startup},
 };
 use serde_json::Value;
+use socket2::{Domain, SockFilter, Socket, Type};
 use std::{
     fs,
     io::Write,
@@ -412,6 +413,41 @@ fn neither_does_one_that_does_not_know_the_local_password() {
     let mut wire = proxy.startup(&[("user", "anyone"), ("options", "-ccluster=x")]);
 
     assert_eq!(wire.next_message().unwrap().tag, b'R');
+}
+
+#[test]
+fn a_client_is_not_taken_for_root_whose_socket_tries_to_connect_from_the_same_port() {
+    if !can_be_others() {
+        return;
+    }
+    let cluster = FakeUpstream::answering();
+    let proxy = SettingsFile::of(&cluster).start();
+    let address = proxy.address();
+    let tcp = || {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.set_reuse_address(true).unwrap();
+        socket
+    };
+    // What is bound to an interface leaves its port to others.
+    let mut client = as_user(OTHER, move || {
+        let socket = tcp();
+        socket.bind_device(Some(b"lo")).unwrap();
+        socket.bind(&std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+        socket.connect(&address.into()).unwrap();
+        socket
+    });
+    let of_root = tcp();
+    // It takes no answer, so that it goes on trying.
+    of_root.attach_filter(&[SockFilter::new(6, 0, 0, 0)]).unwrap();
+    of_root.bind(&client.local_addr().unwrap()).unwrap();
+    of_root.set_nonblocking(true).unwrap();
+    of_root.connect(&address.into()).unwrap_err();
+
+    client.write_all(&startup(&[("user", "anyone")])).unwrap();
+
+    proxy.wait_for_refusals("local_uid", 1.0);
+    assert_ne!(refusal_line(&proxy)["peer_uid"], 0);
+    assert!(of_root.peer_addr().is_err(), "it has connected");
 }
 
 /// In front of a program: a user namespace without any user, in which everybody looks like one; `None` where such
