@@ -1,5 +1,8 @@
 //! Which users of this machine may come in to a listener, what the others read, and what the operator does.
 
+mod namespaces;
+mod unix;
+
 use crate::harness::{
     DEADLINE, FakeUpstream, SettingsFile, TestClient, TestProxy,
     client::{connect_tls, connect_unix},
@@ -165,88 +168,6 @@ fn a_client_under_tls_is_judged_too() {
 }
 
 #[test]
-fn the_user_of_a_unix_socket_is_told_with_the_connection() {
-    if !can_be_others() {
-        return;
-    }
-    let cluster = FakeUpstream::answering();
-    let (_folder, path) = open_folder();
-    let address = format!("unix:{}", path.display());
-    let settings = SettingsFile::of(&cluster).address(&address).listener("mode = \"0666\"");
-    let proxy = settings.listener(&format!("allowed_uids = [{OTHER}, 0]")).start();
-    proxy.listener("main");
-
-    enters(connect_unix_as(OTHER, &path));
-    enters(connect_unix(&path));
-    let error = refused(connect_unix_as(ANOTHER, &path));
-
-    assert_eq!(error.sqlstate(), "28000");
-    assert_eq!(refusal_line(&proxy)["peer_uid"], ANOTHER);
-}
-
-#[test]
-fn a_unix_socket_that_others_may_open_and_not_use_is_warned_about_at_the_start() {
-    let cluster = FakeUpstream::answering();
-    let (_folder, path) = open_folder();
-    let settings = SettingsFile::of(&cluster).address(&format!("unix:{}", path.display()));
-    let proxy = settings.listener("mode = \"0666\"").start();
-    proxy.listener("main");
-
-    proxy.wait_for_text("its mode and owner let other users connect, and they are refused");
-
-    if can_be_others() {
-        assert_eq!(refused(connect_unix_as(OTHER, &path)).sqlstate(), "28000");
-    }
-}
-
-#[test]
-fn a_unix_socket_has_its_owner_and_group_from_the_first_moment() {
-    if !can_be_others() {
-        return;
-    }
-    let cluster = FakeUpstream::answering();
-    let (_folder, path) = open_folder();
-    let settings = SettingsFile::of(&cluster).address(&format!("unix:{}", path.display()));
-    let lines = format!("mode = \"0660\"\nowner = {OTHER}\ngroup = \"daemon\"\nlocal_access = \"any\"");
-    let proxy = settings.listener(&lines).start();
-    proxy.listener("main");
-
-    let found = fs::metadata(&path).unwrap();
-    let group = fs::read_to_string("/etc/group").unwrap();
-    let group = group.lines().find_map(|line| line.strip_prefix("daemon:x:")).unwrap().to_owned();
-    assert_eq!((found.uid(), found.mode() & 0o777), (OTHER, 0o660));
-    assert_eq!(found.gid().to_string(), group.split(':').next().unwrap());
-
-    enters(connect_unix_as(OTHER, &path));
-    as_user(ANOTHER, {
-        let path = path.clone();
-        move || std::os::unix::net::UnixStream::connect(path).unwrap_err()
-    });
-}
-
-#[test]
-fn an_owner_that_this_machine_does_not_have_is_refused_by_name() {
-    let cluster = FakeUpstream::answering();
-    let settings = SettingsFile::of(&cluster).address("unix:/tmp/.s.PGSQL.65000").listener("owner = \"no-such-user\"");
-    let mut proxy = settings.start();
-
-    assert_eq!(proxy.exit_code(), 2);
-
-    assert!(proxy.log_text().contains("/etc/passwd has no user \\\"no-such-user\\\""), "{}", proxy.log_text());
-}
-
-#[test]
-fn a_folder_where_others_could_put_a_socket_is_warned_about() {
-    let cluster = FakeUpstream::answering();
-    let (folder, path) = open_folder();
-    fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
-    let proxy = SettingsFile::of(&cluster).address(&format!("unix:{}", path.display())).start();
-    proxy.listener("main");
-
-    proxy.wait_for_text("can write to the folder");
-}
-
-#[test]
 fn a_cancel_request_of_a_user_that_may_not_come_in_does_nothing() {
     if !can_be_others() {
         return;
@@ -318,74 +239,6 @@ fn psql_of_another_user_is_told_whom_to_ask() {
     assert!(ended.stderr.contains("Ask whoever runs crdb-proxy"), "{}", ended.stderr);
 }
 
-/// A command that lives where only some users are mapped, if such a place can be made.
-fn among_few_users() -> Option<[&'static str; 3]> {
-    let words = ["unshare", "--user", "--map-root-user"];
-    let can = Command::new(words[0]).args(&words[1..]).arg("true").status().is_ok_and(|status| status.success());
-    if !can {
-        println!("skipped: no user namespaces here");
-    }
-    can.then_some(words)
-}
-
-#[test]
-fn a_rule_of_users_where_only_some_are_known_is_fatal_and_the_fix_is_told() {
-    let Some(words) = among_few_users() else { return };
-    let cluster = FakeUpstream::answering();
-    let mut proxy = SettingsFile::of(&cluster).behind(&words).start();
-
-    assert_eq!(proxy.exit_code(), 2);
-
-    let log = proxy.log_text();
-    for word in ["/proc/self/uid_map", "local_access = \\\"any\\\"", "uid-rules.conf", "--userns=host"] {
-        assert!(log.contains(word), "{word}: {log}");
-    }
-}
-
-#[test]
-fn check_refuses_settings_there_that_the_daemon_would_not_start_with() {
-    let Some(words) = among_few_users() else { return };
-    let cluster = FakeUpstream::answering();
-    let settings = SettingsFile::of(&cluster);
-    let file = settings.write();
-    let mut command = TestProxy::command_behind(&words, file.parent().unwrap());
-    command.args(["check", "--config"]).arg(&file);
-
-    let checked = process::run(&mut command, "", DEADLINE);
-
-    assert_eq!(checked.status.code(), Some(2), "{} {}", checked.stdout, checked.stderr);
-    assert!(checked.stderr.contains("/proc/self/uid_map"), "{}", checked.stderr);
-}
-
-#[test]
-fn without_a_rule_of_users_it_serves_there_and_a_reload_that_brings_one_fails() {
-    let Some(words) = among_few_users() else { return };
-    let cluster = FakeUpstream::answering();
-    let proxy = SettingsFile::of(&cluster).listener("local_access = \"any\"").behind(&words).start();
-    proxy.client();
-
-    proxy.rewrite_settings(|text| text.replace("\"any\"", "\"same-user\""));
-    proxy.signal(rustix::process::Signal::HUP);
-
-    let line = proxy.wait_for_message("reload failed");
-    assert!(line["faults"].as_str().unwrap().contains("uid-rules.conf"), "{line}");
-    proxy.client();
-}
-
-#[test]
-fn a_check_of_settings_says_it_too() {
-    let Some(words) = among_few_users() else { return };
-    let cluster = FakeUpstream::answering();
-    let settings = SettingsFile::of(&cluster);
-    let file = settings.write();
-
-    let mut command = TestProxy::command_behind(&words, file.parent().unwrap());
-    let checked = process::run(command.args(["config", "check", "--config"]).arg(&file), "", DEADLINE);
-
-    assert_eq!(checked.status.code(), Some(2));
-    assert!(checked.stderr.contains("uid-rules.conf"), "{}", checked.stderr);
-}
-
 #[test]
 fn a_client_that_may_not_come_in_learns_nothing_of_what_clients_may_choose() {
     let cluster = FakeUpstream::answering();
@@ -450,50 +303,6 @@ fn a_client_is_not_taken_for_root_whose_socket_tries_to_connect_from_the_same_po
     assert!(of_root.peer_addr().is_err(), "it has connected");
 }
 
-/// In front of a program: a user namespace without any user, in which everybody looks like one; `None` where such
-/// may not be made.
-fn among_nobody() -> Option<[&'static str; 2]> {
-    let words = ["unshare", "--user"];
-    let can = Command::new(words[0]).args(&words[1..]).arg("true").status().is_ok_and(|status| status.success());
-    if !can {
-        println!("skipped: no user namespaces here");
-    }
-    can.then_some(words)
-}
-
-#[test]
-fn a_daemon_that_looks_like_everybody_takes_nobody_for_itself() {
-    let Some(words) = among_nobody() else { return };
-    let cluster = FakeUpstream::answering();
-    let proxy = SettingsFile::of(&cluster).listener("local_access = \"any\"").behind(&words).start();
-    proxy.client();
-
-    let (status, _, told) = proxy.http("POST /reload", "");
-
-    assert_eq!(status, 403, "{told}");
-    assert!(told.contains("user namespace"), "{told}");
-}
-
-#[test]
-fn a_link_of_somebody_is_not_followed_by_a_daemon_that_looks_like_everybody() {
-    let Some(words) = among_nobody() else { return };
-    let cluster = FakeUpstream::answering();
-    let settings = SettingsFile::of(&cluster).listener("local_access = \"any\"");
-    let settings = settings.password("password = { file = \"link.pw\" }");
-    std::os::unix::fs::symlink("app.pw", settings.path("link.pw")).unwrap();
-    let file = settings.write();
-
-    let check = |words: &[&str]| {
-        let mut command = TestProxy::command_behind(words, file.parent().unwrap());
-        process::run(command.args(["config", "check", "--config"]).arg(&file), "", DEADLINE)
-    };
-    let (alone, among_nobody) = (check(&[]), check(&words));
-
-    assert_eq!(alone.status.code(), Some(0), "{}", alone.stderr);
-    assert_eq!(among_nobody.status.code(), Some(2), "{}", among_nobody.stderr);
-    assert!(among_nobody.stderr.contains("link.pw"), "{}", among_nobody.stderr);
-}
-
 #[test]
 fn every_user_that_is_refused_has_a_line_in_the_log_and_in_the_status() {
     if !can_be_others() {
@@ -530,39 +339,4 @@ fn who_may_come_in_stands_in_the_status() {
 
     assert_eq!(status["listeners"][0]["access"], "same-user");
     assert_eq!(status["listeners"][1]["access"], "same-user and password");
-}
-
-#[test]
-fn a_socket_of_another_user_that_is_in_the_way_is_told_with_its_owner() {
-    if !can_be_others() {
-        return;
-    }
-    let cluster = FakeUpstream::answering();
-    let (folder, path) = open_folder();
-    fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o1777)).unwrap();
-    std::os::unix::fs::chown(folder.path(), Some(ANOTHER), None).unwrap();
-    let squatted = path.clone();
-    // Closing leaves the file behind.
-    as_user(ANOTHER, move || drop(std::os::unix::net::UnixListener::bind(squatted).unwrap()));
-    let as_other =
-        format!("chown -R {OTHER} . && exec setpriv --reuid {OTHER} --regid {OTHER} --clear-groups -- \"$@\"");
-    let settings = SettingsFile::of(&cluster).address(&format!("unix:{}", path.display()));
-    let mut proxy = settings.behind(&["sh", "-c", &as_other, "sh"]).start();
-
-    assert_eq!(proxy.exit_code(), 3);
-
-    let log = proxy.log_text();
-    assert!(log.contains(&format!("user ID {ANOTHER}")) && !log.contains("1024"), "{log}");
-    assert!(path.exists());
-}
-
-#[test]
-fn a_sticky_folder_that_everybody_may_write_to_is_warned_about_for_what_may_stand_there_first() {
-    let cluster = FakeUpstream::answering();
-    let (folder, path) = open_folder();
-    fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o1777)).unwrap();
-    let proxy = SettingsFile::of(&cluster).address(&format!("unix:{}", path.display())).start();
-    proxy.listener("main");
-
-    proxy.wait_for_text("while crdb-proxy is down");
 }
