@@ -7,7 +7,7 @@ use crate::harness::{
     in_process::{Answer, InProcess},
     settings::Cluster,
 };
-use crate::names::one_port_at_two_addresses;
+use crate::names::{NOTICE_OF_NEW, one_port_at_two_addresses};
 use std::{
     net::{IpAddr, Ipv4Addr, TcpListener},
     time::Duration,
@@ -61,10 +61,12 @@ fn an_address_that_a_name_no_longer_has_gets_no_session_and_nothing_stands_ready
     // With other parameters, so that nothing stands ready and the name is asked for.
     TestClient::log_in(daemon.connect(), &[("user", "anyone"), ("application_name", "other")]);
     let at_old = old.seen().startups.len();
-    daemon.client();
+    let client = daemon.client();
 
-    assert_eq!((old.seen().startups.len(), claims(&daemon, "hit")), (at_old, 0.0));
-    assert!(new.seen().startups.len() >= 2);
+    // It may be served from what stands ready by then at the new address.
+    let is_at_new = client.greeting.iter().any(|message| message.field(b'M').as_deref() == Some(NOTICE_OF_NEW));
+    assert!(is_at_new, "{:?}", client.greeting);
+    assert_eq!(old.seen().startups.len(), at_old);
     daemon.wait_for_metric("crdb_proxy_warm_recycled_total", &[("cause", "endpoint")], 1.0);
 }
 

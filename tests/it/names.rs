@@ -5,6 +5,7 @@ use crate::harness::{
     certificates::CLUSTER_NAME,
     names::{Answer, Names},
     settings::Cluster,
+    wire::notice,
 };
 use std::{
     net::{Ipv4Addr, TcpListener},
@@ -63,7 +64,11 @@ fn daemon(names: &Names, cluster: &FakeUpstream, settings: &str) -> TestProxy {
     names.resolving(file).start()
 }
 
-/// Two servers on one port, at the usual address of loopback and at another one, with one certificate.
+/// By which a session of the second server is known.
+pub(crate) const NOTICE_OF_NEW: &str = "greetings from the new address";
+
+/// Two servers on one port, at the usual address of loopback and at another one, with one certificate. The second greets
+/// with a [`NOTICE_OF_NEW`].
 pub(crate) fn one_port_at_two_addresses() -> (FakeUpstream, FakeUpstream) {
     let authority = Authority::new();
     let script = Script { session: Session::Answers, identity: Some(authority.server()), ..Script::default() };
@@ -72,7 +77,8 @@ pub(crate) fn one_port_at_two_addresses() -> (FakeUpstream, FakeUpstream) {
         let port = first.local_addr().unwrap().port();
         // Whoever has the port at the other address keeps it; another one is drawn then.
         let Ok(second) = TcpListener::bind((NEW_ADDRESS, port)) else { continue };
-        let new = FakeUpstream::bound_to(second, authority.clone(), script.clone());
+        let greeting = Script { before_key: notice(NOTICE_OF_NEW), ..script.clone() };
+        let new = FakeUpstream::bound_to(second, authority.clone(), greeting);
         return (FakeUpstream::bound_to(first, authority, script), new);
     }
 }
