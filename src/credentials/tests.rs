@@ -1,3 +1,6 @@
+mod commands;
+mod exposure;
+
 use super::*;
 use std::{
     fs,
@@ -330,122 +333,6 @@ fn a_reading_that_ends_after_a_later_one_tells_nothing() {
 }
 
 #[tokio::test]
-async fn a_file_that_has_become_another_users_is_not_read_again() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("prod.pw");
-    write(&path, "one");
-    let credentials = World::default().credentials(SecretSource::File(path.clone()), false);
-    expect(&credentials, "one", 1).await;
-    write(&path, "theirs");
-    if std::os::unix::fs::lchown(&path, Some(65534), None).is_err() {
-        eprintln!("skipped: only root can give a file to another user");
-        return;
-    }
-
-    expect(&credentials, "one", 1).await;
-
-    let fault = credentials.fault().unwrap_or_default();
-    assert!(fault.contains("belongs to user 65534") && fault.contains("chown root"), "{fault}");
-    let after_a_restart = World::default().credentials(SecretSource::File(path.clone()), false);
-    expect(&after_a_restart, "theirs", 1).await;
-    write(&path, "theirs again");
-    expect(&after_a_restart, "theirs again", 2).await;
-}
-
-#[tokio::test]
-async fn each_way_to_change_a_file_has_a_cause_and_a_fix_of_its_own() {
-    let folder = tempfile::tempdir().unwrap();
-    let (path, credentials) = secret_file(folder.path(), "one");
-    mode(&path, 0o622);
-    let (cause, fix) = credentials.current().await.unwrap_err().likely();
-    assert!(cause.contains("umask") && fix.ends_with(&format!("chmod go-w {}", path.display())), "{cause} {fix}");
-    mode(&path, 0o600);
-    let link = folder.path().join("link");
-    std::os::unix::fs::symlink(&path, &link).unwrap();
-    if std::os::unix::fs::lchown(&link, Some(65534), None).is_err() {
-        eprintln!("skipped: only root can give a link to another user");
-        return;
-    }
-
-    let error = Credentials::new(SecretSource::File(link.clone()), true).current().await.unwrap_err();
-
-    let (cause, fix) = error.likely();
-    assert!(cause.contains("another user made the link"), "{cause}");
-    assert!(fix.contains(&format!("make {} as root", link.display())), "{fix}");
-}
-
-#[tokio::test]
-async fn a_command_whose_program_others_can_write_is_not_run() {
-    let folder = tempfile::tempdir().unwrap();
-    let program = folder.path().join("program");
-    write(&program, "#!/bin/sh\necho one\n");
-    mode(&program, 0o755);
-    let argv = vec![program.display().to_string()];
-    let source = SecretSource::Command { argv, limit: MINUTE, lifetime: MINUTE, withheld: Arc::default() };
-    let world = World::default();
-    let credentials = world.credentials(source.clone(), true);
-    credentials.try_out().await.unwrap();
-    expect(&credentials, "one", 1).await;
-
-    mode(&program, 0o775);
-    world.pass(60);
-    expect(&credentials, "one", 1).await;
-
-    let fault = credentials.fault().unwrap_or_default();
-    assert!(fault.contains("who could run commands as the daemon's user"), "{fault}");
-    let error = Credentials::new(source, true).try_out().await.unwrap_err().to_string();
-    assert!(error.ends_with(&format!("chmod go-w {}", program.display())), "{error}");
-}
-
-#[tokio::test]
-async fn a_file_that_others_can_read_is_warned_about_once() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("prod.pw");
-    write(&path, "one");
-    mode(&path, 0o640);
-    let credentials = World::default().credentials(SecretSource::File(path.clone()), false);
-    let (_guard, log) = log();
-
-    expect(&credentials, "one", 1).await;
-    fs::write(&path, "two").unwrap();
-    expect(&credentials, "two", 2).await;
-
-    let log = log.text();
-    assert_eq!(log.matches("readable by others").count(), 1, "{log}");
-    assert!(log.contains("0640"), "{log}");
-    assert!(!log.contains("one") && !log.contains("two"), "{log}");
-}
-
-#[tokio::test]
-async fn a_file_that_others_can_read_is_refused_by_strict_secrets() {
-    let folder = tempfile::tempdir().unwrap();
-    let (path, credentials) = secret_file(folder.path(), "one");
-    mode(&path, 0o604);
-
-    let error = credentials.current().await.unwrap_err().to_string();
-
-    assert!(error.contains("prod.pw is readable by others (mode 0604)"), "{error}");
-    mode(&path, 0o600);
-    expect(&credentials, "one", 1).await;
-}
-
-#[tokio::test]
-async fn a_systemd_credential_is_found_and_its_mode_is_no_concern() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("pw");
-    write(&path, "one");
-    mode(&path, 0o440);
-    let world = World::with(&[("CREDENTIALS_DIRECTORY", folder.path())]);
-
-    let credential = world.credentials(SecretSource::Credential("pw".into()), true);
-    let file = world.credentials(SecretSource::File(path), true);
-
-    expect(&credential, "one", 1).await;
-    expect(&file, "one", 1).await;
-    assert_eq!(credential.describe(), "credential pw");
-}
-
-#[tokio::test]
 async fn a_credential_outside_systemd_or_outside_its_folder_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let inside = World::with(&[("CREDENTIALS_DIRECTORY", folder.path())]);
@@ -499,58 +386,6 @@ async fn a_folder_is_no_secret() {
 }
 
 #[tokio::test]
-async fn a_command_runs_again_only_after_its_lifetime() {
-    let folder = tempfile::tempdir().unwrap();
-    let world = World::default();
-    let credentials = world.credentials(counting(folder.path(), ":"), true);
-
-    expect(&credentials, "1", 1).await;
-    world.pass(59);
-    expect(&credentials, "1", 1).await;
-    world.pass(1);
-    expect(&credentials, "2", 2).await;
-
-    assert_eq!(credentials.describe(), "command /bin/sh");
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_thousand_logins_at_once_run_a_command_once() {
-    let folder = tempfile::tempdir().unwrap();
-    let credentials = World::default().credentials(counting(folder.path(), ":"), true);
-
-    let logins: Vec<_> = (0..1000)
-        .map(|_| {
-            let credentials = credentials.clone();
-            tokio::spawn(async move { credentials.current().await.unwrap().generation })
-        })
-        .collect();
-    for login in logins {
-        assert_eq!(login.await.unwrap(), 1);
-    }
-
-    assert_eq!(runs(folder.path()), 1);
-}
-
-#[tokio::test]
-async fn a_thousand_refused_logins_at_once_run_a_command_at_most_twice_more() {
-    let folder = tempfile::tempdir().unwrap();
-    let credentials = World::default().credentials(counting(folder.path(), "echo same; exit"), true);
-    expect(&credentials, "same", 1).await;
-
-    let logins: Vec<_> = (0..1000)
-        .map(|_| {
-            let credentials = credentials.clone();
-            tokio::spawn(async move { credentials.reread(1).await.unwrap().generation })
-        })
-        .collect();
-    for login in logins {
-        assert_eq!(login.await.unwrap(), 1);
-    }
-
-    assert!((2..=3).contains(&runs(folder.path())), "{}", runs(folder.path()));
-}
-
-#[tokio::test]
 async fn a_refused_secret_is_read_anew_unless_a_newer_one_is_there() {
     let folder = tempfile::tempdir().unwrap();
     let credentials = World::default().credentials(counting(folder.path(), ":"), true);
@@ -578,68 +413,4 @@ async fn a_refused_file_is_read_even_if_it_looks_unchanged() {
 
     assert_eq!(lease.generation, 1);
     assert_eq!(credentials.read_at(), Some(SystemTime::UNIX_EPOCH + MINUTE));
-}
-
-#[tokio::test]
-async fn a_failing_command_names_program_and_status_and_nothing_else() {
-    let source = command("echo loud >&2; echo quiet; exit 7", MINUTE, MINUTE);
-    let credentials = Credentials::new(source, true);
-
-    let error = credentials.current().await.unwrap_err();
-
-    let text = format!("{error} {error:?}");
-    assert!(text.contains("command /bin/sh failed (exit status: 7)"), "{text}");
-    assert!(!text.contains("loud") && !text.contains("quiet"), "{text}");
-}
-
-#[tokio::test]
-async fn a_command_that_fails_later_leaves_its_last_output_in_use_for_a_while() {
-    let folder = tempfile::tempdir().unwrap();
-    let once = format!("test $(wc -l < {}) = 1 || exit 7", folder.path().join("runs").display());
-    let world = World::default();
-    let credentials = world.credentials(counting(folder.path(), &once), true);
-    expect(&credentials, "1", 1).await;
-
-    world.pass(60);
-    expect(&credentials, "1", 1).await;
-    expect(&credentials, "1", 1).await;
-    assert_eq!(runs(folder.path()), 2);
-    world.pass(RETRY_PAUSE.as_secs());
-    expect(&credentials, "1", 1).await;
-
-    assert_eq!(runs(folder.path()), 3);
-}
-
-#[tokio::test]
-async fn a_slow_command_is_told_with_its_limit() {
-    let source = command("sleep 600", Duration::from_millis(50), MINUTE);
-    let credentials = Credentials::new(source, true);
-
-    let error = credentials.current().await.unwrap_err().to_string();
-
-    assert!(error.contains("did not finish within 50ms and was killed"), "{error}");
-}
-
-#[tokio::test]
-async fn a_login_that_is_given_up_does_not_end_the_command_for_the_next() {
-    let folder = tempfile::tempdir().unwrap();
-    let gate = folder.path().join("gate");
-    let made = std::process::Command::new("mkfifo").arg(&gate).status().unwrap();
-    assert!(made.success());
-    let wait = format!("cat {} > /dev/null", gate.display());
-    let credentials = World::default().credentials(counting(folder.path(), &wait), true);
-    let first = tokio::spawn({
-        let credentials = credentials.clone();
-        async move { credentials.current().await }
-    });
-    while !folder.path().join("runs").exists() {
-        tokio::task::yield_now().await;
-    }
-
-    first.abort();
-    assert!(first.await.unwrap_err().is_cancelled());
-    fs::write(&gate, "go").unwrap();
-    expect(&credentials, "1", 1).await;
-
-    assert_eq!(runs(folder.path()), 1);
 }

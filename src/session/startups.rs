@@ -140,12 +140,9 @@ mod tests {
         let startups = Startups::new(1);
         let place = startups.place(&mut false).await;
         let began = Instant::now();
-        let leaves = async {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-            drop(place);
-        };
         let mut has_called = false;
-        let (_place, ()) = tokio::join!(startups.place(&mut has_called), leaves);
+        // In this order: it waits, and only then is the place left.
+        let (_place, ()) = tokio::join!(biased; startups.place(&mut has_called), async { drop(place) });
 
         let late = startups.patience(began, HOUR).bound(pending::<()>()).await;
 
