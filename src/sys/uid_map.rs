@@ -1,7 +1,7 @@
 //! Which users the kernel shows to this process. In a user namespace that maps some of them only, all the
 //! others look like one (65534), and nobody can be told from them.
 
-use std::{fs, io};
+use std::{fs, io, sync::LazyLock};
 
 /// The map of users in which this process lives, as the kernel writes it; the whole one where the kernel has
 /// no user namespaces.
@@ -28,7 +28,10 @@ pub fn can_tell_users_apart() -> bool {
 /// Whether this user is root or the one that this process acts as, and could do anyhow what this process does. The
 /// number that stands for all users whom the kernel does not show to this process is nobody's own.
 pub fn is_own_user(uid: u32) -> bool {
-    uid == 0 || (uid == super::own_uid() && !stands_for_others(uid, overflow_uid(), &uid_map()))
+    /// A process keeps its user and its map, and every client is asked about.
+    static LOOKS_LIKE_OTHERS: LazyLock<bool> =
+        LazyLock::new(|| stands_for_others(super::own_uid(), overflow_uid(), &uid_map()));
+    uid == 0 || (uid == super::own_uid() && !*LOOKS_LIKE_OTHERS)
 }
 
 fn stands_for_others(uid: u32, overflow: u32, map: &io::Result<String>) -> bool {
