@@ -140,7 +140,7 @@ fn first_answers(runtime: &Runtime, rounds: usize) {
     let postgres = Postgres::start();
     let relay = Relay::to(postgres.address(), ROUND_TRIP);
     let direct = Path::direct(relay.address(), &postgres.authority);
-    let settings = || SettingsFile::trusting(&postgres.authority).endpoint("first", relay.address());
+    let settings = || SettingsFile::trusting(&postgres.authority).usual_log().endpoint("first", relay.address());
     let (cold, warm) = (settings().global("warm_max = 0").start(), settings().start());
     let (path_of_cold, path_of_warm) = (Path::through(&cold), Path::through(&warm));
 
@@ -215,7 +215,7 @@ fn ratio(time: Duration, base: Duration) -> String {
 
 fn crowds(runtime: &Runtime, rounds: usize) {
     let postgres = Postgres::configured(Authority::new(), &["max_connections=1200"]);
-    let settings = SettingsFile::of(&postgres).global("warm_max = 0\nlogins_max = 64");
+    let settings = SettingsFile::of(&postgres).usual_log().global("warm_max = 0\nlogins_max = 64");
     let proxy = settings.start();
     let paths = [
         ("direct, TLS and SCRAM", Path::direct(postgres.address(), &postgres.authority)),

@@ -27,7 +27,7 @@ use crate::{
     settings::{self, Limits},
     shutdown::Stop,
     sys::{self, PeerUids},
-    upstream::{Audience, Choice, Cluster, LoggedIn, Setup},
+    upstream::{Audience, Choice, Cluster, Encrypted, LoggedIn, Setup},
     wire::{CancelKey, StartupParameters, options::Allowed},
 };
 use cancel::Issued;
@@ -40,8 +40,8 @@ use socket2::SockRef;
 use startup::{Asked, Gate, Startup, Wish};
 use startups::Patience;
 use std::{sync::Arc, time::Duration};
-use tokio::{io::AsyncWriteExt, net::TcpStream, sync::OwnedSemaphorePermit, time::Instant};
-use tokio_rustls::{TlsAcceptor, client::TlsStream};
+use tokio::{io::AsyncWriteExt, sync::OwnedSemaphorePermit, time::Instant};
+use tokio_rustls::TlsAcceptor;
 use tracing::{debug, info};
 
 pub(crate) use admission::{Admission, Limit};
@@ -109,7 +109,7 @@ pub(crate) struct Accepted {
 
 /// A client with an upstream, joined.
 struct Session {
-    relay: Relay<ClientStream, Box<TlsStream<TcpStream>>>,
+    relay: Relay<ClientStream, Box<Encrypted>>,
     /// Absent when the server gave no key: then nothing can be cancelled.
     issued: Option<Issued>,
     place: Place,
@@ -327,7 +327,7 @@ impl Parts {
     }
 }
 
-impl Path for Box<TlsStream<TcpStream>> {
+impl Path for Box<Encrypted> {
     fn set_user_timeout(&self, limit: Option<Duration>) {
         // Where it cannot be set, the kernel's own limits hold.
         let _ = sys::set_tcp_user_timeout(&SockRef::from(self.get_ref().0), limit);

@@ -13,6 +13,7 @@ mod error;
 mod pem;
 mod problem;
 mod public;
+mod record_socket;
 mod shown;
 #[cfg(test)]
 mod testing;
@@ -24,6 +25,7 @@ pub use doubts::Doubts;
 pub use error::{Found, Place, TlsSetupError};
 pub use problem::CertificateProblem;
 pub use public::public_client;
+pub use record_socket::RecordSocket;
 pub use shown::Described;
 pub use witness::Witness;
 

@@ -43,11 +43,9 @@ use std::{
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
     sync::{Notify, watch},
     time::{Instant, timeout},
 };
-use tokio_rustls::client::TlsStream;
 use ways::Activity;
 
 pub(crate) use account::Account;
@@ -55,6 +53,7 @@ pub use account::UserMeans;
 pub use by_hand::Order;
 pub(crate) use choice::Choice;
 pub(crate) use claim::{Claim, NotPrepared};
+pub(crate) use connect::Encrypted;
 pub(crate) use dial::set_keepalive;
 pub(crate) use error::{ClaimError, EndpointError, LoginError};
 pub(crate) use examine::{AskError, Secured, dial_once};
@@ -127,7 +126,7 @@ pub(crate) struct Route {
 /// A logged-in connection to an endpoint.
 pub(crate) struct Upstream {
     /// Verified TLS.
-    pub(crate) stream: Box<TlsStream<TcpStream>>,
+    pub(crate) stream: Box<Encrypted>,
     /// How it came to be.
     pub(crate) login: LoggedIn,
 }

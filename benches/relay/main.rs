@@ -49,8 +49,13 @@ use table::Results;
 
 /// How much is done.
 pub(crate) struct Plan {
-    /// Of what pgbench does, for a second each: many short ones, since what else runs changes within seconds.
+    /// Of round trips. A round lasts as long as the logins in front of it do not matter: what is new at the server has its
+    /// first queries dearer, and pgbouncer's is not new.
     pub(crate) rounds: usize,
+    /// Of such a round.
+    pub(crate) seconds: u32,
+    /// Of connects, for a second each: many short ones, since what else runs changes within seconds.
+    pub(crate) connects: usize,
     /// Of COPY.
     pub(crate) copies: usize,
     /// Of one COPY.
@@ -109,7 +114,9 @@ impl Plan {
     fn of(arguments: impl Iterator<Item = String>, descriptors: u64) -> Self {
         let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
         let mut plan = Self {
-            rounds: 9,
+            rounds: 5,
+            seconds: 3,
+            connects: 7,
             copies: 5,
             mebibytes: 512,
             sessions: vec![500],
@@ -126,7 +133,9 @@ impl Plan {
                 "--bench" => {} // Cargo's own.
                 "quick" => {
                     let (mode, sessions) = ("quick", vec![500]);
-                    plan = Self { rounds: 3, copies: 3, mebibytes: 128, sessions, traced: 1000, mode, ..plan };
+                    let (rounds, seconds, connects) = (3, 1, 3);
+                    let (copies, mebibytes, traced) = (3, 128, 1000);
+                    plan = Self { rounds, seconds, connects, copies, mebibytes, sessions, traced, mode, ..plan };
                 }
                 file if file.ends_with(".json") => plan.output = file.into(),
                 other => panic!("{other} is neither `quick` nor the name of a .json file"),

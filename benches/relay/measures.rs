@@ -33,7 +33,7 @@ pub(crate) fn round_trips(paths: &[&Path], plan: &Plan, results: &mut Results) {
     for (clients, trips, cpu) in [(1, TRIPS_OF_ONE, CPU_OF_ONE), (8, TRIPS_OF_EIGHT, CPU_OF_EIGHT)] {
         eprintln!("{}", trips.title);
         in_turns(paths, plan.rounds, |path| {
-            let run = pgbench(path, clients, &[]);
+            let run = pgbench(path, clients, plan.seconds, &[]);
             results.add(&trips, path, run.per_second);
             if let Some(seconds) = run.cpu_seconds {
                 results.add(&cpu, path, seconds / run.transactions * 100_000.0);
@@ -45,8 +45,8 @@ pub(crate) fn round_trips(paths: &[&Path], plan: &Plan, results: &mut Results) {
 /// A connection for every query.
 pub(crate) fn connects(paths: &[&Path], plan: &Plan, results: &mut Results) {
     eprintln!("{}", CONNECTS.title);
-    in_turns(paths, plan.rounds, |path| {
-        let run = pgbench(path, 8, &["-C"]);
+    in_turns(paths, plan.connects, |path| {
+        let run = pgbench(path, 8, 1, &["-C"]);
         results.add(&CONNECTS, path, run.per_second);
         if let Some(seconds) = run.cpu_seconds {
             results.add(&CPU_OF_CONNECTS, path, seconds / run.transactions * 1000.0);
@@ -62,9 +62,9 @@ struct Run {
     cpu_seconds: Option<f64>,
 }
 
-fn pgbench(path: &Path, clients: u32, more: &[&str]) -> Run {
-    let (clients, threads) = (clients.to_string(), clients.min(2).to_string());
-    let arguments = [&["-S", "-n", "-c", &clients, "-j", &threads, "-T", "1"], more].concat();
+fn pgbench(path: &Path, clients: u32, seconds: u32, more: &[&str]) -> Run {
+    let (clients, threads, seconds) = (clients.to_string(), clients.min(2).to_string(), seconds.to_string());
+    let arguments = [&["-S", "-n", "-c", &clients, "-j", &threads, "-T", &seconds], more].concat();
     let (report, cpu_seconds) = with_cpu(path, || path.pgbench(&arguments, DEADLINE));
     let figure = |title: &str| {
         let (_, after) = report.split_once(title).unwrap_or_else(|| panic!("{report}"));

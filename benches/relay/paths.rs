@@ -74,6 +74,10 @@ pub(crate) fn direct(server: &Server) -> Path {
     Path { name: DIRECT, connection, proxy: None }
 }
 
+/// What every proxy starts behind: a session of its own, as a service or another terminal has. Linux shares the processor out
+/// among sessions first, so that a proxy in that of the clients would pay for what they do.
+pub(crate) const OWN_SESSION: &str = "setsid";
+
 /// With the default settings.
 pub(crate) fn daemon(server: &Server) -> Path {
     through_daemon("crdb-proxy", SettingsFile::of(&server.postgres))
@@ -85,7 +89,7 @@ pub(crate) fn daemon_with_reuse(server: &Server) -> Path {
 }
 
 fn through_daemon(name: &'static str, settings: SettingsFile) -> Path {
-    let proxy = settings.start();
+    let proxy = settings.usual_log().behind(&[OWN_SESSION]).start();
     Path::through(name, proxy.address().port(), "app", Proxy::Daemon(proxy))
 }
 

@@ -8,7 +8,7 @@ use crate::{
         process::{Lines, mortal, tail},
         settings::Cluster,
     },
-    paths::{Path, Server, through_peer},
+    paths::{OWN_SESSION, Path, Server, through_peer},
     processes::{find_program, first_line},
 };
 use std::{
@@ -96,8 +96,8 @@ impl Peer {
         }
         give_away(folder.path());
         // pgbouncer refuses to run as root, as PostgreSQL does.
-        let mut command = mortal(&found, "KILL", database_user());
-        command.args(arguments).arg(folder.path().join("configuration")).current_dir("/");
+        let mut command = mortal(OWN_SESSION.as_ref(), "KILL", database_user());
+        command.arg(found).args(arguments).arg(folder.path().join("configuration")).current_dir("/");
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let log = Lines::of(child.stderr.take().unwrap());
         let peer = Self { child, log, port, _folder: folder };

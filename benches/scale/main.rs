@@ -72,7 +72,7 @@ fn measure(output: &PathBuf) {
     counts.dedup();
     let server = Server::start();
     // What stands ready would be counted with sessions.
-    let daemon = SettingsFile::of(&server).global("warm_max = 0").start();
+    let daemon = SettingsFile::of(&server).usual_log().global("warm_max = 0").start();
     let process = daemon.pid();
 
     // What is built at first use is no session's.

@@ -152,7 +152,7 @@ impl Stocked {
         if self.is_fresh(now) {
             return true;
         }
-        let socket = self.upstream.stream.get_ref().0;
+        let socket = self.upstream.stream.get_ref().0.socket();
         let (Ok(own), Ok(peer)) = (socket.local_addr(), socket.peer_addr()) else { return false };
         match own_address_towards(peer) {
             Ok(now) => now == own.ip(),

@@ -1,5 +1,6 @@
 //! A client's byte stream, whatever it runs over.
 
+use crate::tls::RecordSocket;
 use socket2::SockRef;
 use std::{
     io,
@@ -21,7 +22,7 @@ pub(crate) enum ClientStream {
     /// In clear, over a Unix socket.
     Unix(UnixStream),
     /// Over local TLS.
-    Tls(Box<TlsStream<TcpStream>>),
+    Tls(Box<TlsStream<RecordSocket<TcpStream>>>),
 }
 
 impl ClientStream {
@@ -37,7 +38,7 @@ impl ClientStream {
     /// Goes on over TLS. On any but a TCP client in clear this is an error.
     pub(crate) async fn secure(self, acceptor: &TlsAcceptor) -> io::Result<Self> {
         match self {
-            Self::Tcp(socket) => Ok(Self::Tls(Box::new(acceptor.accept(socket).await?))),
+            Self::Tcp(socket) => Ok(Self::Tls(Box::new(acceptor.accept(RecordSocket::new(socket)).await?))),
             Self::Unix(_) | Self::Tls(_) => Err(io::ErrorKind::Unsupported.into()),
         }
     }

@@ -15,7 +15,7 @@ use crate::{
         labels::{HandshakeKind, Stage},
     },
     settings::{Limits, Name},
-    tls::{self, CertificateProblem},
+    tls::{self, CertificateProblem, RecordSocket},
     wire::messages,
 };
 use socket2::SockRef;
@@ -47,10 +47,13 @@ pub(super) struct Connector {
     pub(super) trusts_system: bool,
 }
 
+/// TLS towards an endpoint.
+pub(crate) type Encrypted = TlsStream<RecordSocket<TcpStream>>;
+
 /// A verified TLS connection to an endpoint; nothing has been sent over it.
 pub(super) struct Connection {
     /// In a box: it has a kilobyte, and goes through many hands.
-    pub(super) stream: Box<TlsStream<TcpStream>>,
+    pub(super) stream: Box<Encrypted>,
     pub(super) route: Route,
 }
 
@@ -155,7 +158,7 @@ impl Connector {
         route: &Route,
         progress: &Progress,
         deadline: Instant,
-    ) -> Result<TlsStream<TcpStream>, EndpointError> {
+    ) -> Result<Encrypted, EndpointError> {
         dial::tune(&socket, &self.limits).map_err(EndpointError::Tcp)?;
         let mut answer = [0];
         let asked_at = Instant::now();
@@ -177,7 +180,7 @@ impl Connector {
         if has_bytes(&socket) {
             return Err(EndpointError::BytesBeforeTls);
         }
-        let shake = self.tls.connect(route.endpoint.tls_server_name.clone(), socket);
+        let shake = self.tls.connect(route.endpoint.tls_server_name.clone(), RecordSocket::new(socket));
         let shaken = timeout_at(deadline, shake).await.map_err(|_elapsed| EndpointError::TlsTimedOut)?;
         shaken.map_err(|error| match CertificateProblem::of_io(&error) {
             Some(problem) if self.trusts_system => EndpointError::Certificate(problem.under_system_roots()),
@@ -216,7 +219,7 @@ async fn timed<T>(
     Ok(done)
 }
 
-fn note_handshake(way: &Way, stream: &TlsStream<TcpStream>) {
+fn note_handshake(way: &Way, stream: &Encrypted) {
     let metrics = &way.metrics;
     let (_, tls) = stream.get_ref();
     if tls.handshake_kind() == Some(rustls::HandshakeKind::Resumed) {

@@ -3,7 +3,7 @@
 
 use super::{
     Account,
-    connect::Connection,
+    connect::{Connection, Encrypted},
     error::{EndpointError, LoginError},
 };
 use crate::{
@@ -18,11 +18,7 @@ use crate::{
     },
 };
 use std::io;
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
-};
-use tokio_rustls::client::TlsStream;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// What a server says between AuthenticationOk and ReadyForQuery, for the client to hear.
 #[derive(Clone, Debug, Default)]
@@ -129,7 +125,7 @@ impl Login<'_> {
     }
 
     /// The password as it is: TLS is verified, so only the cluster reads it.
-    async fn send_password(&self, stream: &mut TlsStream<TcpStream>) -> Result<(), LoginError> {
+    async fn send_password(&self, stream: &mut Encrypted) -> Result<(), LoginError> {
         let lease = self.lease.ok_or(LoginError::NoSecret)?;
         let message = messages::password(&lease.secret);
         send(stream, message.expose()).await
@@ -191,7 +187,7 @@ impl Greeting {
 
 /// The server's messages, one at a time.
 struct Server<'a> {
-    stream: &'a mut TlsStream<TcpStream>,
+    stream: &'a mut Encrypted,
     bytes: Vec<u8>,
     start: usize,
     read: usize,
@@ -255,7 +251,7 @@ impl Server<'_> {
     }
 }
 
-async fn send(stream: &mut TlsStream<TcpStream>, bytes: &[u8]) -> Result<(), LoginError> {
+async fn send(stream: &mut Encrypted, bytes: &[u8]) -> Result<(), LoginError> {
     stream.write_all(bytes).await.map_err(lost)?;
     stream.flush().await.map_err(lost)
 }

@@ -72,7 +72,7 @@ fn serves_with_its_log_at(log: Stdio) {
 #[test]
 fn a_session_leaves_one_line_with_everything_about_it() {
     let postgres = Postgres::start();
-    let proxy = SettingsFile::of(&postgres).global("log_level = \"info\"").start();
+    let proxy = SettingsFile::of(&postgres).usual_log().start();
     let mut client = proxy.client();
     client.query("select 1");
     client.send(&crate::harness::wire::terminate());

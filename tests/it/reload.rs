@@ -188,7 +188,7 @@ fn a_fault_of_the_settings_stays_on_show_while_certificates_are_renewed() {
 #[test]
 fn log_level_changes_at_a_reload() {
     let cluster = FakeUpstream::answering();
-    let proxy = SettingsFile::of(&cluster).global("log_level = \"info\"").start();
+    let proxy = SettingsFile::of(&cluster).usual_log().start();
     proxy.client();
     proxy.wait_for_message("session closed");
     assert!(proxy.log_lines().iter().all(|line| line["level"] != "DEBUG"));

@@ -37,7 +37,7 @@ fn note(line: &str, ends: &Ends, seen: &mut Seen) -> Option<()> {
     let state = u8::from_str_radix(fields.next()?, 16).ok()?;
     let entry = Entry { uid: fields.nth(3)?.parse().ok()?, inode: fields.nth(1)?.parse().ok()? };
     if is_own {
-        seen.own = if entry.inode == ends.inode { Some(entry) } else { seen.own };
+        seen.is_ours |= entry.inode == ends.inode;
     } else if is_past_handshake(state) {
         seen.add_peers(entry);
     }
@@ -73,19 +73,19 @@ mod tests {
         let [peer, own] = ["127.0.0.1:40000", "127.0.0.1:9257"].map(|address| address.parse().unwrap());
         let of = |line: &str, own, peer| {
             let mut seen = Seen::default();
-            note(line, &Ends { own, peer, inode: 4711 }, &mut seen);
-            (seen.own, seen.peers)
+            note(line, &Ends { own, peer, inode: 4711, network: None }, &mut seen);
+            (seen.is_ours, seen.peers)
         };
 
-        assert_eq!(of(line, own, peer), (None, Some(Entry { uid: 1000, inode: 4711 })));
-        assert_eq!(of(line, peer, own), (Some(Entry { uid: 1000, inode: 4711 }), None));
+        assert_eq!(of(line, own, peer), (false, Some(Entry { uid: 1000, inode: 4711 })));
+        assert_eq!(of(line, peer, own), (true, None));
         for state in ["02", "03", "06", "07", "0A", "0C"] {
-            assert_eq!(of(&line.replace(" 01 ", &format!(" {state} ")), own, peer), (None, None), "{state}");
+            assert_eq!(of(&line.replace(" 01 ", &format!(" {state} ")), own, peer), (false, None), "{state}");
         }
         assert!(of(&line.replace(" 01 ", " 0B "), own, peer).1.is_some());
-        assert_eq!(of(&line.replace("4711", "4712"), peer, own), (None, None), "another socket than ours");
-        assert_eq!(of("  sl  local_address rem_address   st", own, peer), (None, None));
-        assert_eq!(of(line, own, "127.0.0.1:40001".parse().unwrap()), (None, None));
+        assert_eq!(of(&line.replace("4711", "4712"), peer, own), (false, None), "another socket than ours");
+        assert_eq!(of("  sl  local_address rem_address   st", own, peer), (false, None));
+        assert_eq!(of(line, own, "127.0.0.1:40001".parse().unwrap()), (false, None));
     }
 
     #[cfg(target_endian = "little")]

@@ -87,6 +87,11 @@ impl SettingsFile {
         self
     }
 
+    /// For what is measured: the log as it is by default, where tests want all of it.
+    pub(crate) fn usual_log(self) -> Self {
+        self.global("log_level = \"info\"")
+    }
+
     /// A line of the cluster's block.
     pub(crate) fn cluster(mut self, line: &str) -> Self {
         self.cluster += &format!("{line}\n");
