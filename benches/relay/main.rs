@@ -49,8 +49,8 @@ use table::Results;
 
 /// How much is done.
 pub(crate) struct Plan {
-    /// Of round trips. A round lasts as long as the logins in front of it do not matter: what is new at the server has its
-    /// first queries dearer, and pgbouncer's is not new.
+    /// Of round trips. A round lasts long enough that the logins before it do not matter: what is new at the server has
+    /// its first queries dearer, and pgbouncer's is not new.
     pub(crate) rounds: usize,
     /// Of such a round.
     pub(crate) seconds: u32,

@@ -74,8 +74,9 @@ pub(crate) fn direct(server: &Server) -> Path {
     Path { name: DIRECT, connection, proxy: None }
 }
 
-/// What every proxy starts behind: a session of its own, as a service or another terminal has. Linux shares the processor out
-/// among sessions first, so that a proxy in that of the clients would pay for what they do.
+/// What every proxy starts behind: a session of its own, as one in another terminal has. Linux may share the processor
+/// out among sessions first, so that a proxy in that of the clients would pay for what they do. It becomes the proxy
+/// only while nothing here makes its children leaders of process groups.
 pub(crate) const OWN_SESSION: &str = "setsid";
 
 /// With the default settings.
