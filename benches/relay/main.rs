@@ -132,10 +132,17 @@ impl Plan {
             match argument.as_str() {
                 "--bench" => {} // Cargo's own.
                 "quick" => {
-                    let (mode, sessions) = ("quick", vec![500]);
-                    let (rounds, seconds, connects) = (3, 1, 3);
-                    let (copies, mebibytes, traced) = (3, 128, 1000);
-                    plan = Self { rounds, seconds, connects, copies, mebibytes, sessions, traced, mode, ..plan };
+                    plan = Self {
+                        rounds: 3,
+                        seconds: 1,
+                        connects: 3,
+                        copies: 3,
+                        mebibytes: 128,
+                        sessions: vec![500],
+                        traced: 1000,
+                        mode: "quick",
+                        ..plan
+                    };
                 }
                 file if file.ends_with(".json") => plan.output = file.into(),
                 other => panic!("{other} is neither `quick` nor the name of a .json file"),

@@ -244,6 +244,8 @@ mod policies;
 #[cfg(test)]
 mod precedence;
 #[cfg(test)]
+mod rules;
+#[cfg(test)]
 mod tests;
 #[cfg(test)]
 mod users;

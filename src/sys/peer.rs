@@ -109,13 +109,8 @@ impl PeerUids {
         });
         let (asked, owner) = looking.await.unwrap_or_else(|error| (None, Err(error.into())));
         drop(turn);
-        match asked {
-            Some(None) => self.diagnostics_from.store(0, Relaxed),
-            // A lack of descriptors passes.
-            Some(Some(error)) if !super::is_shortage(&error) => {
-                self.diagnostics_from.store(now.saturating_add(TRY_AGAIN), Relaxed);
-            }
-            _ => {}
+        if let Some(from) = asked.and_then(|failure| may_ask_from(failure.as_ref(), now)) {
+            self.diagnostics_from.store(from, Relaxed);
         }
         owner
     }
@@ -162,6 +157,17 @@ impl Seen {
     #[expect(clippy::option_option, reason = "not knowing and knowing that there is none are two things")]
     fn owner(&self) -> Option<Option<u32>> {
         self.is_ours.then(|| self.peers.filter(|peers| peers.inode != 0).map(|peers| peers.uid))
+    }
+}
+
+/// From when on diagnostics may be asked, after a question that failed or did not. Nothing new after a lack of
+/// descriptors, which passes.
+#[cfg(target_os = "linux")]
+fn may_ask_from(failure: Option<&io::Error>, now: u64) -> Option<u64> {
+    match failure {
+        None => Some(0),
+        Some(error) if super::is_shortage(error) => None,
+        Some(_) => Some(now.saturating_add(TRY_AGAIN)),
     }
 }
 

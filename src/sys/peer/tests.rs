@@ -1,7 +1,10 @@
 //! Users of peers: sockets of this machine, and of networks of its own.
 
 use super::{network::Network, *};
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use rustix::{
+    io::Errno,
+    thread::{LinkNameSpaceType, move_into_link_name_space},
+};
 use socket2::{Domain, SockFilter, Socket, Type};
 use std::{
     fs::File,
@@ -238,6 +241,17 @@ async fn what_is_forbidden_is_not_tried_for_every_client() {
     assert_eq!(uids.of_tcp(served.as_fd()).await.unwrap(), Some(rustix::process::geteuid().as_raw()));
 
     assert_eq!(uids.diagnostics_from.load(Relaxed), later);
+}
+
+#[test]
+fn a_lack_of_descriptors_is_no_ban() {
+    let after = |failure: Option<Errno>| may_ask_from(failure.map(Into::into).as_ref(), 7);
+
+    assert_eq!(after(None), Some(0));
+    assert_eq!(after(Some(Errno::PERM)), Some(7 + TRY_AGAIN));
+    for shortage in [Errno::MFILE, Errno::NFILE, Errno::NOBUFS] {
+        assert_eq!(after(Some(shortage)), None);
+    }
 }
 
 #[test]

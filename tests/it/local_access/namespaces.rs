@@ -3,9 +3,13 @@
 
 use super::*;
 
-/// A command that lives where only some users are mapped, if such a place can be made.
+/// In front of a program: a user namespace in which only some users are mapped.
 fn among_few_users() -> Option<[&'static str; 3]> {
-    let words = ["unshare", "--user", "--map-root-user"];
+    usable(["unshare", "--user", "--map-root-user"])
+}
+
+/// `None` where such a namespace may not be made.
+fn usable<const N: usize>(words: [&'static str; N]) -> Option<[&'static str; N]> {
     let can = Command::new(words[0]).args(&words[1..]).arg("true").status().is_ok_and(|status| status.success());
     if !can {
         println!("skipped: no user namespaces here");
@@ -71,15 +75,9 @@ fn a_check_of_settings_says_it_too() {
     assert!(checked.stderr.contains("uid-rules.conf"), "{}", checked.stderr);
 }
 
-/// In front of a program: a user namespace without any user, in which everybody looks like one; `None` where such
-/// may not be made.
+/// In front of a program: a user namespace without any user, in which everybody looks like one.
 fn among_nobody() -> Option<[&'static str; 2]> {
-    let words = ["unshare", "--user"];
-    let can = Command::new(words[0]).args(&words[1..]).arg("true").status().is_ok_and(|status| status.success());
-    if !can {
-        println!("skipped: no user namespaces here");
-    }
-    can.then_some(words)
+    usable(["unshare", "--user"])
 }
 
 #[test]

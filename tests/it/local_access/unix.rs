@@ -76,12 +76,15 @@ fn an_owner_that_this_machine_does_not_have_is_refused_by_name() {
 #[test]
 fn a_folder_where_others_could_put_a_socket_is_warned_about() {
     let cluster = FakeUpstream::answering();
-    let (folder, path) = open_folder();
-    fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
-    let proxy = SettingsFile::of(&cluster).address(&format!("unix:{}", path.display())).start();
-    proxy.listener("main");
+    // In a sticky one they can only be there first.
+    for (mode, warning) in [(0o777, "can write to the folder"), (0o1777, "while crdb-proxy is down")] {
+        let (folder, path) = open_folder();
+        fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+        let proxy = SettingsFile::of(&cluster).address(&format!("unix:{}", path.display())).start();
+        proxy.listener("main");
 
-    proxy.wait_for_text("can write to the folder");
+        proxy.wait_for_text(warning);
+    }
 }
 
 #[test]
@@ -106,15 +109,4 @@ fn a_socket_of_another_user_that_is_in_the_way_is_told_with_its_owner() {
     let log = proxy.log_text();
     assert!(log.contains(&format!("user ID {ANOTHER}")) && !log.contains("1024"), "{log}");
     assert!(path.exists());
-}
-
-#[test]
-fn a_sticky_folder_that_everybody_may_write_to_is_warned_about_for_what_may_stand_there_first() {
-    let cluster = FakeUpstream::answering();
-    let (folder, path) = open_folder();
-    fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o1777)).unwrap();
-    let proxy = SettingsFile::of(&cluster).address(&format!("unix:{}", path.display())).start();
-    proxy.listener("main");
-
-    proxy.wait_for_text("while crdb-proxy is down");
 }
