@@ -18,6 +18,7 @@ mod session;
 pub mod upstream;
 
 mod admin;
+mod buffers;
 pub mod clock;
 pub mod cloud;
 pub mod control;

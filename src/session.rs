@@ -183,6 +183,7 @@ impl Parts {
         Gate {
             bytes_max: self.limits.startup_bytes_max,
             tls: self.tls.as_ref(),
+            bulk_bytes: self.limits.relay_buffer_bytes,
             requires_tls: matches!(self.listener.tls, settings::LocalTls::Require(_)),
             patience: self.patience(visit),
         }

@@ -8,6 +8,7 @@ mod peer;
 mod private;
 mod process;
 mod routes;
+mod tcp;
 mod uid_map;
 
 pub use accounts::{group_id, user_id};
@@ -18,6 +19,7 @@ pub use peer::PeerUids;
 pub use private::{keep_memory_private, leave_no_cores};
 pub use process::{ProcessFacts, process_facts};
 pub use routes::{Route, routes};
+pub use tcp::{Sent, set_receive_low_water, set_tcp_user_timeout, tcp_sent};
 pub use uid_map::{can_tell_users_apart, is_own_user, is_whole_uid_map, uid_map};
 
 use std::time::Duration;
@@ -69,17 +71,6 @@ pub fn time_suspended() -> Duration {
     time_since_boot().saturating_sub(awake)
 }
 
-/// Tells the kernel how long sent bytes may stay unacknowledged; `None`: as long as its own limits say.
-pub fn set_tcp_user_timeout(socket: &socket2::SockRef<'_>, limit: Option<Duration>) -> std::io::Result<()> {
-    #[cfg(target_os = "linux")]
-    return socket.set_tcp_user_timeout(limit);
-    #[cfg(not(target_os = "linux"))]
-    {
-        let _ = (socket, limit);
-        Ok(())
-    }
-}
-
 /// Gives memory that is free back to the system. The GNU C library keeps it otherwise.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 #[expect(unsafe_code, reason = "no crate of ours wraps malloc_trim")]
@@ -94,51 +85,6 @@ pub fn give_back_memory() {
 #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
 pub fn give_back_memory() {}
 
-/// How the bytes fare that were sent over a TCP connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Sent {
-    /// Bytes wait, and all that the other side would take are acknowledged: it does not read.
-    pub is_window_closed: bool,
-    /// More than one probe of a closed window went unanswered; a single one may just be under way.
-    pub are_probes_unanswered: bool,
-    /// How long ago the last acknowledgement came.
-    pub last_ack: Duration,
-}
-
-/// Asks the kernel (TCP_INFO, SIOCOUTQ); `None` where it cannot be asked.
-#[cfg(target_os = "linux")]
-#[expect(unsafe_code, reason = "no crate of ours wraps TCP_INFO and SIOCOUTQ")]
-pub fn tcp_sent(socket: &impl std::os::fd::AsFd) -> Option<Sent> {
-    use std::os::fd::AsRawFd;
-    let mut info = std::mem::MaybeUninit::<libc::tcp_info>::zeroed();
-    let mut length = libc::socklen_t::try_from(size_of::<libc::tcp_info>()).ok()?;
-    let mut queued: libc::c_int = 0;
-    let descriptor = socket.as_fd().as_raw_fd();
-    // SAFETY: the descriptor is open for as long as it is borrowed. The kernel writes at most `length` bytes
-    // to a place that has as many, all of whose fields are numbers, so that any bytes are a value; and one
-    // `int` to the address of one (tcp(7), "SIOCOUTQ", whose number is TIOCOUTQ's).
-    let info = unsafe {
-        let place = info.as_mut_ptr().cast();
-        if libc::getsockopt(descriptor, libc::IPPROTO_TCP, libc::TCP_INFO, place, &raw mut length) != 0
-            || libc::ioctl(descriptor, libc::TIOCOUTQ, &raw mut queued) != 0
-        {
-            return None;
-        }
-        info.assume_init()
-    };
-    Some(Sent {
-        is_window_closed: queued > 0 && info.tcpi_unacked == 0,
-        are_probes_unanswered: info.tcpi_probes > 1,
-        last_ack: Duration::from_millis(info.tcpi_last_ack_recv.into()),
-    })
-}
-
-/// Asks the kernel; here it cannot be asked.
-#[cfg(not(target_os = "linux"))]
-pub fn tcp_sent(_: &impl std::os::fd::AsFd) -> Option<Sent> {
-    None
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -148,25 +94,6 @@ mod tests {
         let before = coarse_clock();
 
         assert!(coarse_clock() >= before);
-    }
-
-    #[cfg(target_os = "linux")]
-    #[test]
-    fn a_peer_that_does_not_read_closes_its_window() {
-        use std::io::{ErrorKind, Write};
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let mut socket = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        assert!(!tcp_sent(&socket).unwrap().is_window_closed);
-
-        socket.set_nonblocking(true).unwrap();
-        let begun = std::time::Instant::now();
-        while !tcp_sent(&socket).unwrap().is_window_closed {
-            let written = socket.write(&[0; 1 << 16]).map_err(|error| error.kind());
-            assert!(matches!(written, Ok(_) | Err(ErrorKind::WouldBlock)), "{written:?}");
-            assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", tcp_sent(&socket));
-        }
-
-        assert!(!tcp_sent(&socket).unwrap().are_probes_unanswered);
     }
 
     #[test]

@@ -10,9 +10,11 @@ mod ca;
 mod certificate;
 mod doubts;
 mod error;
+mod low_water;
 mod pem;
 mod problem;
 mod public;
+mod read_ahead;
 mod record_socket;
 mod shown;
 #[cfg(test)]

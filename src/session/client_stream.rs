@@ -35,10 +35,14 @@ impl ClientStream {
         Ok(read == 1 && first == [crate::wire::first_message::TLS_HANDSHAKE])
     }
 
-    /// Goes on over TLS. On any but a TCP client in clear this is an error.
-    pub(crate) async fn secure(self, acceptor: &TlsAcceptor) -> io::Result<Self> {
+    /// Goes on over TLS, of which in bulk up to `bulk_bytes` are read at once. On any but a TCP client in clear this is
+    /// an error.
+    pub(crate) async fn secure(self, acceptor: &TlsAcceptor, bulk_bytes: usize) -> io::Result<Self> {
         match self {
-            Self::Tcp(socket) => Ok(Self::Tls(Box::new(acceptor.accept(RecordSocket::new(socket)).await?))),
+            Self::Tcp(socket) => {
+                let socket = RecordSocket::new(socket, bulk_bytes);
+                Ok(Self::Tls(Box::new(acceptor.accept(socket).await?)))
+            }
             Self::Unix(_) | Self::Tls(_) => Err(io::ErrorKind::Unsupported.into()),
         }
     }

@@ -2,7 +2,6 @@
 //! ends the session. One task polls both directions; nothing is copied, allocated, locked or logged for
 //! a message. It always knows where both streams stand, so it can stop at an idle point.
 
-mod buffers;
 mod flow;
 mod on_wake;
 mod pace;

@@ -50,6 +50,8 @@ pub(crate) struct Gate<'a> {
     pub(crate) bytes_max: NonZero<usize>,
     /// Local TLS, when the listener has it.
     pub(crate) tls: Option<&'a TlsAcceptor>,
+    /// Most bytes of one read of a client's socket under TLS.
+    pub(crate) bulk_bytes: NonZero<usize>,
     /// Whether a client in clear is refused.
     pub(crate) requires_tls: bool,
     /// How long the startup may take.
@@ -224,7 +226,7 @@ impl Reader<'_> {
 
     async fn secure(self) -> Result<Self, StartupError> {
         let acceptor = self.gate.tls.ok_or(StartupError::TlsIsOff)?;
-        let secured = self.gate.patience.bound(self.stream.secure(acceptor)).await;
+        let secured = self.gate.patience.bound(self.stream.secure(acceptor, self.gate.bulk_bytes.get())).await;
         let stream = secured.map_err(StartupError::from)?.map_err(StartupError::Tls)?;
         Ok(Self { stream, asked_tls: true, ..self })
     }

@@ -1,5 +1,6 @@
-//! The socket that TLS records are written to.
+//! The socket that TLS records come from and are written to.
 
+use super::{low_water::LowWater, read_ahead::ReadAhead};
 use std::{
     io::{self, IoSlice},
     os::fd::{AsFd, BorrowedFd},
@@ -8,37 +9,42 @@ use std::{
 };
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// A socket under TLS. rustls hands over its records as a list, and a query is one record: the kernel takes that
-/// with less work by a plain write than by `writev`.
-pub struct RecordSocket<S>(S);
+/// A TCP socket under TLS. rustls hands over its records as a list, and a query is one record: the kernel takes that
+/// with less work by a plain write than by `writev`. In bulk the socket is read ahead of what rustls asks for, and when
+/// much is there.
+pub struct RecordSocket<S> {
+    socket: LowWater<S>,
+    ahead: ReadAhead,
+}
 
 impl<S> RecordSocket<S> {
-    /// Puts TLS on `socket`.
-    pub fn new(socket: S) -> Self {
-        Self(socket)
+    /// Puts TLS on `socket`, of which in bulk up to `bulk_bytes` are read at once.
+    pub fn new(socket: S, bulk_bytes: usize) -> Self {
+        Self { socket: LowWater::new(socket, bulk_bytes), ahead: ReadAhead::new(bulk_bytes) }
     }
 
     /// The socket itself.
     pub fn socket(&self) -> &S {
-        &self.0
+        self.socket.socket()
     }
 }
 
 impl<S: AsFd> AsFd for RecordSocket<S> {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+        self.socket().as_fd()
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for RecordSocket<S> {
+impl<S: AsyncRead + AsFd + Unpin> AsyncRead for RecordSocket<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, space: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(cx, space)
+        let Self { socket, ahead } = &mut *self;
+        ahead.poll_read(cx, socket, space)
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for RecordSocket<S> {
+impl<S: AsyncWrite + AsFd + Unpin> AsyncWrite for RecordSocket<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(cx, bytes)
+        Pin::new(&mut self.socket).poll_write(cx, bytes)
     }
 
     fn poll_write_vectored(
@@ -47,32 +53,37 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for RecordSocket<S> {
         records: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         match records {
-            [record] => Pin::new(&mut self.0).poll_write(cx, record),
-            several => Pin::new(&mut self.0).poll_write_vectored(cx, several),
+            [record] => Pin::new(&mut self.socket).poll_write(cx, record),
+            several => Pin::new(&mut self.socket).poll_write_vectored(cx, several),
         }
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.0.is_write_vectored()
+        self.socket.is_write_vectored()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
+        Pin::new(&mut self.socket).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(cx)
+        Pin::new(&mut self.socket).poll_shutdown(cx)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::future::poll_fn;
+    use std::{future::poll_fn, net::UdpSocket};
 
     /// Notes how it was written to.
-    #[derive(Default)]
-    struct Written(Vec<(&'static str, usize)>);
+    struct Written(Vec<(&'static str, usize)>, UdpSocket);
+
+    impl AsFd for Written {
+        fn as_fd(&self) -> BorrowedFd<'_> {
+            self.1.as_fd()
+        }
+    }
 
     impl AsyncWrite for Written {
         fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
@@ -105,7 +116,8 @@ mod tests {
 
     #[tokio::test]
     async fn one_record_goes_out_by_a_plain_write_and_several_at_once() {
-        let mut socket = RecordSocket::new(Written::default());
+        let written = Written(Vec::new(), UdpSocket::bind("127.0.0.1:0").unwrap());
+        let mut socket = RecordSocket::new(written, 0);
         assert!(socket.is_write_vectored());
         let (first, second) = (IoSlice::new(b"one"), IoSlice::new(b"another"));
 

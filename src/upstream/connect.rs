@@ -180,7 +180,8 @@ impl Connector {
         if has_bytes(&socket) {
             return Err(EndpointError::BytesBeforeTls);
         }
-        let shake = self.tls.connect(route.endpoint.tls_server_name.clone(), RecordSocket::new(socket));
+        let socket = RecordSocket::new(socket, self.limits.relay_buffer_bytes.get());
+        let shake = self.tls.connect(route.endpoint.tls_server_name.clone(), socket);
         let shaken = timeout_at(deadline, shake).await.map_err(|_elapsed| EndpointError::TlsTimedOut)?;
         shaken.map_err(|error| match CertificateProblem::of_io(&error) {
             Some(problem) if self.trusts_system => EndpointError::Certificate(problem.under_system_roots()),

@@ -2,7 +2,7 @@
 
 use crate::harness::{
     DEADLINE, FakeUpstream, Login, Script, Session, SettingsFile, TestClient, TestProxy,
-    wire::{Wire, message, query, startup},
+    wire::{Wire, command_complete, message, notice, query, ready, startup},
 };
 use aws_lc_rs::digest::{Context, SHA256};
 use serde_json::Value;
@@ -98,6 +98,34 @@ fn one_message_of_a_gigabyte_passes_in_flat_memory() {
 
     assert!(peak > 0, "memory was never looked at");
     assert!(peak.saturating_sub(before) < 2 * MIB, "grew by {} KiB", (peak - before) / 1024);
+}
+
+#[test]
+fn the_last_words_of_a_long_answer_are_not_kept_back() {
+    let (sender, has_read) = mpsc::channel();
+    let has_read = Mutex::new(has_read);
+    let cluster = running(move |mut wire| {
+        let long = message(b'd', &vec![b'x'; 24 << 20]);
+        while wire.next_message().is_ok_and(|message| message.tag == b'Q') {
+            // Each piece comes alone: the next is said when the client has the one before.
+            for piece in [long.clone(), notice("one more"), [command_complete("COPY 1"), ready(b'I')].concat()] {
+                wire.send(&piece);
+                has_read.lock().unwrap().recv_timeout(DEADLINE).expect("a client that has read the piece before");
+            }
+        }
+    });
+    let proxy = TestProxy::before(&cluster);
+    let mut client = proxy.client();
+
+    for _ in 0..2 {
+        client.send(&query("copy"));
+        assert_eq!(client.message().body.len(), 24 << 20);
+        sender.send(()).unwrap();
+        assert_eq!(client.message().tag, b'N');
+        sender.send(()).unwrap();
+        assert_eq!(client.until(b'Z').len(), 2);
+        sender.send(()).unwrap();
+    }
 }
 
 #[test]

@@ -1,7 +1,9 @@
 //! One direction of a relay: bytes of a source on their way to a sink, as they came.
 
-use super::buffers::{self, Buffer};
-use crate::wire::frames::FrameError;
+use crate::{
+    buffers::{self, Buffer},
+    wire::frames::FrameError,
+};
 use std::{
     io,
     pin::Pin,
@@ -98,15 +100,11 @@ impl Flow {
         W: AsyncWrite + Unpin,
     {
         loop {
-            match self.poll_write(cx, sink) {
-                Poll::Ready(Ok(())) => {}
-                Poll::Ready(Err(error)) => return Poll::Ready(FlowEnd::SinkFailed(error)),
-                // While there is room, a stalled sink must not hide the source's end.
-                Poll::Pending if self.has_room() => {
-                    ready!(self.poll_read(cx, source, follow));
-                    continue;
-                }
-                Poll::Pending => return Poll::Pending,
+            // First all that is there: each write costs the sink's peer a wake-up. And a stalled sink must not hide the
+            // source's end.
+            let is_source_silent = self.poll_fill(cx, source, follow).is_pending();
+            if let Err(error) = ready!(self.poll_write(cx, sink)) {
+                return Poll::Ready(FlowEnd::SinkFailed(error));
             }
             if self.source_ended.is_some() {
                 if let Err(error) = ready!(self.poll_flush(cx, sink)) {
@@ -114,7 +112,7 @@ impl Flow {
                 }
                 return Poll::Ready(self.source_ended.take().unwrap_or(FlowEnd::SourceEof));
             }
-            if self.poll_read(cx, source, follow).is_pending() {
+            if is_source_silent {
                 // What is written must not wait for what is not read.
                 return match self.poll_flush(cx, sink) {
                     Poll::Ready(Err(error)) => Poll::Ready(FlowEnd::SinkFailed(error)),
@@ -124,8 +122,22 @@ impl Flow {
         }
     }
 
+    /// Reads until there is no more room, or nothing more to come. Pending while the source is silent, with what it said
+    /// before in the buffer.
+    fn poll_fill<R: AsyncRead + Unpin>(
+        &mut self,
+        cx: &mut Context<'_>,
+        source: &mut R,
+        follow: &mut impl FnMut(&[u8]) -> Result<(), FrameError>,
+    ) -> Poll<()> {
+        while self.has_room() {
+            ready!(self.poll_read(cx, source, follow));
+        }
+        Poll::Ready(())
+    }
+
     fn has_room(&self) -> bool {
-        self.source_ended.is_none() && self.buffer.as_ref().is_some_and(|buffer| self.end < buffer.len())
+        self.source_ended.is_none() && self.buffer.as_ref().is_none_or(|buffer| self.end < buffer.len())
     }
 
     /// Forgets what could not be written.
@@ -198,5 +210,82 @@ impl Flow {
             buffers::give_back(buffer);
         }
         self.buffer = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{collections::VecDeque, task::Waker};
+
+    /// Says one piece at each read, and then nothing; notes each write.
+    #[derive(Default)]
+    struct Peer {
+        says: VecDeque<Vec<u8>>,
+        hears: Vec<Vec<u8>>,
+        is_deaf: bool,
+    }
+
+    impl AsyncRead for Peer {
+        fn poll_read(mut self: Pin<&mut Self>, _: &mut Context<'_>, space: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+            let Some(mut piece) = self.says.pop_front() else { return Poll::Pending };
+            let rest = piece.split_off(piece.len().min(space.remaining()));
+            space.put_slice(&piece);
+            if !rest.is_empty() {
+                self.says.push_front(rest);
+            }
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    impl AsyncWrite for Peer {
+        fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+            if self.is_deaf {
+                return Poll::Pending;
+            }
+            self.hears.push(bytes.to_vec());
+            Poll::Ready(Ok(bytes.len()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    fn poll(flow: &mut Flow, source: &mut Peer, sink: &mut Peer) {
+        let polled = flow.poll(&mut Context::from_waker(Waker::noop()), source, sink, &mut |_| Ok(()));
+        assert!(polled.is_pending());
+    }
+
+    #[test]
+    fn what_is_there_goes_on_in_as_few_writes_as_it_fits_into() {
+        let says = [3000, 3000, 3000, 500].map(|length| vec![7; length]);
+        let (mut source, mut sink) = (Peer { says: says.into(), ..Peer::default() }, Peer::default());
+        let mut flow = Flow::new(4096, &[], |_| Ok(()));
+
+        poll(&mut flow, &mut source, &mut sink);
+
+        assert_eq!(sink.hears.iter().map(Vec::len).collect::<Vec<_>>(), [4096, 4096, 1308]);
+        assert!(flow.is_drained() && flow.buffer.is_none());
+    }
+
+    #[test]
+    fn no_more_is_read_than_the_buffer_holds_while_the_sink_takes_nothing() {
+        let says = [3000, 3000, 3000].map(|length| vec![7; length]);
+        let mut source = Peer { says: says.into(), ..Peer::default() };
+        let mut sink = Peer { is_deaf: true, ..Peer::default() };
+        let mut flow = Flow::new(4096, &[], |_| Ok(()));
+
+        poll(&mut flow, &mut source, &mut sink);
+        poll(&mut flow, &mut source, &mut sink);
+
+        assert_eq!((flow.pending().len(), flow.bytes()), (4096, 4096));
+        sink.is_deaf = false;
+        poll(&mut flow, &mut source, &mut sink);
+        assert_eq!(sink.hears.concat().len(), 9000);
     }
 }

@@ -1,0 +1,260 @@
+//! Fewer wake-ups in a long answer. A server that writes one TLS record at a time wakes the daemon for each, when that is
+//! the faster one: it then costs half as much again. So the kernel is asked to wait until several are there
+//! (`SO_RCVLOWAT`, socket(7)), and a clock sees to it that the last of them do not wait long.
+
+use crate::sys;
+use rustix::{
+    io::Errno,
+    net::{RecvFlags, recv},
+};
+use std::{
+    io::{self, IoSlice},
+    os::fd::AsFd,
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    time::{Instant, Sleep, sleep},
+};
+
+/// A TCP socket that is read in larger pieces once it has said much without a word from us.
+pub(super) struct LowWater<S> {
+    socket: S,
+    /// How many bytes are to be there at once.
+    mark: usize,
+    /// Bytes read since the last write, or since the clock ran out.
+    run: usize,
+    /// While the mark is up.
+    raised: Option<Raised>,
+}
+
+struct Raised {
+    /// When what is there will do.
+    patience: Pin<Box<Sleep>>,
+    /// Whether it runs. Otherwise it may still wake the task, once, for nothing.
+    is_waiting: bool,
+}
+
+impl<S> LowWater<S> {
+    /// For reads of `bytes` bytes.
+    pub(super) fn new(socket: S, bytes: usize) -> Self {
+        // Not all of them: a read that is filled is followed by one that may find nothing.
+        Self { socket, mark: bytes.min(MOST_BYTES).saturating_mul(7) / 8, run: 0, raised: None }
+    }
+
+    /// The socket itself.
+    pub(super) fn socket(&self) -> &S {
+        &self.socket
+    }
+}
+
+impl<S: AsFd> LowWater<S> {
+    /// Whatever was said before is answered, or about to be.
+    fn begin(&mut self) {
+        self.run = 0;
+        if self.raised.take().is_some() {
+            // It was set before, so it can be set; and whoever waits reads once more himself.
+            let _ = sys::set_receive_low_water(&self.socket, 1);
+        }
+    }
+
+    fn note(&mut self, bytes: usize) {
+        self.run = self.run.saturating_add(bytes);
+        if let Some(raised) = &mut self.raised {
+            raised.is_waiting = false;
+        } else if self.run >= LONG_BYTES {
+            self.run = 0;
+            if sys::set_receive_low_water(&self.socket, self.mark).is_ok() {
+                self.raised = Some(Raised { patience: Box::pin(sleep(PATIENCE)), is_waiting: false });
+            }
+        }
+    }
+
+    /// Waits for the clock, and then takes what is there, without the mark.
+    fn poll_patience(&mut self, cx: &mut Context<'_>, space: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let Some(raised) = &mut self.raised else { return Poll::Pending };
+        if !raised.is_waiting {
+            raised.is_waiting = true;
+            raised.patience.as_mut().reset(Instant::now() + PATIENCE);
+        }
+        ready!(raised.patience.as_mut().poll(cx));
+        self.begin();
+        // Not every kernel says that there are bytes when the mark goes down to them, and the runtime does not look
+        // before it is told.
+        match recv(&self.socket, space.initialize_unfilled(), RecvFlags::DONTWAIT) {
+            Ok((bytes, _)) => {
+                space.advance(bytes);
+                Poll::Ready(Ok(()))
+            }
+            Err(Errno::AGAIN | Errno::INTR) => Poll::Pending,
+            Err(error) => Poll::Ready(Err(error.into())),
+        }
+    }
+}
+
+impl<S: AsyncRead + AsFd + Unpin> AsyncRead for LowWater<S> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, space: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = space.filled().len();
+        let read = Pin::new(&mut self.socket).poll_read(cx, space);
+        if read.is_pending() {
+            return self.poll_patience(cx, space);
+        }
+        self.note(space.filled().len().saturating_sub(before));
+        read
+    }
+}
+
+impl<S: AsyncWrite + AsFd + Unpin> AsyncWrite for LowWater<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.begin();
+        Pin::new(&mut self.socket).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        pieces: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.begin();
+        Pin::new(&mut self.socket).poll_write_vectored(cx, pieces)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.socket.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_shutdown(cx)
+    }
+}
+
+/// So much in one answer, and it is long: what the clock adds at its end is then little beside it.
+const LONG_BYTES: usize = 16 << 20;
+
+/// The highest mark, for buffers however large: more at once gains nothing.
+const MOST_BYTES: usize = 64 << 10;
+
+/// How long bytes may lie there; the runtime's clock makes up to twice as much of it. A server that is slower than the mark
+/// in this time is not waited for any more, until it has sent so much again.
+const PATIENCE: Duration = Duration::from_millis(1);
+
+#[cfg(test)]
+#[cfg(target_os = "linux")]
+mod tests {
+    use super::*;
+    use std::task::Waker;
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::{TcpListener, TcpStream},
+        time,
+    };
+
+    async fn connected() -> (LowWater<TcpStream>, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let socket = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        (LowWater::new(socket, 65_536), listener.accept().await.unwrap().0)
+    }
+
+    /// The peer has said so much that the mark is up.
+    async fn after_a_long_answer() -> (LowWater<TcpStream>, TcpStream) {
+        let (mut socket, mut peer) = connected().await;
+        let mut answer = vec![0; LONG_BYTES - 1];
+        let (said, heard) = (answer.clone(), socket.read_exact(&mut answer));
+        let (said, heard) = tokio::join!(peer.write_all(&said), heard);
+        said.unwrap();
+        assert!(heard.is_ok() && socket.raised.is_none());
+
+        peer.write_all(&[0]).await.unwrap();
+        socket.read_u8().await.unwrap();
+        assert!(socket.raised.is_some());
+        (socket, peer)
+    }
+
+    /// One look, without waiting, at what `socket` has.
+    fn look(socket: &mut LowWater<TcpStream>) -> Option<usize> {
+        let mut space = [0; 100];
+        let mut space = ReadBuf::new(&mut space);
+        let mut cx = Context::from_waker(Waker::noop());
+        match Pin::new(socket).poll_read(&mut cx, &mut space) {
+            Poll::Ready(read) => Some(read.map(|()| space.filled().len()).unwrap()),
+            Poll::Pending => None,
+        }
+    }
+
+    /// Until the kernel holds so many bytes for `socket`.
+    async fn holds(socket: &LowWater<TcpStream>, bytes: u64) {
+        while rustix::io::ioctl_fionread(socket.socket()).unwrap() < bytes {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_end_of_a_long_answer_comes_when_patience_is_over() {
+        let (mut socket, mut peer) = after_a_long_answer().await;
+        assert_eq!(look(&mut socket), None);
+        peer.write_all(&[0; 10]).await.unwrap();
+        holds(&socket, 10).await;
+        assert_eq!(look(&mut socket), None);
+
+        time::advance(2 * PATIENCE).await;
+
+        // At once, and not only when the kernel says so.
+        assert_eq!(look(&mut socket), Some(10));
+        assert!(socket.raised.is_none());
+        peer.write_all(&[0]).await.unwrap();
+        socket.read_u8().await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_silent_peer_is_waited_for_without_a_clock() {
+        let (mut socket, mut peer) = after_a_long_answer().await;
+        assert_eq!(look(&mut socket), None);
+        time::advance(2 * PATIENCE).await;
+        assert_eq!(look(&mut socket), None);
+        assert!(socket.raised.is_none());
+
+        peer.write_all(&[7]).await.unwrap();
+        assert_eq!(socket.read_u8().await.unwrap(), 7);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_word_from_us_begins_anew() {
+        let (mut socket, mut peer) = after_a_long_answer().await;
+        assert_eq!(look(&mut socket), None);
+
+        socket.write_all(&[0]).await.unwrap();
+        assert!(socket.raised.is_none());
+        peer.write_all(&[7]).await.unwrap();
+        // The paused clock goes on by itself when nothing else is left to do; here it has nothing to do.
+        let before = Instant::now();
+        assert_eq!(socket.read_u8().await.unwrap(), 7);
+        assert_eq!(before.elapsed(), Duration::ZERO);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_close_is_heard_through_a_raised_mark() {
+        let (mut socket, peer) = after_a_long_answer().await;
+        drop(peer);
+
+        assert_eq!(socket.read(&mut [0; 100]).await.unwrap(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn many_short_answers_are_none_that_is_long() {
+        let (mut socket, mut peer) = connected().await;
+        let mut answer = vec![0; LONG_BYTES / 2];
+        for _ in 0..4 {
+            socket.write_all(&[0]).await.unwrap();
+            let said = answer.clone();
+            let (said, heard) = tokio::join!(peer.write_all(&said), socket.read_exact(&mut answer));
+            assert!(said.is_ok() && heard.is_ok());
+            assert!(socket.raised.is_none());
+        }
+    }
+}
