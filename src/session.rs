@@ -337,6 +337,10 @@ impl Path for Box<Encrypted> {
     fn sent(&self) -> Option<sys::Sent> {
         sys::tcp_sent(self.get_ref().0)
     }
+
+    fn settle(&mut self) {
+        self.get_mut().0.begin_anew();
+    }
 }
 
 impl Session {

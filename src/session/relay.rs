@@ -145,6 +145,7 @@ where
         // What the upstream serves next begins under the usual limit.
         stall.settle(&self.upstream);
         self.trial.settle(rules.tcp_user_timeout, &self.upstream);
+        self.upstream.settle();
         ended
     }
 

@@ -52,7 +52,7 @@ impl<S> LowWater<S> {
 
 impl<S: AsFd> LowWater<S> {
     /// Whatever was said before is answered, or about to be.
-    fn begin(&mut self) {
+    pub(super) fn begin_anew(&mut self) {
         self.run = 0;
         if self.raised.take().is_some() {
             // It was set before, so it can be set; and whoever waits reads once more himself.
@@ -80,7 +80,7 @@ impl<S: AsFd> LowWater<S> {
             raised.patience.as_mut().reset(Instant::now() + PATIENCE);
         }
         ready!(raised.patience.as_mut().poll(cx));
-        self.begin();
+        self.begin_anew();
         // Not every kernel says that there are bytes when the mark goes down to them, and the runtime does not look
         // before it is told.
         match recv(&self.socket, space.initialize_unfilled(), RecvFlags::DONTWAIT) {
@@ -108,7 +108,7 @@ impl<S: AsyncRead + AsFd + Unpin> AsyncRead for LowWater<S> {
 
 impl<S: AsyncWrite + AsFd + Unpin> AsyncWrite for LowWater<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.begin();
+        self.begin_anew();
         Pin::new(&mut self.socket).poll_write(cx, bytes)
     }
 
@@ -117,7 +117,7 @@ impl<S: AsyncWrite + AsFd + Unpin> AsyncWrite for LowWater<S> {
         cx: &mut Context<'_>,
         pieces: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.begin();
+        self.begin_anew();
         Pin::new(&mut self.socket).poll_write_vectored(cx, pieces)
     }
 

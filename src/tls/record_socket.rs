@@ -29,6 +29,13 @@ impl<S> RecordSocket<S> {
     }
 }
 
+impl<S: AsFd> RecordSocket<S> {
+    /// What comes next is part of no long answer, and is heard at once.
+    pub fn begin_anew(&mut self) {
+        self.socket.begin_anew();
+    }
+}
+
 impl<S: AsFd> AsFd for RecordSocket<S> {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket().as_fd()

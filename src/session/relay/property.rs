@@ -68,6 +68,7 @@ async fn play(script: &Script) -> Result<(), TestCaseError> {
         None => case.finish(script, &mut relay).await?,
     };
 
+    prop_assert!(relay.upstream.has_settled());
     // Before the close, which reads what the relay has not seen.
     let truth = case.is_truly_idle();
     let idle_ends = [CloseReason::IdleLimit, CloseReason::AgeLimit, CloseReason::Drain];

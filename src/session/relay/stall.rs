@@ -19,6 +19,8 @@ pub(crate) trait Path {
     fn set_user_timeout(&self, limit: Option<Duration>);
     /// How the bytes fare that were sent, where the kernel can be asked.
     fn sent(&self) -> Option<Sent>;
+    /// The session is over: what the server says from now on is heard at once.
+    fn settle(&mut self) {}
 }
 
 /// Watches one upstream.

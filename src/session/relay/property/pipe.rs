@@ -49,6 +49,7 @@ struct Inner {
     held: Vec<u8>,
     got: Vec<u8>,
     was_told_end: bool,
+    has_settled: bool,
     reader: Option<Waker>,
     writer: Option<Waker>,
 }
@@ -67,6 +68,7 @@ pub(super) fn pipe(side: Side, log: &Log, bite: usize) -> (Peer, Pipe) {
         held: Vec::new(),
         got: Vec::new(),
         was_told_end: false,
+        has_settled: false,
         reader: None,
         writer: None,
     };
@@ -214,6 +216,15 @@ impl Path for Pipe {
     fn set_user_timeout(&self, _: Option<Duration>) {}
     fn sent(&self) -> Option<crate::sys::Sent> {
         None
+    }
+    fn settle(&mut self) {
+        self.0.borrow_mut().has_settled = true;
+    }
+}
+
+impl Pipe {
+    pub(super) fn has_settled(&self) -> bool {
+        self.0.borrow().has_settled
     }
 }
 
