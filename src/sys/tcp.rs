@@ -83,10 +83,10 @@ pub fn tcp_sent(_: &impl AsFd) -> Option<Sent> {
 }
 
 #[cfg(test)]
+#[cfg(target_os = "linux")]
 mod tests {
     use super::*;
 
-    #[cfg(target_os = "linux")]
     #[test]
     fn a_peer_that_does_not_read_closes_its_window() {
         use std::io::{ErrorKind, Write};
@@ -105,7 +105,6 @@ mod tests {
         assert!(!tcp_sent(&socket).unwrap().are_probes_unanswered);
     }
 
-    #[cfg(target_os = "linux")]
     #[tokio::test]
     async fn a_socket_is_readable_once_as_much_is_there_as_was_asked_for() {
         use std::task::{Context, Waker};

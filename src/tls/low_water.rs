@@ -2,6 +2,7 @@
 //! the faster one: it then costs half as much again. So the kernel is asked to wait until several are there
 //! (`SO_RCVLOWAT`, socket(7)), and a clock sees to it that the last of them do not wait long.
 
+use super::read_ahead::MOST_BYTES;
 use crate::sys;
 use rustix::{
     io::Errno,
@@ -24,16 +25,12 @@ pub(super) struct LowWater<S> {
     socket: S,
     /// How many bytes are to be there at once.
     mark: usize,
-    /// Bytes read since the last write, or since the clock ran out.
+    is_up: bool,
+    /// Bytes read since the last write, or since patience was over.
     run: usize,
-    /// While the mark is up.
-    raised: Option<Raised>,
-}
-
-struct Raised {
-    /// When what is there will do.
-    patience: Pin<Box<Sleep>>,
-    /// Whether it runs. Otherwise it may still wake the task, once, for nothing.
+    /// While the mark is up, and until the look that follows it.
+    patience: Option<Pin<Box<Sleep>>>,
+    /// Whether patience runs. Otherwise it may still wake the task, once, for nothing.
     is_waiting: bool,
 }
 
@@ -41,7 +38,8 @@ impl<S> LowWater<S> {
     /// For reads of `bytes` bytes.
     pub(super) fn new(socket: S, bytes: usize) -> Self {
         // Not all of them: a read that is filled is followed by one that may find nothing.
-        Self { socket, mark: bytes.min(MOST_BYTES).saturating_mul(7) / 8, run: 0, raised: None }
+        let mark = bytes.min(MOST_BYTES).saturating_mul(7) / 8;
+        Self { socket, mark, is_up: false, run: 0, patience: None, is_waiting: false }
     }
 
     /// The socket itself.
@@ -51,44 +49,52 @@ impl<S> LowWater<S> {
 }
 
 impl<S: AsFd> LowWater<S> {
-    /// Whatever was said before is answered, or about to be.
+    /// What comes next belongs to no long answer. Whoever waits for it goes on doing so, for no longer than before.
     pub(super) fn begin_anew(&mut self) {
         self.run = 0;
-        if self.raised.take().is_some() {
-            // It was set before, so it can be set; and whoever waits reads once more himself.
+        if std::mem::take(&mut self.is_up) {
+            // It could be put up, so it can be put down.
             let _ = sys::set_receive_low_water(&self.socket, 1);
         }
     }
 
     fn note(&mut self, bytes: usize) {
+        self.is_waiting = false;
         self.run = self.run.saturating_add(bytes);
-        if let Some(raised) = &mut self.raised {
-            raised.is_waiting = false;
-        } else if self.run >= LONG_BYTES {
+        if !self.is_up && self.run >= LONG_BYTES {
             self.run = 0;
-            if sys::set_receive_low_water(&self.socket, self.mark).is_ok() {
-                self.raised = Some(Raised { patience: Box::pin(sleep(PATIENCE)), is_waiting: false });
+            self.is_up = sys::set_receive_low_water(&self.socket, self.mark).is_ok();
+            if self.is_up && self.patience.is_none() {
+                self.patience = Some(Box::pin(sleep(PATIENCE)));
             }
         }
     }
 
-    /// Waits for the clock, and then takes what is there, without the mark.
+    /// The runtime knows of nothing: waits until patience is over, if the mark is up, and takes what is there without it.
     fn poll_patience(&mut self, cx: &mut Context<'_>, space: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let Some(raised) = &mut self.raised else { return Poll::Pending };
-        if !raised.is_waiting {
-            raised.is_waiting = true;
-            raised.patience.as_mut().reset(Instant::now() + PATIENCE);
+        let Some(patience) = &mut self.patience else { return Poll::Pending };
+        if self.is_up {
+            if !std::mem::replace(&mut self.is_waiting, true) {
+                patience.as_mut().reset(Instant::now() + PATIENCE);
+            }
+            ready!(patience.as_mut().poll(cx));
+            self.begin_anew();
         }
-        ready!(raised.patience.as_mut().poll(cx));
-        self.begin_anew();
-        // Not every kernel says that there are bytes when the mark goes down to them, and the runtime does not look
-        // before it is told.
+        self.look(space)
+    }
+
+    /// Takes what is there. Linux before 4.18 does not say that there is something when the mark is put down, and the
+    /// runtime does not look before it is told.
+    fn look(&mut self, space: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match recv(&self.socket, space.initialize_unfilled(), RecvFlags::DONTWAIT) {
             Ok((bytes, _)) => {
                 space.advance(bytes);
                 Poll::Ready(Ok(()))
             }
-            Err(Errno::AGAIN | Errno::INTR) => Poll::Pending,
+            Err(Errno::AGAIN | Errno::INTR) => {
+                self.patience = None;
+                Poll::Pending
+            }
             Err(error) => Poll::Ready(Err(error.into())),
         }
     }
@@ -137,9 +143,6 @@ impl<S: AsyncWrite + AsFd + Unpin> AsyncWrite for LowWater<S> {
 /// So much in one answer, and it is long: what the clock adds at its end is then little beside it.
 const LONG_BYTES: usize = 16 << 20;
 
-/// The highest mark, for buffers however large: more at once gains nothing.
-const MOST_BYTES: usize = 64 << 10;
-
 /// How long bytes may lie there; the runtime's clock makes up to twice as much of it. A server that is slower than the mark
 /// in this time is not waited for any more, until it has sent so much again.
 const PATIENCE: Duration = Duration::from_millis(1);
@@ -168,11 +171,11 @@ mod tests {
         let (said, heard) = (answer.clone(), socket.read_exact(&mut answer));
         let (said, heard) = tokio::join!(peer.write_all(&said), heard);
         said.unwrap();
-        assert!(heard.is_ok() && socket.raised.is_none());
+        assert!(heard.is_ok() && !socket.is_up);
 
         peer.write_all(&[0]).await.unwrap();
         socket.read_u8().await.unwrap();
-        assert!(socket.raised.is_some());
+        assert!(socket.is_up);
         (socket, peer)
     }
 
@@ -206,7 +209,7 @@ mod tests {
 
         // At once, and not only when the kernel says so.
         assert_eq!(look(&mut socket), Some(10));
-        assert!(socket.raised.is_none());
+        assert!(!socket.is_up);
         peer.write_all(&[0]).await.unwrap();
         socket.read_u8().await.unwrap();
     }
@@ -217,7 +220,7 @@ mod tests {
         assert_eq!(look(&mut socket), None);
         time::advance(2 * PATIENCE).await;
         assert_eq!(look(&mut socket), None);
-        assert!(socket.raised.is_none());
+        assert!(!socket.is_up);
 
         peer.write_all(&[7]).await.unwrap();
         assert_eq!(socket.read_u8().await.unwrap(), 7);
@@ -229,7 +232,7 @@ mod tests {
         assert_eq!(look(&mut socket), None);
 
         socket.write_all(&[0]).await.unwrap();
-        assert!(socket.raised.is_none());
+        assert!(!socket.is_up);
         peer.write_all(&[7]).await.unwrap();
         // The paused clock goes on by itself when nothing else is left to do; here it has nothing to do.
         let before = Instant::now();
@@ -238,11 +241,29 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn bytes_that_wait_below_the_mark_are_read_when_a_word_from_us_puts_it_down() {
+        let (mut socket, mut peer) = after_a_long_answer().await;
+        assert_eq!(look(&mut socket), None);
+        peer.write_all(&[7; 10]).await.unwrap();
+        holds(&socket, 10).await;
+        assert_eq!(look(&mut socket), None);
+
+        socket.write_all(&[0]).await.unwrap();
+
+        // At once, and not only when the kernel says so.
+        assert_eq!(look(&mut socket), Some(10));
+        assert_eq!(look(&mut socket), None);
+        assert!(socket.patience.is_none(), "idle, it has a clock");
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_close_is_heard_through_a_raised_mark() {
         let (mut socket, peer) = after_a_long_answer().await;
         drop(peer);
 
         assert_eq!(socket.read(&mut [0; 100]).await.unwrap(), 0);
+        // And not only because patience was over.
+        assert!(socket.is_up);
     }
 
     #[tokio::test(start_paused = true)]
@@ -254,7 +275,7 @@ mod tests {
             let said = answer.clone();
             let (said, heard) = tokio::join!(peer.write_all(&said), socket.read_exact(&mut answer));
             assert!(said.is_ok() && heard.is_ok());
-            assert!(socket.raised.is_none());
+            assert!(!socket.is_up);
         }
     }
 }

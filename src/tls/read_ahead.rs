@@ -7,7 +7,10 @@ use std::{
     pin::Pin,
     task::{Context, Poll, ready},
 };
-use tokio::io::{AsyncRead, ReadBuf};
+use tokio::{
+    io::{AsyncRead, ReadBuf},
+    task::coop::poll_proceed,
+};
 
 /// What was read of a socket and not yet asked for. Holds a buffer only while it holds bytes.
 pub(super) struct ReadAhead {
@@ -21,9 +24,9 @@ pub(super) struct ReadAhead {
 }
 
 impl ReadAhead {
-    /// Reads up to `bytes` bytes at once.
+    /// Reads up to `bytes` bytes at once, or up to 64 KiB.
     pub(super) fn new(bytes: usize) -> Self {
-        Self { bytes, buffer: None, start: 0, end: 0, is_bulk: false }
+        Self { bytes: bytes.min(MOST_BYTES), buffer: None, start: 0, end: 0, is_bulk: false }
     }
 
     /// Fills `space` with what comes next, as far as that is there. Nothing is an end of file.
@@ -42,7 +45,10 @@ impl ReadAhead {
             }
             ready!(self.poll_fill(cx, socket))?;
         }
+        // As much a step as a read of the socket: however much one has brought, other tasks have their turn.
+        let step = ready!(poll_proceed(cx));
         self.hand_over(space);
+        step.made_progress();
         Poll::Ready(Ok(()))
     }
 
@@ -79,7 +85,11 @@ impl ReadAhead {
     }
 }
 
-/// A read of so much is one of many: rustls does not ask for less, and queries and their answers seldom have it.
+/// More at once gains nothing.
+pub(super) const MOST_BYTES: usize = 64 << 10;
+
+/// A read of so much is one of many: rustls asks for it, unless it has most of a record already, and queries and their
+/// answers seldom have it.
 const BULK_BYTES: usize = 4096;
 
 #[cfg(test)]
@@ -153,6 +163,40 @@ mod tests {
             assert!(read(&mut ahead, &mut socket, 4096).is_none());
         }
         assert_eq!(socket.most_asked, 4096);
+    }
+
+    #[tokio::test]
+    async fn other_tasks_have_their_turn_although_much_is_there() {
+        let pieces = std::iter::repeat_with(|| Some(bytes(60_000))).take(100);
+        let mut socket = Pieces { pieces: pieces.collect(), ..Pieces::default() };
+        let mut ahead = ReadAhead::new(65_536);
+        let mut turns = vec![0];
+
+        // A task of its own, which has the runtime's usual budget.
+        let reading = tokio::spawn(async move {
+            std::future::poll_fn(|cx| {
+                let mut space = [0; 4096];
+                loop {
+                    let mut space = ReadBuf::new(&mut space);
+                    match ahead.poll_read(cx, &mut socket, &mut space) {
+                        Poll::Pending => {
+                            turns.push(0);
+                            return Poll::Pending;
+                        }
+                        Poll::Ready(read) => read.unwrap(),
+                    }
+                    *turns.last_mut().unwrap() += space.filled().len();
+                    if space.filled().is_empty() {
+                        return Poll::Ready(std::mem::take(&mut turns));
+                    }
+                }
+            })
+            .await
+        });
+
+        let turns = reading.await.unwrap();
+        assert_eq!(turns.iter().sum::<usize>(), 6_000_000);
+        assert!(turns.iter().all(|bytes| *bytes < 1 << 20), "{turns:?}");
     }
 
     proptest! {

@@ -99,7 +99,6 @@ impl Flow {
         R: AsyncRead + Unpin,
         W: AsyncWrite + Unpin,
     {
-        let turn_ends_at = self.read.saturating_add(TURN_BYTES);
         loop {
             // First all that is there: each write costs the sink's peer a wake-up. And a stalled sink must not hide the
             // source's end.
@@ -119,10 +118,6 @@ impl Flow {
                     Poll::Ready(Err(error)) => Poll::Ready(FlowEnd::SinkFailed(error)),
                     _ => Poll::Pending,
                 };
-            }
-            if self.read >= turn_ends_at {
-                cx.waker().wake_by_ref();
-                return Poll::Pending;
             }
         }
     }
@@ -218,31 +213,10 @@ impl Flow {
     }
 }
 
-/// Then other sessions of this thread have their turn, a millisecond or two later: the runtime's own budget counts system
-/// calls, and each of them may move much.
-const TURN_BYTES: u64 = 1 << 20;
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::{
-        collections::VecDeque,
-        sync::{
-            Arc,
-            atomic::{AtomicUsize, Ordering::Relaxed},
-        },
-        task::{Wake, Waker},
-    };
-
-    /// How often it was woken.
-    #[derive(Default)]
-    struct Woken(AtomicUsize);
-
-    impl Wake for Woken {
-        fn wake(self: Arc<Self>) {
-            self.0.fetch_add(1, Relaxed);
-        }
-    }
+    use std::{collections::VecDeque, task::Waker};
 
     /// Says one piece at each read, and then nothing; notes each write.
     #[derive(Default)]
@@ -297,26 +271,6 @@ mod tests {
 
         assert_eq!(sink.hears.iter().map(Vec::len).collect::<Vec<_>>(), [4096, 4096, 1308]);
         assert!(flow.is_drained() && flow.buffer.is_none());
-    }
-
-    #[test]
-    fn a_source_that_never_rests_lets_others_have_their_turn() {
-        let says = (0..40).map(|_| vec![7; 65_536]).collect();
-        let (mut source, mut sink) = (Peer { says, ..Peer::default() }, Peer::default());
-        let mut flow = Flow::new(65_536, &[], |_| Ok(()));
-        let task = Arc::new(Woken::default());
-        let waker = Arc::clone(&task).into();
-
-        let turns = std::iter::repeat_with(|| {
-            let polled = flow.poll(&mut Context::from_waker(&waker), &mut source, &mut sink, &mut |_| Ok(()));
-            assert!(polled.is_pending());
-            flow.written()
-        });
-
-        let turns = turns.take(3).collect::<Vec<_>>();
-        assert_eq!(turns, [TURN_BYTES, 2 * TURN_BYTES, 40 * 65_536]);
-        // Not after the last, when the source was silent.
-        assert_eq!(task.0.load(Relaxed), 2);
     }
 
     #[test]
