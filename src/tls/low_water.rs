@@ -9,14 +9,14 @@ use rustix::{
     net::{RecvFlags, recv},
 };
 use std::{
-    io::{self, IoSlice},
+    io,
     os::fd::AsFd,
     pin::Pin,
     task::{Context, Poll, ready},
     time::Duration,
 };
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, ReadBuf},
     time::{Instant, Sleep, sleep},
 };
 
@@ -56,6 +56,12 @@ impl<S: AsFd> LowWater<S> {
             // It could be put up, so it can be put down.
             let _ = sys::set_receive_low_water(&self.socket, 1);
         }
+    }
+
+    /// The socket, for a word of ours.
+    pub(super) fn for_writing(&mut self) -> &mut S {
+        self.begin_anew();
+        &mut self.socket
     }
 
     fn note(&mut self, bytes: usize) {
@@ -112,34 +118,6 @@ impl<S: AsyncRead + AsFd + Unpin> AsyncRead for LowWater<S> {
     }
 }
 
-impl<S: AsyncWrite + AsFd + Unpin> AsyncWrite for LowWater<S> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.begin_anew();
-        Pin::new(&mut self.socket).poll_write(cx, bytes)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        pieces: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        self.begin_anew();
-        Pin::new(&mut self.socket).poll_write_vectored(cx, pieces)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.socket.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_shutdown(cx)
-    }
-}
-
 /// So much in one answer, and it is long: what the clock adds at its end is then little beside it.
 const LONG_BYTES: usize = 16 << 20;
 
@@ -190,20 +168,21 @@ mod tests {
         }
     }
 
-    /// Until the kernel holds so many bytes for `socket`.
-    async fn holds(socket: &LowWater<TcpStream>, bytes: u64) {
-        while rustix::io::ioctl_fionread(socket.socket()).unwrap() < bytes {
+    /// The mark is up, and they are there, and not told of.
+    async fn with_ten_bytes_below_the_mark() -> (LowWater<TcpStream>, TcpStream) {
+        let (mut socket, mut peer) = after_a_long_answer().await;
+        assert_eq!(look(&mut socket), None);
+        peer.write_all(&[0; 10]).await.unwrap();
+        while rustix::io::ioctl_fionread(socket.socket()).unwrap() < 10 {
             tokio::task::yield_now().await;
         }
+        assert_eq!(look(&mut socket), None);
+        (socket, peer)
     }
 
     #[tokio::test(start_paused = true)]
     async fn the_end_of_a_long_answer_comes_when_patience_is_over() {
-        let (mut socket, mut peer) = after_a_long_answer().await;
-        assert_eq!(look(&mut socket), None);
-        peer.write_all(&[0; 10]).await.unwrap();
-        holds(&socket, 10).await;
-        assert_eq!(look(&mut socket), None);
+        let (mut socket, mut peer) = with_ten_bytes_below_the_mark().await;
 
         time::advance(2 * PATIENCE).await;
 
@@ -231,7 +210,7 @@ mod tests {
         let (mut socket, mut peer) = after_a_long_answer().await;
         assert_eq!(look(&mut socket), None);
 
-        socket.write_all(&[0]).await.unwrap();
+        socket.for_writing().write_all(&[0]).await.unwrap();
         assert!(!socket.is_up);
         peer.write_all(&[7]).await.unwrap();
         // The paused clock goes on by itself when nothing else is left to do; here it has nothing to do.
@@ -242,13 +221,9 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn bytes_that_wait_below_the_mark_are_read_when_a_word_from_us_puts_it_down() {
-        let (mut socket, mut peer) = after_a_long_answer().await;
-        assert_eq!(look(&mut socket), None);
-        peer.write_all(&[7; 10]).await.unwrap();
-        holds(&socket, 10).await;
-        assert_eq!(look(&mut socket), None);
+        let (mut socket, _peer) = with_ten_bytes_below_the_mark().await;
 
-        socket.write_all(&[0]).await.unwrap();
+        socket.for_writing().write_all(&[0]).await.unwrap();
 
         // At once, and not only when the kernel says so.
         assert_eq!(look(&mut socket), Some(10));
@@ -271,7 +246,7 @@ mod tests {
         let (mut socket, mut peer) = connected().await;
         let mut answer = vec![0; LONG_BYTES / 2];
         for _ in 0..4 {
-            socket.write_all(&[0]).await.unwrap();
+            socket.for_writing().write_all(&[0]).await.unwrap();
             let said = answer.clone();
             let (said, heard) = tokio::join!(peer.write_all(&said), socket.read_exact(&mut answer));
             assert!(said.is_ok() && heard.is_ok());

@@ -51,7 +51,7 @@ impl<S: AsyncRead + AsFd + Unpin> AsyncRead for RecordSocket<S> {
 
 impl<S: AsyncWrite + AsFd + Unpin> AsyncWrite for RecordSocket<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.socket).poll_write(cx, bytes)
+        Pin::new(self.socket.for_writing()).poll_write(cx, bytes)
     }
 
     fn poll_write_vectored(
@@ -60,21 +60,21 @@ impl<S: AsyncWrite + AsFd + Unpin> AsyncWrite for RecordSocket<S> {
         records: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         match records {
-            [record] => Pin::new(&mut self.socket).poll_write(cx, record),
-            several => Pin::new(&mut self.socket).poll_write_vectored(cx, several),
+            [record] => Pin::new(self.socket.for_writing()).poll_write(cx, record),
+            several => Pin::new(self.socket.for_writing()).poll_write_vectored(cx, several),
         }
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.socket.is_write_vectored()
+        self.socket().is_write_vectored()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_flush(cx)
+        Pin::new(self.socket.for_writing()).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_shutdown(cx)
+        Pin::new(self.socket.for_writing()).poll_shutdown(cx)
     }
 }
 
