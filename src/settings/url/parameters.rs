@@ -26,7 +26,7 @@ pub(super) fn read(text: &str, into: &mut ConnectionString, faults: &mut Vec<Fau
         // What follows may be the rest of a password with an & in it.
         names_are_safe &= name != "password";
         let Some(known) = KNOWN.iter().find(|known| known.name == name) else {
-            let shown = if names_are_safe { name.to_owned() } else { ordinal() };
+            let shown = if names_are_safe && is_name(name) { name.to_owned() } else { ordinal() };
             faults.push(fault(&shown, unknown(name)));
             continue;
         };
@@ -138,6 +138,11 @@ fn ssl_mode(value: &str) -> Option<&'static str> {
         ),
         _ => Some("must be verify-full"),
     }
+}
+
+/// Anything else may be the rest of a second connection string, with a password in it.
+fn is_name(text: &str) -> bool {
+    text.len() <= 64 && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte))
 }
 
 fn unknown(name: &str) -> String {

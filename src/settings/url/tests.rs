@@ -154,6 +154,9 @@ fn an_unknown_parameter_is_named_only_where_it_cannot_be_part_of_a_password() {
     assert!(refused("postgresql://a@h?frob=1").contains("frob"));
     assert!(!refused("postgresql://a@h?password=x&frob=1").contains("frob"));
     assert!(!refused("postgresql://a:x@h?frob=1").contains("frob"));
+    // Two strings in one, the second with a password.
+    assert!(!refused("postgresql://a@h?postgresql://a:hunter2@h?sslmode=verify-full").contains("hunter2"));
+    assert!(!refused(&format!("postgresql://a@h?{}=1", "x".repeat(65))).contains("xx"));
 }
 
 #[test]

@@ -25,7 +25,8 @@ fn after_more_than_simple_queries_the_reset_asks_for_a_word_of_its_own() {
     let (cluster, heard) = recording(|_| [command_complete("OK"), ready(b'I')].concat());
     let proxy = SettingsFile::of(&cluster).listener("reuse = true").start();
     proxy.client();
-    proxy.wait_for_closed("client_eof", 1.0);
+    // Its goodbye is read after its session has ended here.
+    cluster.wait_until(|seen| seen.ended == 1);
     heard.lock().unwrap().clear();
 
     let mut client = proxy.client();
