@@ -182,6 +182,7 @@ struct Shared {
     /// For how many further connections the script is changed, and how.
     next: Mutex<(usize, Change)>,
     answered: Sessions,
+    handing_over: Mutex<()>,
     usual: Identity,
     seen: Mutex<Seen>,
     changed: Condvar,
@@ -217,6 +218,7 @@ impl FakeUpstream {
             script: Mutex::new(script),
             next: Mutex::new((0, Box::new(|_| {}))),
             answered: Sessions::default(),
+            handing_over: Mutex::default(),
             usual: authority.server(),
             seen: Mutex::default(),
             changed: Condvar::new(),

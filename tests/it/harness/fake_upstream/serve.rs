@@ -174,23 +174,22 @@ impl Shared {
                 thread::sleep(pause);
             }
         }
-        let mut greeting = parameter_status("server_version", "13.0.0");
-        greeting.extend(parameter_status("client_encoding", "UTF8"));
-        greeting.extend(parameter_status("crdb_version", "CockroachDB CCL v26.1.0"));
-        greeting.extend(script.before_key);
-        greeting.extend(message(b'K', &script.key));
-        greeting.extend(ready(b'I'));
+        let greeting = greeting(&script);
         // Before the client knows, so that it is never counted late.
         self.note(|seen| seen.logged_in += 1);
-        wire.try_send(&greeting)?;
-        self.hand_over(number, wire, script.session, sessions)
-    }
-
-    fn hand_over(&self, number: usize, wire: Wire, session: Session, sessions: &mpsc::Sender<Wire>) -> io::Result<()> {
-        match session {
-            Session::ByHand => drop(sessions.send(wire)),
-            Session::Answers => return self.answer(number, wire),
+        match script.session {
+            Session::ByHand => {
+                // The client may open the next one as soon as it knows, and the test takes them in their order.
+                let _turn = self.handing_over.lock().unwrap();
+                wire.try_send(&greeting)?;
+                sessions.send(wire).ok();
+            }
+            Session::Answers => {
+                wire.try_send(&greeting)?;
+                return self.answer(number, wire);
+            }
             Session::Run(run) => {
+                wire.try_send(&greeting)?;
                 self.note(|seen| seen.open += 1);
                 run(wire);
                 self.note(|seen| seen.open -= 1);
@@ -226,6 +225,17 @@ impl Shared {
         self.note(|seen| seen.scram.push(outcome.chosen));
         Ok(outcome.proven)
     }
+}
+
+/// What a login ends with, to ReadyForQuery.
+fn greeting(script: &Script) -> Vec<u8> {
+    let mut greeting = parameter_status("server_version", "13.0.0");
+    greeting.extend(parameter_status("client_encoding", "UTF8"));
+    greeting.extend(parameter_status("crdb_version", "CockroachDB CCL v26.1.0"));
+    greeting.extend(&script.before_key);
+    greeting.extend(message(b'K', &script.key));
+    greeting.extend(ready(b'I'));
+    greeting
 }
 
 /// Sends bytes and closes so that they arrive.
