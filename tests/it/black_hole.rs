@@ -48,8 +48,7 @@ fn an_idle_session_over_a_black_hole_is_told_08006_by_keepalive() {
 fn a_client_that_is_given_a_connection_into_a_black_hole_is_told_soon() {
     let Some(link) = Link::up("") else { return };
     link.log_in();
-    drop(link.cluster.session());
-    let stood_ready = link.cluster.session();
+    let (gone, stood_ready) = link.cluster.heard_and_silent();
     link.proxy.wait_for_metric("crdb_proxy_warm_ready", &[("listener", "main")], 1.0);
 
     link.down();
@@ -61,15 +60,14 @@ fn a_client_that_is_given_a_connection_into_a_black_hole_is_told_soon() {
     assert_eq!(client.refusal().sqlstate(), "08006");
     assert!(start.elapsed() < Duration::from_secs(10), "took {:?}", start.elapsed());
     assert_eq!(link.proxy.metric("crdb_proxy_warm_claims_total", &[("result", "hit")]), Some(1.0));
-    drop(stood_ready);
+    drop((gone, stood_ready));
 }
 
 #[test]
 fn the_first_client_after_a_change_of_network_is_not_given_what_stood_ready_before() {
     let Some(link) = Link::up("") else { return };
     link.log_in();
-    drop(link.cluster.session());
-    let stood_ready = link.cluster.session();
+    let (gone, stood_ready) = link.cluster.heard_and_silent();
     link.proxy.wait_for_metric("crdb_proxy_warm_ready", &[("listener", "main")], 1.0);
 
     link.move_to_another_address();
@@ -83,7 +81,7 @@ fn the_first_client_after_a_change_of_network_is_not_given_what_stood_ready_befo
     });
     assert_eq!(asked, Some(b'Q'));
     assert_eq!(link.proxy.metric("crdb_proxy_warm_claims_total", &[("result", "miss_dead")]), Some(1.0));
-    drop(stood_ready);
+    drop((gone, stood_ready));
 }
 
 /// A daemon with an open session whose upstream goes over a link of its own.

@@ -293,11 +293,10 @@ fn make_ready(proxy: &TestProxy) {
 
 /// The same before a scripted cluster; gives the server's end of what stands ready.
 fn ready_by_hand(proxy: &TestProxy, cluster: &FakeUpstream) -> wire::Wire {
-    for _ in 0..2 {
-        proxy.client();
-        drop(cluster.session());
-    }
-    let waiting = cluster.session();
+    proxy.client();
+    drop(cluster.session());
+    proxy.client();
+    let (_gone, waiting) = cluster.heard_and_silent();
     wait_for_ready(proxy, 1.0);
     waiting
 }

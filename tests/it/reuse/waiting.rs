@@ -64,6 +64,8 @@ fn what_came_back_beyond_warm_max_stays_for_a_moment_only() {
     let scene = Scene::start();
     let before = scene.resets();
     let clients: Vec<_> = (0..8).map(|_| scene.client()).collect();
+    // What is made ready later than something comes back is given out before it.
+    scene.proxy.wait_for_metric("crdb_proxy_warm_ready", &[("listener", "main")], 4.0);
 
     drop(clients);
     scene.wait_for_resets("ok", before + 8.0);
