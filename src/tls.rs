@@ -16,6 +16,7 @@ mod problem;
 mod public;
 mod read_ahead;
 mod record_socket;
+mod record_stream;
 mod shown;
 #[cfg(test)]
 mod testing;
@@ -28,6 +29,7 @@ pub use error::{Found, Place, TlsSetupError};
 pub use problem::CertificateProblem;
 pub use public::public_client;
 pub use record_socket::RecordSocket;
+pub use record_stream::RecordStream;
 pub use shown::Described;
 pub use witness::Witness;
 

@@ -1,6 +1,6 @@
 //! A client's byte stream, whatever it runs over.
 
-use crate::tls::RecordSocket;
+use crate::tls::{RecordSocket, RecordStream};
 use socket2::SockRef;
 use std::{
     io,
@@ -22,7 +22,7 @@ pub(crate) enum ClientStream {
     /// In clear, over a Unix socket.
     Unix(UnixStream),
     /// Over local TLS.
-    Tls(Box<TlsStream<RecordSocket<TcpStream>>>),
+    Tls(Box<RecordStream<TlsStream<RecordSocket<TcpStream>>>>),
 }
 
 impl ClientStream {
@@ -41,7 +41,7 @@ impl ClientStream {
         match self {
             Self::Tcp(socket) => {
                 let socket = RecordSocket::new(socket, bulk_bytes);
-                Ok(Self::Tls(Box::new(acceptor.accept(socket).await?)))
+                Ok(Self::Tls(Box::new(RecordStream(acceptor.accept(socket).await?))))
             }
             Self::Unix(_) | Self::Tls(_) => Err(io::ErrorKind::Unsupported.into()),
         }

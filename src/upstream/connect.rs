@@ -15,7 +15,7 @@ use crate::{
         labels::{HandshakeKind, Stage},
     },
     settings::{Limits, Name},
-    tls::{self, CertificateProblem, RecordSocket},
+    tls::{self, CertificateProblem, RecordSocket, RecordStream},
     wire::messages,
 };
 use socket2::SockRef;
@@ -48,7 +48,7 @@ pub(super) struct Connector {
 }
 
 /// TLS towards an endpoint.
-pub(crate) type Encrypted = TlsStream<RecordSocket<TcpStream>>;
+pub(crate) type Encrypted = RecordStream<TlsStream<RecordSocket<TcpStream>>>;
 
 /// A verified TLS connection to an endpoint; nothing has been sent over it.
 pub(super) struct Connection {
@@ -182,7 +182,8 @@ impl Connector {
         }
         let socket = RecordSocket::new(socket, self.limits.relay_buffer_bytes.get());
         let shake = self.tls.connect(route.endpoint.tls_server_name.clone(), socket);
-        let shaken = timeout_at(deadline, shake).await.map_err(|_elapsed| EndpointError::TlsTimedOut)?;
+        let shaken =
+            timeout_at(deadline, shake).await.map_err(|_elapsed| EndpointError::TlsTimedOut)?.map(RecordStream);
         shaken.map_err(|error| match CertificateProblem::of_io(&error) {
             Some(problem) if self.trusts_system => EndpointError::Certificate(problem.under_system_roots()),
             Some(problem) => EndpointError::Certificate(problem),

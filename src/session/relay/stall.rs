@@ -26,6 +26,8 @@ pub(crate) trait Path {
 /// Watches one upstream.
 pub(super) struct Stall {
     limit: Duration,
+    /// From one look to the next.
+    span: Duration,
     /// Stays for one span after the session has come to rest: not made anew for every query.
     timer: Option<OnWake<Sleep>>,
     is_lifted: bool,
@@ -34,7 +36,7 @@ pub(super) struct Stall {
 impl Stall {
     /// `limit` is how long a server may leave bytes or probes unacknowledged.
     pub(super) fn new(limit: Duration) -> Self {
-        Self { limit, timer: None, is_lifted: false }
+        Self { limit, span: (limit / LOOKS).max(SPAN_MIN), timer: None, is_lifted: false }
     }
 
     /// Ready once the server is gone. Asks the kernel six times in `limit` while the session is at work,
@@ -43,7 +45,7 @@ impl Stall {
         if !is_at_work && self.timer.is_none() {
             return Poll::Pending;
         }
-        let span = (self.limit / LOOKS).max(SPAN_MIN);
+        let span = self.span;
         loop {
             ready!(self.timer.get_or_insert_with(|| OnWake::new(sleep(span))).poll(cx));
             let sent = path.sent();
