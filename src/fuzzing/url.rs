@@ -26,14 +26,11 @@ pub(super) fn run(input: &[u8]) {
     assert_eq!(parse(&format!(" {text}\n")).is_ok(), parse(text).is_ok(), "blanks around it");
 }
 
-/// Whether the canary stands where a password does: between a colon and an @, before the parameters or in what stands there
-/// for the name of one.
+/// Whether the canary stands where a password does: between a colon and an @, whatever else stands there.
 fn is_in_password(text: &str) -> bool {
-    let (_, text) = text.split_once("://").unwrap_or_default();
-    text.split(['?', '&', '=']).any(|part| {
-        let (userinfo, _) = part.rsplit_once('@').unwrap_or_default();
-        userinfo.split_once(':').is_some_and(|(_, password)| password.contains(CANARY))
-    })
+    let (_, rest) = text.split_once("://").unwrap_or_default();
+    let (before_host, _) = rest.rsplit_once('@').unwrap_or_default();
+    before_host.split_once(':').is_some_and(|(_, password)| password.contains(CANARY))
 }
 
 /// Nothing is made larger than it was.

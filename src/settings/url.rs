@@ -250,6 +250,7 @@ fn interpret(reading: &Reading<'_>) -> Result<ConnectionString, Vec<Fault>> {
     };
     let user = take("user", *user);
     let database = take("database", Some(tail.database));
+    let follows_password = password.is_some_and(|said| !said.is_empty());
     let unencoded = password.is_some_and(|said| said.contains(['@', '/', '?', '#', '[', ']']));
     let password = match password.filter(|said| !said.is_empty()).map(|said| decode(said, unencoded)) {
         Some(Err(rule)) => {
@@ -268,7 +269,7 @@ fn interpret(reading: &Reading<'_>) -> Result<ConnectionString, Vec<Fault>> {
     });
     let host = ConnectionString::of_host(tail.host);
     let mut read = ConnectionString { user, password, port, database, ..host };
-    parameters::read(tail.parameters, &mut read, &mut faults);
+    parameters::read(tail.parameters, follows_password, &mut read, &mut faults);
     if faults.is_empty() { Ok(read) } else { Err(faults) }
 }
 

@@ -48,7 +48,7 @@ fn an_idle_session_over_a_black_hole_is_told_08006_by_keepalive() {
 fn a_client_that_is_given_a_connection_into_a_black_hole_is_told_soon() {
     let Some(link) = Link::up("") else { return };
     link.log_in();
-    let (gone, stood_ready) = link.cluster.heard_and_silent();
+    let (gone, stood_ready) = link.cluster.left_and_ready();
     link.proxy.wait_for_metric("crdb_proxy_warm_ready", &[("listener", "main")], 1.0);
 
     link.down();
@@ -67,7 +67,7 @@ fn a_client_that_is_given_a_connection_into_a_black_hole_is_told_soon() {
 fn the_first_client_after_a_change_of_network_is_not_given_what_stood_ready_before() {
     let Some(link) = Link::up("") else { return };
     link.log_in();
-    let (gone, stood_ready) = link.cluster.heard_and_silent();
+    let (gone, stood_ready) = link.cluster.left_and_ready();
     link.proxy.wait_for_metric("crdb_proxy_warm_ready", &[("listener", "main")], 1.0);
 
     link.move_to_another_address();

@@ -131,7 +131,7 @@ fn no_page_names_a_flag_or_variable_that_does_not_exist() {
     flags.extend(flags_of_setup());
     let others = ["--fail", "--output", "--silent", "--release", "--locked", "--path", "--version", "--crdb"];
     // Of the commands that docs/performance.md shows.
-    let of_benches = ["--bench", "--print"];
+    let of_benches = ["--bench", "--print", "--target-dir"];
     // Of the commands that docs/deploy.md shows.
     let of_images =
         ["--build-arg", "--build-context", "--format", "--from-file", "--isolation", "--no-default-features"];

@@ -296,7 +296,7 @@ fn ready_by_hand(proxy: &TestProxy, cluster: &FakeUpstream) -> wire::Wire {
     proxy.client();
     drop(cluster.session());
     proxy.client();
-    let (_gone, waiting) = cluster.heard_and_silent();
+    let (_gone, waiting) = cluster.left_and_ready();
     wait_for_ready(proxy, 1.0);
     waiting
 }

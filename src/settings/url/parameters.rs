@@ -12,11 +12,13 @@ use crate::{
 };
 use std::borrow::Cow;
 
-/// Reads all parameters into `into`; what is wrong is added to `faults`.
-pub(super) fn read(text: &str, into: &mut ConnectionString, faults: &mut Vec<Fault>) {
+/// Reads all parameters into `into`; what is wrong is added to `faults`. Behind a password, read or not, no unknown name is
+/// shown.
+pub(super) fn read(text: &str, follows_password: bool, into: &mut ConnectionString, faults: &mut Vec<Fault>) {
     let mut seen: Vec<&str> = Vec::new();
     let mut found = Found::default();
-    let mut names_are_safe = into.password.is_none();
+    // Behind an @ stands a host, and before it may stand a password: that of a second string, or one with a ? in it.
+    let mut names_are_safe = !follows_password && !text.contains('@');
     for (index, part) in text.split('&').enumerate().filter(|(_, part)| !part.is_empty()) {
         let ordinal = || format!("parameter {}", index + 1);
         let Some((name, value)) = part.split_once('=') else {
@@ -24,7 +26,7 @@ pub(super) fn read(text: &str, into: &mut ConnectionString, faults: &mut Vec<Fau
             continue;
         };
         // What follows may be the rest of a password with an & in it.
-        names_are_safe &= name != "password";
+        names_are_safe &= !["password", "sslpassword"].contains(&name);
         let Some(known) = KNOWN.iter().find(|known| known.name == name) else {
             let shown = if names_are_safe && is_name(name) { name.to_owned() } else { ordinal() };
             faults.push(fault(&shown, unknown(name)));
@@ -140,7 +142,7 @@ fn ssl_mode(value: &str) -> Option<&'static str> {
     }
 }
 
-/// Anything else may be the rest of a second connection string, with a password in it.
+/// Anything else may be a piece of something secret.
 fn is_name(text: &str) -> bool {
     text.len() <= 64 && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte))
 }

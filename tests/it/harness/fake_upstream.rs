@@ -238,18 +238,18 @@ impl FakeUpstream {
         self.sessions.lock().unwrap().recv_timeout(DEADLINE).expect("no session reached the cluster")
     }
 
-    /// Of the next two logged-in connections the one that has something to read, and the one that has not. A client's
-    /// own and the one that is made ready meanwhile come in either order.
+    /// Of the next two logged-in connections the one whose other side says no more, and the one that stays. That of a
+    /// client that has left and the one that was made ready meanwhile come in either order.
     #[track_caller]
-    pub(crate) fn heard_and_silent(&self) -> (Wire, Wire) {
+    pub(crate) fn left_and_ready(&self) -> (Wire, Wire) {
         let [mut one, mut other] = [self.session(), self.session()];
         let (first, second) = (one.stream().socket(), other.stream().socket());
-        let mut both = [PollFd::new(&*first, PollFlags::IN), PollFd::new(&*second, PollFlags::IN)];
+        let mut both = [PollFd::new(&*first, PollFlags::RDHUP), PollFd::new(&*second, PollFlags::RDHUP)];
         let limit = Timespec::try_from(DEADLINE).unwrap();
         let ready = poll(&mut both, Some(&limit)).unwrap();
-        assert_eq!(ready, 1, "one of two connections was to have something to read");
-        let is_first_heard = !both[0].revents().is_empty();
-        if is_first_heard { (one, other) } else { (other, one) }
+        assert_eq!(ready, 1, "one of two connections was to end");
+        let has_first_left = !both[0].revents().is_empty();
+        if has_first_left { (one, other) } else { (other, one) }
     }
 
     /// Changes what later connections meet.
