@@ -250,9 +250,10 @@ fn interpret(reading: &Reading<'_>) -> Result<ConnectionString, Vec<Fault>> {
     };
     let user = take("user", *user);
     let database = take("database", Some(tail.database));
-    let follows_password = password.is_some_and(|said| !said.is_empty());
+    let password = password.filter(|said| !said.is_empty());
+    let follows_password = password.is_some();
     let unencoded = password.is_some_and(|said| said.contains(['@', '/', '?', '#', '[', ']']));
-    let password = match password.filter(|said| !said.is_empty()).map(|said| decode(said, unencoded)) {
+    let password = match password.map(|said| decode(said, unencoded)) {
         Some(Err(rule)) => {
             faults.push(fault("password", rule));
             None

@@ -174,22 +174,18 @@ impl Shared {
                 thread::sleep(pause);
             }
         }
-        let greeting = greeting(&script);
         // Before the client knows, so that it is never counted late.
         self.note(|seen| seen.logged_in += 1);
+        // The client may open the next one as soon as it knows, and the test takes them in their order.
+        let turn = matches!(script.session, Session::ByHand).then(|| self.handing_over.lock().unwrap());
+        wire.try_send(&greeting(&script))?;
         match script.session {
             Session::ByHand => {
-                // The client may open the next one as soon as it knows, and the test takes them in their order.
-                let _turn = self.handing_over.lock().unwrap();
-                wire.try_send(&greeting)?;
                 sessions.send(wire).ok();
+                drop(turn);
             }
-            Session::Answers => {
-                wire.try_send(&greeting)?;
-                return self.answer(number, wire);
-            }
+            Session::Answers => return self.answer(number, wire),
             Session::Run(run) => {
-                wire.try_send(&greeting)?;
                 self.note(|seen| seen.open += 1);
                 run(wire);
                 self.note(|seen| seen.open -= 1);
